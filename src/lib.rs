@@ -1,0 +1,5 @@
+//! SKELETON.
+pub mod error;
+pub mod gateway;
+pub mod message;
+pub mod vault;
