@@ -1,6 +1,6 @@
 //! Seals what must not be read at rest, and makes the keyed hashes that stand in for it.
 //!
-//! A record is an AWS Encryption SDK message ([`record`] has the bytes), sealed under a key of its
+//! A record is an AWS Encryption SDK message (`record.rs` has the bytes), sealed under a key of its
 //! own and bound to where it belongs ([`Context`]). Anything that does not open gives the same
 //! error, whatever is wrong with it.
 //!
