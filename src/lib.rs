@@ -1,8 +1,11 @@
-//! SKELETON.
+//! Charges accounts at PostFinance, PayPal and Aduno behind one trait, and never holds a card.
+
 pub mod account;
 pub mod error;
 pub mod gateway;
+mod journal;
 mod letters;
 pub mod message;
 pub mod pan;
+pub mod store;
 pub mod vault;
