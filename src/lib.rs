@@ -1,4 +1,5 @@
 //! SKELETON.
+pub mod config;
 pub mod error;
 pub mod gateway;
 pub mod message;
