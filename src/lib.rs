@@ -1,10 +1,12 @@
 //! SKELETON.
+pub mod account;
 pub mod client;
 pub mod config;
 pub mod error;
 pub mod gateway;
+mod letters;
 pub mod message;
-mod pan;
+pub mod pan;
 pub mod registry;
 #[cfg(feature = "serve")]
 pub mod serve;

@@ -1,0 +1,211 @@
+//! Another implementation opens what ours sealed, and the other way round: the AWS Encryption SDK
+//! for Python. It runs if a Python with the SDK is found (`CARDLESS_PYTHON`, else `python3`), over
+//! `CARDLESS_INTEROP_RECORDS` records each way. With `CARDLESS_REQUIRE_INTEROP=1` a missing SDK is
+//! a failure.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cardless::vault::{Context, Purpose, VaultError};
+use serde_json::{Value, json};
+
+use crate::common::*;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vault/interop.py");
+const DEFAULT_RECORDS: usize = 100;
+/// The longest text among the records, in bytes.
+const LONGEST: usize = 3000;
+
+#[test]
+fn the_aws_encryption_sdk_reads_and_writes_our_records() {
+    let Some(python) = python_with_sdk() else {
+        return;
+    };
+    let vault = vault();
+    let ours: Vec<Sample> = (0..record_count()).map(Sample::number).collect();
+    let to_open: Vec<Value> = ours
+        .iter()
+        .map(|sample| {
+            let sealed = vault.seal(&sample.context(), &sample.plaintext).unwrap();
+            json!({"context": sample.pairs(), "message": STANDARD.encode(sealed.bytes)})
+        })
+        .collect();
+    let to_seal: Vec<Value> = ours
+        .iter()
+        .map(|sample| {
+            json!({"context": sample.pairs(), "plaintext": STANDARD.encode(&sample.plaintext)})
+        })
+        .collect();
+
+    let answer = ask(&python, &json!({"open": to_open, "seal": to_seal}));
+
+    for (sample, opened) in ours.iter().zip(list(&answer, "open")) {
+        assert_eq!(bytes(opened, "plaintext"), sample.plaintext, "{opened}");
+    }
+    for (sample, sealed) in ours.iter().zip(list(&answer, "seal")) {
+        let message = bytes(sealed, "message");
+        let opened = vault.open(&sample.context(), &message).unwrap();
+        assert_eq!(*opened, sample.plaintext);
+        let elsewhere = Context {
+            record: "elsewhere",
+            ..sample.context()
+        };
+        assert_eq!(
+            vault.open(&elsewhere, &message).unwrap_err(),
+            VaultError::Opaque
+        );
+    }
+}
+
+#[test]
+fn the_aws_encryption_sdk_refuses_our_record_in_another_context() {
+    let Some(python) = python_with_sdk() else {
+        return;
+    };
+    let sample = Sample::number(1);
+    let sealed = vault().seal(&sample.context(), &sample.plaintext).unwrap();
+    let message = STANDARD.encode(sealed.bytes);
+    let moved: Vec<Value> = [
+        "account", "provider", "merchant", "record", "purpose", "schema",
+    ]
+    .into_iter()
+    .map(|key| {
+        let mut pairs = sample.pairs();
+        pairs[key] = json!("elsewhere");
+        json!({"context": pairs, "message": message})
+    })
+    .collect();
+
+    let answer = ask(&python, &json!({"open": moved, "seal": []}));
+
+    assert_eq!(list(&answer, "open").len(), 6);
+    for opened in list(&answer, "open") {
+        assert!(opened.get("error").is_some(), "{opened}");
+    }
+}
+
+/// A record's text and place, different for every number.
+struct Sample {
+    account: String,
+    merchant: String,
+    record: String,
+    provider: &'static str,
+    purpose: Purpose,
+    plaintext: Vec<u8>,
+}
+
+impl Sample {
+    fn number(n: usize) -> Self {
+        let providers = ["postfinance", "paypal", "aduno", "-"];
+        let purposes = [
+            Purpose::Token,
+            Purpose::Account,
+            Purpose::Redirect,
+            Purpose::Answer,
+        ];
+        Self {
+            account: format!("account-{n}"),
+            merchant: if n % 3 == 0 {
+                "-".to_owned()
+            } else {
+                format!("Händler {n}")
+            },
+            record: format!("pm_{n}"),
+            provider: providers[n % providers.len()],
+            purpose: purposes[n / 4 % purposes.len()],
+            plaintext: (0..n * 37 % LONGEST)
+                .map(|i| (i * 31 + n).to_le_bytes()[0])
+                .collect(),
+        }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            account: &self.account,
+            provider: self.provider,
+            merchant: &self.merchant,
+            record: &self.record,
+            purpose: self.purpose,
+        }
+    }
+
+    /// The context as the other implementation is given it.
+    fn pairs(&self) -> Value {
+        json!({
+            "account": self.account,
+            "provider": self.provider,
+            "merchant": self.merchant,
+            "record": self.record,
+            "purpose": self.purpose.as_str(),
+            "schema": "1",
+        })
+    }
+}
+
+/// The Python to use; without one the test is named as skipped, or fails where it is required.
+fn python_with_sdk() -> Option<String> {
+    let python = std::env::var("CARDLESS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args([SCRIPT, "probe"]).output();
+    if probe.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    let required = std::env::var("CARDLESS_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
+    assert!(
+        !required,
+        "{python} has no aws-encryption-sdk[MPL], and it is required here"
+    );
+    println!(
+        "skipped: {} ({python} has no aws-encryption-sdk[MPL])",
+        std::thread::current().name().unwrap_or("vault::interop")
+    );
+    None
+}
+
+fn record_count() -> usize {
+    std::env::var("CARDLESS_INTEROP_RECORDS")
+        .map_or(DEFAULT_RECORDS, |count| count.parse().unwrap())
+}
+
+/// Runs the script once over `work`.
+fn ask(python: &str, work: &Value) -> Value {
+    let mut task = json!({
+        "namespace": "cardless",
+        "key_name": KEY_NAME,
+        "key": STANDARD.encode(KEY),
+        "frame_length": cardless::vault::Vault::MAX_PLAINTEXT_BYTES,
+    });
+    task["open"] = work["open"].clone();
+    task["seal"] = work["seal"].clone();
+    let mut child = Command::new(python)
+        .arg(SCRIPT)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The script reads all of its input before it writes, so neither end can block the other.
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(task.to_string().as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success(),
+        "{SCRIPT} failed: {}",
+        output.status
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer[name].as_array().unwrap()
+}
+
+fn bytes(value: &Value, name: &str) -> Vec<u8> {
+    STANDARD
+        .decode(value[name].as_str().unwrap_or_default())
+        .unwrap()
+}

@@ -1,0 +1,207 @@
+use std::collections::HashSet;
+use std::path::Path;
+
+use cardless::vault::{HashPurpose, KeyFileError, KeyRing};
+use cardless_contract::{SystemEntropy, Timestamp};
+
+use crate::common::*;
+
+const PURPOSES: [HashPurpose; 5] = [
+    HashPurpose::Pseudonym,
+    HashPurpose::ApiKey,
+    HashPurpose::RequestDigest,
+    HashPurpose::BodySeal,
+    HashPurpose::CustomerReference,
+];
+
+#[test]
+fn a_generated_key_file_is_read_back() {
+    let moment = Timestamp::from_seconds(1_764_000_000);
+    let text = KeyRing::generate_at(&SystemEntropy, moment).unwrap();
+    let ring = KeyRing::parse(&text).unwrap();
+    assert_eq!(ring.active_since(), moment);
+    assert!(ring.active_id().starts_with("kek_"));
+    assert_eq!(ring.generation_ids().count(), 1);
+    assert_eq!(format!("{ring:?}"), "KeyRing(…)");
+
+    let vault = vault_of(&text);
+    assert_eq!(
+        vault.open(&CONTEXT, &sample(&vault)).unwrap().as_slice(),
+        PLAINTEXT
+    );
+    let other = KeyRing::generate(&SystemEntropy).unwrap();
+    assert_ne!(*text, *other);
+    assert!(vault_of(&other).open(&CONTEXT, &sample(&vault)).is_err());
+}
+
+#[test]
+fn each_purpose_has_a_key_of_its_own() {
+    let vault = vault();
+    let hashes: HashSet<_> = PURPOSES
+        .map(|purpose| vault.keyed_hash(purpose, b"x"))
+        .into();
+    assert_eq!(hashes.len(), PURPOSES.len());
+    for purpose in PURPOSES {
+        let hash = vault.keyed_hash(purpose, b"x");
+        assert!(vault.verify_hash(purpose, b"x", &hash));
+        assert!(!vault.verify_hash(purpose, b"y", &hash));
+        assert!(!vault.verify_hash(purpose, b"x", &hash[..31]));
+        assert!(!vault.verify_hash(purpose, b"x", b""));
+    }
+}
+
+/// Pseudonyms in a database are good for as long as its key file: these must never change.
+#[test]
+fn hashes_stay_what_they_are() {
+    let vault = vault();
+    let hash = |purpose| base64url(&vault.keyed_hash(purpose, b"account-1"));
+    assert_eq!(PURPOSES.map(hash), EXPECTED_HASHES);
+}
+
+/// HMAC-SHA-256(HKDF-SHA-256(salt, [7; 32], label), "account-1"), computed with Python's `hmac`.
+const EXPECTED_HASHES: [&str; 5] = [
+    "XPcYq6M-WPILYBhdVmpD3kypYrrfD-OvFbWSdWk1-ek",
+    "mQM7GSCYC3OIzqvcR06Irizijznb5gxFjhU_8eZwdS4",
+    "FFmnnkpJjiEMiuq2xEYmGtFmBM9JAcfJdmvp9aT1MQ0",
+    "18Ivm4uTVjBp2wTHuyNRZD4xapGLnIKa0Ir9F1ZZchA",
+    "T6xB188SODS39q2X5dOInVsjyA2bFFxnitbjV8oveNI",
+];
+
+#[test]
+fn a_damaged_key_file_says_what_is_wrong_and_quotes_nothing() {
+    let good = generation(KEY_NAME, "active", &KEY);
+    let canary = "CANARYcanaryCANARYcanaryCANARYcanaryCANARYc";
+    let root = base64url(&[7; 32]);
+    let bad = [
+        ("not_toml", format!("{canary} = = 1\n"), "line 1 "),
+        (
+            "cut_off",
+            key_file(&[good.clone()])
+                .replace(&root, canary)
+                .replace("\"\n", "\n"),
+            "line ",
+        ),
+        (
+            "unknown_member",
+            key_file(&[good.clone()]) + &format!("{canary} = 1\n"),
+            "line ",
+        ),
+        ("no_hashes", format!("version = 1\n{good}"), "line "),
+        (
+            "version",
+            key_file(&[good.clone()]).replace("version = 1", "version = 2"),
+            "`version`",
+        ),
+        (
+            "no_active",
+            key_file(&[generation("a", "retiring", &KEY)]),
+            "exactly one",
+        ),
+        (
+            "two_active",
+            key_file(&[good.clone(), generation("a", "active", &KEY)]),
+            "exactly one",
+        ),
+        (
+            "twins",
+            key_file(&[good.clone(), generation(KEY_NAME, "retiring", &OTHER_KEY)]),
+            "same `id`",
+        ),
+        (
+            "state",
+            key_file(&[generation("a", canary, &KEY)]),
+            "`state`",
+        ),
+        (
+            "id",
+            key_file(&[generation(&format!("{canary} "), "active", &KEY)]),
+            "`id`",
+        ),
+        (
+            "created_at",
+            key_file(&[good.clone()]).replace("2026-11-23T16:25:04Z", canary),
+            "`created_at`",
+        ),
+        (
+            "short_key",
+            key_file(&[generation("a", "active", &KEY[..31])]),
+            "`key`",
+        ),
+        (
+            "long_key",
+            key_file(&[generation("a", "active", &[7; 33])]),
+            "`key`",
+        ),
+        (
+            "not_base64",
+            key_file(&[good.clone()]).replace(&root, &format!("{canary}!")),
+            "`root`",
+        ),
+        (
+            "escaped",
+            key_file(&[good.clone()]).replace(KEY_NAME, "\\u0041CANARY"),
+            "line ",
+        ),
+    ];
+    for (name, text, says) in bad {
+        let error = KeyRing::parse(&text).unwrap_err();
+        let message = format!("{error} {error:?}");
+        assert!(message.contains(says), "{name}: {message}");
+        assert!(
+            !message.to_lowercase().contains("canary"),
+            "{name}: {message}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_file_is_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cardless.keys");
+    std::fs::write(&path, KeyRing::generate(&SystemEntropy).unwrap().as_bytes()).unwrap();
+    for mode in [0o644, 0o640, 0o604, 0o660, 0o610, 0o602, 0o777] {
+        set_mode(&path, mode);
+        let message = load_error(&path);
+        assert!(message.contains("cardless.keys"), "{message}");
+        assert!(message.contains("chmod 600"), "{message}");
+    }
+    for mode in [0o600, 0o400] {
+        set_mode(&path, mode);
+        KeyRing::load(&path).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_error_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cardless.keys");
+    assert!(load_error(&path).contains("cardless init"));
+    assert!(load_error(&path).contains("cardless.keys"));
+
+    std::fs::write(&path, "CANARY").unwrap();
+    set_mode(&path, 0o600);
+    let message = load_error(&path);
+    assert!(
+        message.contains("cardless.keys: the key file is damaged: line 1"),
+        "{message}"
+    );
+    assert!(!message.contains("CANARY"), "{message}");
+
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(load_error(&path).contains("can't be read"));
+    std::fs::write(&path, vec![b'#'; 300 * 1024]).unwrap();
+    assert!(load_error(&path).contains("no key file"));
+}
+
+fn load_error(path: &Path) -> String {
+    let KeyFileError(message) = KeyRing::load(path).unwrap_err();
+    message
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
