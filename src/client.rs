@@ -75,7 +75,11 @@ impl Client {
         if base.cannot_be_a_base() {
             return Err(ClientError::Request);
         }
-        Ok(Self { base, api_key: api_key.into().into(), http })
+        Ok(Self {
+            base,
+            api_key: api_key.into().into(),
+            http,
+        })
     }
 
     /// `POST /v1/setups`.
@@ -102,7 +106,8 @@ impl Client {
     ///
     /// [`ClientError`], as for every call.
     pub async fn payment_methods(&self, account: &str) -> Result<Page<PaymentMethod>> {
-        self.get(&["v1", "accounts", account, "payment-methods"], &[]).await
+        self.get(&["v1", "accounts", account, "payment-methods"], &[])
+            .await
     }
 
     /// `PATCH /v1/payment-methods/{id}`.
@@ -112,7 +117,9 @@ impl Client {
     /// [`ClientError`], as for every call.
     pub async fn set_default(&self, id: &str, update: &MethodUpdate) -> Result<PaymentMethod> {
         let url = self.url(&["v1", "payment-methods", id], &[])?;
-        let response = self.send(Method::PATCH, &url, None, body_of(update)?).await?;
+        let response = self
+            .send(Method::PATCH, &url, None, body_of(update)?)
+            .await?;
         decode(&response)
     }
 
@@ -124,7 +131,10 @@ impl Client {
     pub async fn revoke(&self, id: &str, account: &str) -> Result<Answer<()>> {
         let url = self.url(&["v1", "payment-methods", id], &[("account", account)])?;
         let response = self.send(Method::DELETE, &url, None, Bytes::new()).await?;
-        Ok(Answer { body: (), open: is_open(&response) })
+        Ok(Answer {
+            body: (),
+            open: is_open(&response),
+        })
     }
 
     /// `POST /v1/payments`.
@@ -168,7 +178,8 @@ impl Client {
         payment: &str,
         request: &CaptureRequest,
     ) -> Result<Answer<Payment>> {
-        self.post(&["v1", "payments", payment, "captures"], key, request).await
+        self.post(&["v1", "payments", payment, "captures"], key, request)
+            .await
     }
 
     /// `POST /v1/payments/{id}/void`.
@@ -182,7 +193,8 @@ impl Client {
         payment: &str,
         request: &VoidRequest,
     ) -> Result<Answer<Payment>> {
-        self.post(&["v1", "payments", payment, "void"], key, request).await
+        self.post(&["v1", "payments", payment, "void"], key, request)
+            .await
     }
 
     /// `POST /v1/payments/{id}/refunds`.
@@ -196,7 +208,8 @@ impl Client {
         payment: &str,
         request: &RefundRequest,
     ) -> Result<Answer<Refund>> {
-        self.post(&["v1", "payments", payment, "refunds"], key, request).await
+        self.post(&["v1", "payments", payment, "refunds"], key, request)
+            .await
     }
 
     /// `GET /v1/refunds/{id}`.
@@ -220,14 +233,22 @@ impl Client {
         body: &B,
     ) -> Result<Answer<T>> {
         let url = self.url(path, &[])?;
-        let response = self.send(Method::POST, &url, Some(key), body_of(body)?).await?;
-        Ok(Answer { body: decode(&response)?, open: is_open(&response) })
+        let response = self
+            .send(Method::POST, &url, Some(key), body_of(body)?)
+            .await?;
+        Ok(Answer {
+            body: decode(&response)?,
+            open: is_open(&response),
+        })
     }
 
     /// Each segment is encoded, so that an id can't reach another address.
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Url> {
         let mut url = self.base.clone();
-        url.path_segments_mut().map_err(|()| ClientError::Request)?.pop_if_empty().extend(path);
+        url.path_segments_mut()
+            .map_err(|()| ClientError::Request)?
+            .pop_if_empty()
+            .extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -274,10 +295,17 @@ impl fmt::Display for ClientError {
             Self::Request => f.write_str("the request could not be built"),
             Self::Send(error) => error.fmt(f),
             Self::Problem(problem) => {
-                write!(f, "{} ({}): {}", problem.status, problem.code, problem.detail)
+                write!(
+                    f,
+                    "{} ({}): {}",
+                    problem.status, problem.code, problem.detail
+                )
             }
             Self::Unreadable(status) => {
-                write!(f, "the service's answer with status {status} could not be read")
+                write!(
+                    f,
+                    "the service's answer with status {status} could not be read"
+                )
             }
         }
     }
@@ -293,7 +321,9 @@ impl std::error::Error for ClientError {
 }
 
 fn body_of<T: Serialize>(body: &T) -> Result<Bytes> {
-    serde_json::to_vec(body).map(Bytes::from).map_err(|_| ClientError::Request)
+    serde_json::to_vec(body)
+        .map(Bytes::from)
+        .map_err(|_| ClientError::Request)
 }
 
 fn decode<T: DeserializeOwned>(response: &Response) -> Result<T> {

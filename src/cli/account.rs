@@ -23,14 +23,24 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
     let Command::Show { account, json } = command;
     let gateway = context.open(&context.settings()?, Providers::Unused)?;
     let summary = gateway.account(&account).await?;
-    if json { say_json(&summary) } else { print(&summary) }
+    if json {
+        say_json(&summary)
+    } else {
+        print(&summary)
+    }
 }
 
 fn print(summary: &AccountSummary) -> Outcome {
     say(format_args!("account      {}", summary.account))?;
     say(format_args!("since        {}", summary.created_at))?;
-    say(format_args!("restricted   {}", if summary.restricted { "yes" } else { "no" }))?;
-    say(format_args!("payments     {} ({} open)", summary.payments, summary.open_payments))?;
+    say(format_args!(
+        "restricted   {}",
+        if summary.restricted { "yes" } else { "no" }
+    ))?;
+    say(format_args!(
+        "payments     {} ({} open)",
+        summary.payments, summary.open_payments
+    ))?;
     let mut table = table(&["payment method", "provider", "status", "default", "since"]);
     for method in &summary.payment_methods {
         table.add_row([

@@ -34,12 +34,18 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     if rows.iter().all(|row| row.ok) {
         return Ok(());
     }
-    Err(Failure::Failed("not all of it works; see the table".to_owned()))
+    Err(Failure::Failed(
+        "not all of it works; see the table".to_owned(),
+    ))
 }
 
 fn row(what: &str, result: Result<(), String>) -> Row {
     let ok = result.is_ok();
-    Row { what: what.to_owned(), ok, detail: result.err().unwrap_or_else(|| "works".to_owned()) }
+    Row {
+        what: what.to_owned(),
+        ok,
+        detail: result.err().unwrap_or_else(|| "works".to_owned()),
+    }
 }
 
 fn print(rows: &[Row], json: bool) -> Outcome {

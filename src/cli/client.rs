@@ -88,10 +88,16 @@ impl RoleName {
 
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
     match command {
-        Command::Add { sealed: true, .. } | Command::Add { public_key: Some(_), .. } => {
-            Err(Failure::not_yet("the sealed exchange (--sealed, --public-key)"))
-        }
-        Command::Add { name, role, json, .. } => add(context, &name, role, json).await,
+        Command::Add { sealed: true, .. }
+        | Command::Add {
+            public_key: Some(_),
+            ..
+        } => Err(Failure::not_yet(
+            "the sealed exchange (--sealed, --public-key)",
+        )),
+        Command::Add {
+            name, role, json, ..
+        } => add(context, &name, role, json).await,
         Command::List { json } => list(context, json).await,
         Command::Revoke { name } => revoke(context, &name).await,
         Command::Renew { .. } => Err(Failure::not_yet("`client renew`")),
@@ -106,7 +112,9 @@ async fn add(context: &Context, name: &str, role: RoleName, json: bool) -> Outco
     if json {
         return say_json(&json!({ "name": name, "role": role, "api_key": api_key }));
     }
-    say(format_args!("client {name} ({role}); its API key is shown only now:"))?;
+    say(format_args!(
+        "client {name} ({role}); its API key is shown only now:"
+    ))?;
     say(api_key)
 }
 
@@ -118,8 +126,15 @@ async fn list(context: &Context, json: bool) -> Outcome {
     }
     let mut table = table(&["name", "role", "since", "revoked"]);
     for client in clients {
-        let revoked = client.revoked_at.map_or_else(|| "no".to_owned(), |at| at.to_string());
-        table.add_row([client.name, client.role, client.created_at.to_string(), revoked]);
+        let revoked = client
+            .revoked_at
+            .map_or_else(|| "no".to_owned(), |at| at.to_string());
+        table.add_row([
+            client.name,
+            client.role,
+            client.created_at.to_string(),
+            revoked,
+        ]);
     }
     say(table)
 }

@@ -73,7 +73,10 @@ pub(super) fn run(context: &Context) -> Outcome {
         return Err(failure);
     }
     say(format_args!("wrote {}", settings.display()))?;
-    say(format_args!("wrote {} (keep a copy, apart from the database)", keys.display()))?;
+    say(format_args!(
+        "wrote {} (keep a copy, apart from the database)",
+        keys.display()
+    ))?;
     say("next: fill in a provider, then `cardless check` and `cardless serve`")
 }
 
@@ -83,9 +86,11 @@ fn write_new(path: &PathBuf, bytes: &[u8]) -> Outcome {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => Failure::Failed(format!("{} can't be written: {error}", path.display())),
+    let mut file = options.open(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return exists(path);
+        }
+        Failure::Failed(format!("{} can't be written: {error}", path.display()))
     })?;
     file.write_all(bytes)?;
     Ok(file.sync_all()?)

@@ -33,9 +33,11 @@ use cardless::vault::KeyRing;
 /// Charges accounts at PostFinance, PayPal and Aduno, and never holds a card.
 #[derive(Debug, Parser)]
 #[command(name = "cardless", version, arg_required_else_help = true)]
-#[command(after_help = "Every setting can be overridden: CARDLESS__SERVICE__LISTEN=127.0.0.1:9000. \
+#[command(
+    after_help = "Every setting can be overridden: CARDLESS__SERVICE__LISTEN=127.0.0.1:9000. \
                         RUST_LOG sets the log level. Exit codes: 0 success, 1 failure, \
-                        2 wrong use or settings.")]
+                        2 wrong use or settings."
+)]
 struct Cli {
     /// The settings file [default: cardless.toml].
     #[arg(long, global = true, value_name = "FILE")]
@@ -119,10 +121,10 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let source = std::error::Error::source(&error).map(|source| format!(" ({source})"));
         let message = format!("{error}{}", source.unwrap_or_default());
-        match error.code() {
-            Code::InvalidField => Self::Usage(message),
-            _ => Self::Failed(message),
+        if error.code() == Code::InvalidField {
+            return Self::Usage(message);
         }
+        Self::Failed(message)
     }
 }
 
@@ -149,8 +151,13 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let context = Context { config: cli.config, environment: Environment::of_process() };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let context = Context {
+        config: cli.config,
+        environment: Environment::of_process(),
+    };
     runtime.block_on(async {
         match cli.verb {
             Verb::Init => init::run(&context),
@@ -242,7 +249,9 @@ fn clock(environment: &Environment) -> Result<Arc<dyn Clock>, Failure> {
     let seconds = match environment.get(OFFSET) {
         None | Some("") => 0,
         Some(text) => text.parse().map_err(|_| {
-            Failure::Usage(format!("the environment variable {OFFSET} is not a number of seconds"))
+            Failure::Usage(format!(
+                "the environment variable {OFFSET} is not a number of seconds"
+            ))
         })?,
     };
     Ok(Arc::new(SystemClock::with_offset_seconds(seconds)))

@@ -37,10 +37,22 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Show { id, json } => {
             let payment = gateway.payment(&id).await?;
-            if json { say_json(&payment) } else { show(&payment) }
+            if json {
+                say_json(&payment)
+            } else {
+                show(&payment)
+            }
         }
-        Command::List { account, reference, json } => {
-            let mut query = PaymentQuery { account, reference, after: None };
+        Command::List {
+            account,
+            reference,
+            json,
+        } => {
+            let mut query = PaymentQuery {
+                account,
+                reference,
+                after: None,
+            };
             let mut payments = Vec::new();
             loop {
                 let page = gateway.payments(&query).await?;
@@ -56,7 +68,10 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
 }
 
 fn show(payment: &Payment) -> Outcome {
-    say(format_args!("payment    {} at {}", payment.id, payment.provider))?;
+    say(format_args!(
+        "payment    {} at {}",
+        payment.id, payment.provider
+    ))?;
     say(format_args!("account    {}", payment.account))?;
     say(format_args!("reference  {}", payment.reference))?;
     say(format_args!("status     {}", word(&payment.status)?))?;
@@ -81,7 +96,9 @@ fn list(payments: &[Payment], json: bool) -> Outcome {
     if json {
         return say_json(&serde_json::json!({ "data": payments }));
     }
-    let mut table = table(&["payment", "provider", "status", "amount", "captured", "refunded"]);
+    let mut table = table(&[
+        "payment", "provider", "status", "amount", "captured", "refunded",
+    ]);
     for payment in payments {
         table.add_row([
             payment.id.clone(),

@@ -21,7 +21,10 @@ pub(super) async fn run(context: &Context) -> Outcome {
         ))
     })?;
     let signals = Signals::new()?;
-    say(format_args!("cardless serves {}", settings.service.public_url))?;
+    say(format_args!(
+        "cardless serves {}",
+        settings.service.public_url
+    ))?;
     run_until(gateway, listener, signals.stop()).await
 }
 

@@ -53,7 +53,10 @@ pub async fn serve(
         connect(stream, permit, router.clone(), &connections);
     }
     drop(listener);
-    if tokio::time::timeout(STOP_TIMEOUT, connections.shutdown()).await.is_err() {
+    if tokio::time::timeout(STOP_TIMEOUT, connections.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some requests did not end in time; their outcome is asked for later");
     }
     Ok(())
@@ -64,7 +67,11 @@ async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let permit = permits
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return Ok((stream, permit)),
@@ -101,8 +108,7 @@ fn connect(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES);
-    let connection =
-        http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {

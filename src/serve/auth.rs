@@ -57,11 +57,17 @@ pub(crate) async fn admit(
         return Ok(None);
     }
     let key = api_key(headers).ok_or_else(unauthenticated)?;
-    let (name, role) = gateway.authenticate(key).await?.ok_or_else(unauthenticated)?;
+    let (name, role) = gateway
+        .authenticate(key)
+        .await?
+        .ok_or_else(unauthenticated)?;
     if access.allows(role) {
         Ok(Some(Caller { name, role }))
     } else {
-        Err(Error::new(Code::Forbidden, "This client's role does not allow this call."))
+        Err(Error::new(
+            Code::Forbidden,
+            "This client's role does not allow this call.",
+        ))
     }
 }
 
@@ -102,7 +108,13 @@ mod tests {
         };
         assert_eq!(api_key(&headers(&["Bearer ck_a"])), Some("ck_a"));
         assert_eq!(api_key(&headers(&["bearer  ck_a"])), Some("ck_a"));
-        for bad in [&[][..], &["Basic ck_a"], &["Bearer"], &["Bearer "], &["Bearer a", "Bearer b"]] {
+        for bad in [
+            &[][..],
+            &["Basic ck_a"],
+            &["Bearer"],
+            &["Bearer "],
+            &["Bearer a", "Bearer b"],
+        ] {
             assert_eq!(api_key(&headers(bad)), None, "{bad:?}");
         }
     }

@@ -53,7 +53,11 @@ fn refuse_lists(value: &Value, path: &str) -> Result<(), Error> {
             })
         }
         Value::Object(members) => members.iter().try_for_each(|(name, member)| {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
             refuse_lists(member, &path)
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
@@ -61,8 +65,12 @@ fn refuse_lists(value: &Value, path: &str) -> Result<(), Error> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = value
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
@@ -83,14 +91,24 @@ fn explain(path: String, error: &str) -> (String, String) {
         return (path, "There is no such field here.".to_owned());
     }
     if let Some(name) = quoted_after(error, "missing field ") {
-        let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let path = if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
         return (path, "This field is required.".to_owned());
     }
     if let Some(name) = quoted_after(error, "duplicate field ") {
-        let path = if path.is_empty() { name.to_owned() } else { path };
+        let path = if path.is_empty() {
+            name.to_owned()
+        } else {
+            path
+        };
         return (path, "This field stands twice.".to_owned());
     }
-    let expected = error.rsplit_once(", expected ").map(|(_, expected)| without_place(expected));
+    let expected = error
+        .rsplit_once(", expected ")
+        .map(|(_, expected)| without_place(expected));
     match expected {
         Some(expected) => (path, format!("Expected {expected}.")),
         None => (path, "This is not valid.".to_owned()),
@@ -103,7 +121,11 @@ fn without_place(text: &str) -> &str {
 }
 
 fn quoted_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
-    message.strip_prefix(prefix)?.strip_prefix('`')?.split_once('`').map(|(name, _)| name)
+    message
+        .strip_prefix(prefix)?
+        .strip_prefix('`')?
+        .split_once('`')
+        .map(|(name, _)| name)
 }
 
 fn shortened(name: &str) -> String {
@@ -135,7 +157,10 @@ mod tests {
         let mut json = serde_json::Deserializer::from_str(body);
         let error = serde_path_to_error::deserialize::<_, Outer>(&mut json).unwrap_err();
         let error = field_error(&error);
-        (error.field_path().unwrap_or_default().to_owned(), error.message().to_owned())
+        (
+            error.field_path().unwrap_or_default().to_owned(),
+            error.message().to_owned(),
+        )
     }
 
     #[test]

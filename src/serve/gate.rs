@@ -20,10 +20,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) fn guarded(service: &Service, route: Route) -> MethodRouter<Service> {
     let access = route.access;
     let state = service.clone();
-    route.handler.route_layer(middleware::from_fn(move |request: Request, next: Next| {
-        let state = State(state.clone());
-        admit(state, access, request, next)
-    }))
+    route
+        .handler
+        .route_layer(middleware::from_fn(move |request: Request, next: Next| {
+            let state = State(state.clone());
+            admit(state, access, request, next)
+        }))
 }
 
 /// The outermost layer, unknown addresses included: the card-number net, the headers that every
@@ -40,7 +42,10 @@ pub(crate) async fn front(request: Request, next: Next) -> Response {
     log(&method, route.as_ref(), &response, started.elapsed());
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -93,14 +98,23 @@ fn is_too_large(error: &axum::Error) -> bool {
 /// a provider would leave an outcome that nobody knows.
 async fn to_the_end(method: &Method, request: Request, next: Next) -> Response {
     let reads = method == Method::GET || method == Method::HEAD;
-    if reads && request.extensions().get::<MatchedPath>().is_none_or(|path| !completes(path)) {
+    if reads
+        && request
+            .extensions()
+            .get::<MatchedPath>()
+            .is_none_or(|path| !completes(path))
+    {
         return next.run(request).await;
     }
     match tokio::spawn(next.run(request)).await {
         Ok(response) => response,
         Err(error) => {
             let message = "Something is wrong on our side; ask for the object before repeating.";
-            let source = if error.is_panic() { "a handler panicked" } else { "a handler ended" };
+            let source = if error.is_panic() {
+                "a handler panicked"
+            } else {
+                "a handler ended"
+            };
             Problem::from(Error::new(Code::Internal, message).with_source(source)).into_response()
         }
     }

@@ -51,7 +51,10 @@ impl Service {
 /// The whole HTTP API over a gateway.
 pub fn router(gateway: Gateway) -> Router {
     let routes = routes::all();
-    let service = Service { gateway, openapi: document(&routes).to_string().into() };
+    let service = Service {
+        gateway,
+        openapi: document(&routes).to_string().into(),
+    };
     let mut router = Router::new();
     for route in routes {
         router = router.route(route.path, gate::guarded(&service, route));

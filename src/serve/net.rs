@@ -63,14 +63,21 @@ fn query(parts: &Parts) -> &str {
 
 fn check_key(headers: &HeaderMap) -> Result<(), Error> {
     for value in headers.get_all(IDEMPOTENCY_KEY) {
-        check_text(&String::from_utf8_lossy(value.as_bytes()), "Idempotency-Key")?;
+        check_text(
+            &String::from_utf8_lossy(value.as_bytes()),
+            "Idempotency-Key",
+        )?;
     }
     Ok(())
 }
 
 fn check_number(digits: &str, path: &str) -> Result<(), Error> {
     let long = digits.bytes().filter(u8::is_ascii_digit).count() >= MIN_DIGITS;
-    if long { check_text(digits, path) } else { Ok(()) }
+    if long {
+        check_text(digits, path)
+    } else {
+        Ok(())
+    }
 }
 
 fn check_text(text: &str, path: &str) -> Result<(), Error> {
@@ -87,5 +94,9 @@ fn check_text(text: &str, path: &str) -> Result<(), Error> {
 }
 
 fn joined(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }

@@ -41,7 +41,10 @@ fn operation(route: &Route) -> Value {
         "security": if route.access == Access::Open { json!([]) } else { json!([{ "api_key": [] }]) },
     });
     if let (Some(body), Some(members)) = (content(doc.body), operation.as_object_mut()) {
-        members.insert("requestBody".into(), json!({ "required": true, "content": body }));
+        members.insert(
+            "requestBody".into(),
+            json!({ "required": true, "content": body }),
+        );
     }
     operation
 }
@@ -49,7 +52,11 @@ fn operation(route: &Route) -> Value {
 fn parameters(route: &Route) -> Vec<Value> {
     let names = route.path.split(['{', '}']).skip(1).step_by(2);
     let path = names.map(|name| parameter(name, "path", true));
-    let query = route.doc.query.iter().map(|(name, required)| parameter(name, "query", *required));
+    let query = route
+        .doc
+        .query
+        .iter()
+        .map(|(name, required)| parameter(name, "query", *required));
     let key = route.doc.keyed.then(|| {
         let mut key = parameter("Idempotency-Key", "header", true);
         if let Some(members) = key.as_object_mut() {
@@ -108,7 +115,9 @@ fn problem(description: &str) -> Value {
 fn content(content: Content) -> Option<Value> {
     match content {
         Content::None => None,
-        Content::Json(schema) => Some(json!({ "application/json": { "schema": reference(schema) } })),
+        Content::Json(schema) => {
+            Some(json!({ "application/json": { "schema": reference(schema) } }))
+        }
         Content::AnyJson => Some(json!({ "application/json": { "schema": {} } })),
         Content::Text => Some(json!({ "text/plain": { "schema": { "type": "string" } } })),
     }
@@ -131,27 +140,55 @@ fn request_schemas() -> Vec<(&'static str, Value)> {
         ("Amount", amount()),
         ("LinkRequest", link_request()),
         ("PayRequest", pay_request()),
-        ("MethodUpdate", object(&[("account", account()), ("default", json!({ "const": true }))], &[])),
+        (
+            "MethodUpdate",
+            object(
+                &[
+                    ("account", account()),
+                    ("default", json!({ "const": true })),
+                ],
+                &[],
+            ),
+        ),
         (
             "CaptureRequest",
             object(
                 &[("account", account())],
-                &[("amount", reference("Amount")), ("final", json!({ "type": "boolean" }))],
+                &[
+                    ("amount", reference("Amount")),
+                    ("final", json!({ "type": "boolean" })),
+                ],
             ),
         ),
         ("VoidRequest", object(&[("account", account())], &[])),
-        ("RefundRequest", object(&[("account", account())], &[("amount", reference("Amount"))])),
+        (
+            "RefundRequest",
+            object(
+                &[("account", account())],
+                &[("amount", reference("Amount"))],
+            ),
+        ),
     ]
 }
 
 fn amount() -> Value {
     let minor = json!({ "type": "integer", "format": "int64", "minimum": 0 });
-    object(&[("currency", text(3, 3, Some("^[A-Z]{3}$"))), ("minor", minor)], &[])
+    object(
+        &[
+            ("currency", text(3, 3, Some("^[A-Z]{3}$"))),
+            ("minor", minor),
+        ],
+        &[],
+    )
 }
 
 fn link_request() -> Value {
     object(
-        &[("account", account()), ("provider", any_text()), ("return_url", uri())],
+        &[
+            ("account", account()),
+            ("provider", any_text()),
+            ("return_url", uri()),
+        ],
         &[
             ("language", any_text()),
             ("amount", reference("Amount")),
@@ -188,14 +225,23 @@ fn answer_schemas() -> Vec<(&'static str, Value)> {
         ("Operation", operation_schema()),
         ("Refund", refund()),
         ("Decline", decline()),
-        ("Failure", object(&[("code", any_text()), ("message", any_text())], &[])),
+        (
+            "Failure",
+            object(&[("code", any_text()), ("message", any_text())], &[]),
+        ),
         ("Problem", problem_schema()),
     ]
 }
 
 fn setup() -> Value {
-    let status =
-        ["awaiting_customer", "completed", "declined", "expired", "unknown", "paid_not_linked"];
+    let status = [
+        "awaiting_customer",
+        "completed",
+        "declined",
+        "expired",
+        "unknown",
+        "paid_not_linked",
+    ];
     object(
         &[
             ("id", any_text()),

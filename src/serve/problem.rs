@@ -75,7 +75,11 @@ impl Problem {
     /// The body is no JSON by its content type. 415.
     pub(crate) fn not_json() -> Self {
         let detail = "Send the body as JSON, with `Content-Type: application/json`.";
-        Self::of_http(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        Self::of_http(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            detail,
+        )
     }
 
     /// The body is not JSON, whatever its content type says. 422.
@@ -86,7 +90,14 @@ impl Problem {
 
     fn of_http(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
-        Self { status, code, title, detail: detail.into(), field: None, challenge: false }
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            field: None,
+            challenge: false,
+        }
     }
 }
 
@@ -122,7 +133,8 @@ impl IntoResponse for Problem {
         if self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE || self.code == Code::InProgress.as_str() {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE || self.code == Code::InProgress.as_str()
+        {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response

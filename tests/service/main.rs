@@ -1,1 +1,12 @@
-fn main(){}
+//! The service from outside: its router without a socket, and the command line.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod answers;
+mod command_line;
+mod listener;
+mod openapi;
+mod support;

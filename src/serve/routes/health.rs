@@ -10,9 +10,27 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        open("/healthz", "health", "Whether the process runs.", Content::Text, get(health)),
-        open("/readyz", "readiness", "Whether store and keys answer.", Content::Text, get(ready)),
-        open("/metrics", "metrics", "Metrics as Prometheus text.", Content::Text, get(metrics)),
+        open(
+            "/healthz",
+            "health",
+            "Whether the process runs.",
+            Content::Text,
+            get(health),
+        ),
+        open(
+            "/readyz",
+            "readiness",
+            "Whether store and keys answer.",
+            Content::Text,
+            get(ready),
+        ),
+        open(
+            "/metrics",
+            "metrics",
+            "Metrics as Prometheus text.",
+            Content::Text,
+            get(metrics),
+        ),
         open(
             "/openapi.json",
             "describe",
@@ -36,8 +54,21 @@ fn open(
             &[(200, "The document.", Content::AnyJson)]
         }
     };
-    let doc = Doc { id, summary, keyed: false, query: &[], body: Content::None, answers };
-    Route { method: Method::GET, path, access: Access::Open, handler, doc }
+    let doc = Doc {
+        id,
+        summary,
+        keyed: false,
+        query: &[],
+        body: Content::None,
+        answers,
+    };
+    Route {
+        method: Method::GET,
+        path,
+        access: Access::Open,
+        handler,
+        doc,
+    }
 }
 
 async fn health() -> &'static str {
@@ -50,9 +81,15 @@ async fn ready(State(service): State<Service>) -> Result<&'static str, Problem> 
 }
 
 async fn metrics(State(service): State<Service>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], service.gateway().metrics().await)
+    (
+        [(header::CONTENT_TYPE, PROMETHEUS_TEXT)],
+        service.gateway().metrics().await,
+    )
 }
 
 async fn describe(State(service): State<Service>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], service.openapi().to_owned())
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        service.openapi().to_owned(),
+    )
 }

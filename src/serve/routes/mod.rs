@@ -140,7 +140,9 @@ impl FromRequest<Service> for Raw {
 
 /// The body that the gate has read.
 async fn whole(request: Request, state: &Service) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state).await.map_err(|_| Problem::broken_body())
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|_| Problem::broken_body())
 }
 
 /// The query.
@@ -164,12 +166,17 @@ impl FromRequestParts<Service> for Id {
 
     async fn from_request_parts(parts: &mut Parts, state: &Service) -> Result<Self, Problem> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
-        path.map(|path| Self(path.0)).map_err(|_| Error::not_found("address").into())
+        path.map(|path| Self(path.0))
+            .map_err(|_| Error::not_found("address").into())
     }
 }
 
 /// An answer with `settled` as its status, or 202 while it is open.
 fn answer<T: Serialize>(answer: Answer<T>, settled: StatusCode) -> Response {
-    let status = if answer.open { StatusCode::ACCEPTED } else { settled };
+    let status = if answer.open {
+        StatusCode::ACCEPTED
+    } else {
+        settled
+    };
     (status, Json(answer.body)).into_response()
 }

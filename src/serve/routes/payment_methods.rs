@@ -62,7 +62,11 @@ pub(super) fn routes() -> Vec<Route> {
                 body: Content::None,
                 answers: &[
                     (204, "It is revoked, at the provider too.", Content::None),
-                    (202, "It is revoked here; the provider has not confirmed yet.", Content::None),
+                    (
+                        202,
+                        "It is revoked here; the provider has not confirmed yet.",
+                        Content::None,
+                    ),
                 ],
             },
         },
@@ -91,5 +95,9 @@ async fn revoke(
     Query(owner): Query<Owner>,
 ) -> Result<StatusCode, Problem> {
     let answer = service.gateway().revoke(&id, &owner.account).await?;
-    Ok(if answer.open { StatusCode::ACCEPTED } else { StatusCode::NO_CONTENT })
+    Ok(if answer.open {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::NO_CONTENT
+    })
 }

@@ -28,8 +28,16 @@ fn create_route() -> Route {
             query: &[],
             body: Content::Json("PayRequest"),
             answers: &[
-                (201, "It is settled one way or the other.", Content::Json("Payment")),
-                (202, "It is open; read it until it is settled.", Content::Json("Payment")),
+                (
+                    201,
+                    "It is settled one way or the other.",
+                    Content::Json("Payment"),
+                ),
+                (
+                    202,
+                    "It is open; read it until it is settled.",
+                    Content::Json("Payment"),
+                ),
             ],
         },
     }

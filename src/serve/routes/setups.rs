@@ -20,7 +20,11 @@ pub(super) fn routes() -> Vec<Route> {
                 keyed: true,
                 query: &[],
                 body: Content::Json("LinkRequest"),
-                answers: &[(201, "The setup, whatever its status.", Content::Json("Setup"))],
+                answers: &[(
+                    201,
+                    "The setup, whatever its status.",
+                    Content::Json("Setup"),
+                )],
             },
         },
         Route {

@@ -28,6 +28,9 @@ async fn receive(
     Id(provider): Id,
     Raw(headers, body): Raw,
 ) -> Result<StatusCode, Problem> {
-    service.gateway().notification(&provider, &headers, &body).await?;
+    service
+        .gateway()
+        .notification(&provider, &headers, &body)
+        .await?;
     Ok(StatusCode::OK)
 }
