@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cardless_contract::SystemEntropy;
 
@@ -65,8 +65,7 @@ pub(super) fn run(context: &Context) -> Outcome {
             return Err(exists(path));
         }
     }
-    let key_text = KeyRing::generate(&SystemEntropy).map_err(Failure::failed)?;
-    write_new(&keys, key_text.as_bytes())?;
+    write_keys(&keys)?;
     if let Err(failure) = write_new(&settings, SETTINGS.as_bytes()) {
         // Nothing is sealed with these keys yet, so they may go.
         std::fs::remove_file(&keys)?;
@@ -80,8 +79,14 @@ pub(super) fn run(context: &Context) -> Outcome {
     say("next: fill in a provider, then `cardless check` and `cardless serve`")
 }
 
+/// Writes a new key file.
+pub(super) fn write_keys(path: &Path) -> Outcome {
+    let keys = KeyRing::generate(&SystemEntropy).map_err(Failure::failed)?;
+    write_new(path, keys.as_bytes())
+}
+
 /// Writes a file that was not there, readable by its owner only.
-fn write_new(path: &PathBuf, bytes: &[u8]) -> Outcome {
+fn write_new(path: &Path, bytes: &[u8]) -> Outcome {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
