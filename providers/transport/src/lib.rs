@@ -47,7 +47,8 @@ impl Transport {
             return Err(SendError::new(Delivery::NotSent, ErrorKind::Internal)
                 .with_source("the address is not on the provider's list"));
         }
-        tracing::debug!(provider = %self.provider, method = %request.method(), path = request.uri().path(), "request");
+        // A path can hold a payment token (PayPal's delete does), so it is not logged.
+        tracing::debug!(provider = %self.provider, method = %request.method(), "request");
         self.client.send(request).await
     }
 }
