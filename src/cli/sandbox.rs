@@ -50,7 +50,10 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     })?;
     let addresses = running.addresses();
     say(format_args!("paypal       http://{}", addresses.paypal))?;
-    say(format_args!("postfinance  http://{}", addresses.postfinance))?;
+    say(format_args!(
+        "postfinance  http://{}",
+        addresses.postfinance
+    ))?;
     say(format_args!("aduno        http://{}", addresses.aduno))?;
     say(format_args!("control      http://{}", addresses.control))?;
     signals.stop().await;

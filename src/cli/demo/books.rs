@@ -13,7 +13,10 @@ pub(super) struct Books(BTreeMap<(String, String, i64), u32>);
 impl Books {
     /// One more movement.
     pub(super) fn add(&mut self, provider: &str, kind: &str, minor: i64) {
-        let count = self.0.entry((provider.to_owned(), kind.to_owned(), minor)).or_default();
+        let count = self
+            .0
+            .entry((provider.to_owned(), kind.to_owned(), minor))
+            .or_default();
         *count = count.saturating_add(1);
     }
 
@@ -25,7 +28,10 @@ impl Books {
     /// What the sandbox's ledger shows. Holds are left out: each is captured or voided.
     pub(super) fn of_ledger(ledger: &Value) -> Result<Self, Failure> {
         let unreadable = || Failure::Failed("the sandbox's ledger can't be read".to_owned());
-        let entries = ledger.get("data").and_then(Value::as_array).ok_or_else(unreadable)?;
+        let entries = ledger
+            .get("data")
+            .and_then(Value::as_array)
+            .ok_or_else(unreadable)?;
         let mut books = Self::default();
         for entry in entries {
             let text = |name: &str| entry.get(name).and_then(Value::as_str);

@@ -64,8 +64,17 @@ impl Stage {
             // A sender that is gone is a stop as well.
             drop(stopped.await);
         }));
-        let stage =
-            Self { sandbox, gateway, client, http, public_url, api_key, stop, service, folder };
+        let stage = Self {
+            sandbox,
+            gateway,
+            client,
+            http,
+            public_url,
+            api_key,
+            stop,
+            service,
+            folder,
+        };
         stage.route_webhooks().await?;
         Ok(stage)
     }
@@ -84,7 +93,9 @@ impl Stage {
     /// The sandbox's ledger.
     pub(super) async fn ledger(&self) -> Result<Value, Failure> {
         let url = self.control("/ledger");
-        let answer = self.send(Method::GET, &url, "application/json", Bytes::new()).await?;
+        let answer = self
+            .send(Method::GET, &url, "application/json", Bytes::new())
+            .await?;
         serde_json::from_slice(answer.body()).map_err(Failure::failed)
     }
 
@@ -107,9 +118,13 @@ impl Stage {
         let answer = self.send(Method::POST, page, form_type, form).await?;
         let back = location(&answer, "the hosted page")?;
         if !back.starts_with(&format!("{}/return/", self.public_url)) {
-            return Err(Failure::Failed("the hosted page leads to another place".to_owned()));
+            return Err(Failure::Failed(
+                "the hosted page leads to another place".to_owned(),
+            ));
         }
-        let answer = self.send(Method::GET, &back, form_type, Bytes::new()).await?;
+        let answer = self
+            .send(Method::GET, &back, form_type, Bytes::new())
+            .await?;
         location(&answer, "the service")
     }
 
@@ -120,19 +135,26 @@ impl Stage {
         say(format_args!("  service      {}", self.public_url))?;
         say(format_args!("  API key      {}", self.api_key))?;
         say(format_args!("  paypal       http://{}", addresses.paypal))?;
-        say(format_args!("  postfinance  http://{}", addresses.postfinance))?;
+        say(format_args!(
+            "  postfinance  http://{}",
+            addresses.postfinance
+        ))?;
         say(format_args!("  aduno        http://{}", addresses.aduno))?;
         say(format_args!("  control      http://{}", addresses.control))?;
-        say(format_args!("  settings     {}", self.folder.settings_file().display()))
+        say(format_args!(
+            "  settings     {}",
+            self.folder.settings_file().display()
+        ))
     }
 
     /// Stops the service and then the sandbox, and removes the folder.
     pub(super) async fn clear(self) -> Outcome {
         // A service that has ended by itself has nobody to be told; its result says why.
-        drop(self.stop.send(()));
-        let served = self.service.await.map_err(|_| {
-            Failure::Failed("the service broke off; see the log".to_owned())
-        })?;
+        self.stop.send(()).ok();
+        let served = self
+            .service
+            .await
+            .map_err(|_| Failure::Failed("the service broke off; see the log".to_owned()))?;
         self.sandbox.shutdown().await;
         self.folder.remove()?;
         served
@@ -156,11 +178,16 @@ impl Stage {
 
     async fn tell_control(&self, path: &str, body: &Value) -> Outcome {
         let body = Bytes::from(body.to_string());
-        let answer = self.send(Method::POST, &self.control(path), "application/json", body).await?;
+        let answer = self
+            .send(Method::POST, &self.control(path), "application/json", body)
+            .await?;
         if answer.status().is_success() {
             return Ok(());
         }
-        Err(Failure::Failed(format!("the sandbox's {path} answered {}", answer.status())))
+        Err(Failure::Failed(format!(
+            "the sandbox's {path} answered {}",
+            answer.status()
+        )))
     }
 
     async fn send(
@@ -182,7 +209,10 @@ impl Stage {
 
 /// Where a 303 leads.
 fn location(answer: &Response, who: &str) -> Result<String, Failure> {
-    let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let location = answer
+        .headers()
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok());
     match location {
         Some(location) if answer.status() == StatusCode::SEE_OTHER => Ok(location.to_owned()),
         Some(_) | None => Err(Failure::Failed(format!(

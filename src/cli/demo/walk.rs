@@ -42,13 +42,23 @@ pub(super) const PROVIDERS: [Provider; 3] = [
         name: "postfinance",
         commit: "POST /api/v2.0/payment/transactions/*/process-with-token",
     },
-    Provider { name: "paypal", commit: "POST /v2/checkout/orders/*/capture" },
-    Provider { name: "aduno", commit: "POST /v1/transactions/*/settle" },
+    Provider {
+        name: "paypal",
+        commit: "POST /v2/checkout/orders/*/capture",
+    },
+    Provider {
+        name: "aduno",
+        commit: "POST /v1/transactions/*/settle",
+    },
 ];
 
 /// Links, charges, captures, refunds, voids, survives a lost reply, and revokes.
 pub(super) async fn walk(stage: &Stage, provider: Provider, wanted: &mut Books) -> Outcome {
-    let walk = Walk { stage, provider, account: format!("customer-at-{}", provider.name) };
+    let walk = Walk {
+        stage,
+        provider,
+        account: format!("customer-at-{}", provider.name),
+    };
     let method = walk.link().await?;
     let charged = walk.charge(wanted).await?;
     walk.refund(&charged, wanted).await?;
@@ -77,11 +87,19 @@ impl Walk<'_> {
         };
         let setup = self.stage.client().link(&self.key("link"), &request).await;
         let setup = setup.map_err(|error| self.failed("link", &error))?.body;
-        let page = setup.redirect_url.ok_or_else(|| self.wrong("the setup has no page"))?;
+        let page = setup
+            .redirect_url
+            .ok_or_else(|| self.wrong("the setup has no page"))?;
         let back = self.stage.press(&page, "approve").await?;
-        self.ensure(back.starts_with(&request.return_url), "the browser comes back", &back)?;
+        self.ensure(
+            back.starts_with(&request.return_url),
+            "the browser comes back",
+            &back,
+        )?;
         let setup = self.completed(&setup.id).await?;
-        self.line(&format!("linked {setup} by approving on the provider's page"))?;
+        self.line(&format!(
+            "linked {setup} by approving on the provider's page"
+        ))?;
         Ok(setup)
     }
 
@@ -101,10 +119,21 @@ impl Walk<'_> {
     async fn charge(&self, wanted: &mut Books) -> Result<Payment, Failure> {
         let payment = self.pay("charge", CHARGE, Capture::Automatic).await?;
         let payment = self.settled(payment).await?;
-        self.ensure(payment.status == PaymentStatus::Captured, "captured", &payment)?;
-        self.ensure(payment.captured.minor() == CHARGE, "captured in full", &payment)?;
+        self.ensure(
+            payment.status == PaymentStatus::Captured,
+            "captured",
+            &payment,
+        )?;
+        self.ensure(
+            payment.captured.minor() == CHARGE,
+            "captured in full",
+            &payment,
+        )?;
         wanted.add(self.provider.name, "capture", CHARGE);
-        self.line(&format!("charged {} with the customer away", payment.captured))?;
+        self.line(&format!(
+            "charged {} with the customer away",
+            payment.captured
+        ))?;
         Ok(payment)
     }
 
@@ -113,9 +142,15 @@ impl Walk<'_> {
             account: self.account.clone(),
             amount: Some(Amount::new("CHF", REFUND)),
         };
-        let refund = self.stage.client().refund(&self.key("refund"), &payment.id, &request).await;
+        let refund = self
+            .stage
+            .client()
+            .refund(&self.key("refund"), &payment.id, &request)
+            .await;
         refund.map_err(|error| self.failed("refund", &error))?;
-        let payment = self.read_until(&payment.id, |now| now.refunded.minor() == REFUND).await?;
+        let payment = self
+            .read_until(&payment.id, |now| now.refunded.minor() == REFUND)
+            .await?;
         wanted.add(self.provider.name, "refund", REFUND);
         self.line(&format!("refunded {} of it", payment.refunded))
     }
@@ -127,17 +162,32 @@ impl Walk<'_> {
             amount: Some(Amount::new("CHF", CAPTURE)),
             last: None,
         };
-        let captured = self.stage.client().capture(&self.key("capture"), &held.id, &request).await;
+        let captured = self
+            .stage
+            .client()
+            .capture(&self.key("capture"), &held.id, &request)
+            .await;
         captured.map_err(|error| self.failed("capture", &error))?;
-        let payment = self.read_until(&held.id, |now| now.captured.minor() == CAPTURE).await?;
+        let payment = self
+            .read_until(&held.id, |now| now.captured.minor() == CAPTURE)
+            .await?;
         wanted.add(self.provider.name, "capture", CAPTURE);
-        self.line(&format!("held {} and captured {} of it", payment.amount, payment.captured))
+        self.line(&format!(
+            "held {} and captured {} of it",
+            payment.amount, payment.captured
+        ))
     }
 
     async fn void(&self, wanted: &mut Books) -> Outcome {
         let held = self.hold("other-hold", VOIDED).await?;
-        let request = VoidRequest { account: self.account.clone() };
-        let voided = self.stage.client().void(&self.key("void"), &held.id, &request).await;
+        let request = VoidRequest {
+            account: self.account.clone(),
+        };
+        let voided = self
+            .stage
+            .client()
+            .void(&self.key("void"), &held.id, &request)
+            .await;
         voided.map_err(|error| self.failed("void", &error))?;
         let is_voided = |now: &Payment| now.status == PaymentStatus::Voided;
         let payment = self.read_until(&held.id, is_voided).await?;
@@ -148,7 +198,9 @@ impl Walk<'_> {
     /// The provider takes the money, and its answer never comes: at no time may that read as a
     /// failure, and the money may be taken once only.
     async fn survive_a_lost_reply(&self, wanted: &mut Books) -> Outcome {
-        self.stage.lose_a_reply(self.provider.name, self.provider.commit).await?;
+        self.stage
+            .lose_a_reply(self.provider.name, self.provider.commit)
+            .await?;
         let first = self.pay("lost", LOST, Capture::Automatic).await?;
         let shown = first.body.status;
         self.ensure(
@@ -157,7 +209,11 @@ impl Walk<'_> {
             &shown,
         )?;
         let payment = self.settled(first).await?;
-        self.ensure(payment.status == PaymentStatus::Captured, "captured", &payment)?;
+        self.ensure(
+            payment.status == PaymentStatus::Captured,
+            "captured",
+            &payment,
+        )?;
         let again = self.pay("lost", LOST, Capture::Automatic).await?;
         self.ensure(again.body.id == payment.id, "the same payment", &again.body)?;
         wanted.add(self.provider.name, "capture", LOST);
@@ -166,7 +222,10 @@ impl Walk<'_> {
         } else {
             "the provider was asked at once"
         };
-        self.line(&format!("lost the answer to {}: {how}; taken once", payment.amount))
+        self.line(&format!(
+            "lost the answer to {}: {how}; taken once",
+            payment.amount
+        ))
     }
 
     async fn revoke(&self, method: &str) -> Outcome {
@@ -181,7 +240,11 @@ impl Walk<'_> {
     async fn hold(&self, reference: &str, minor: i64) -> Result<Payment, Failure> {
         let payment = self.pay(reference, minor, Capture::Manual).await?;
         let payment = self.settled(payment).await?;
-        self.ensure(payment.status == PaymentStatus::Authorized, "authorized", &payment)?;
+        self.ensure(
+            payment.status == PaymentStatus::Authorized,
+            "authorized",
+            &payment,
+        )?;
         Ok(payment)
     }
 
@@ -201,13 +264,19 @@ impl Walk<'_> {
             return_url: None,
             description: None,
         };
-        let payment = self.stage.client().pay(&self.key(reference), &request).await;
+        let payment = self
+            .stage
+            .client()
+            .pay(&self.key(reference), &request)
+            .await;
         payment.map_err(|error| self.failed(reference, &error))
     }
 
     async fn settled(&self, payment: Answer<Payment>) -> Result<Payment, Failure> {
         if payment.open {
-            return self.read_until(&payment.body.id, |now| !now.status.is_open()).await;
+            return self
+                .read_until(&payment.body.id, |now| !now.status.is_open())
+                .await;
         }
         Ok(payment.body)
     }
