@@ -410,7 +410,7 @@ impl Document {
                 replace_by_text(&mut value, &relative, raw)
             });
             if as_text.is_none() {
-                return Err(self.decode_error(path, &error.into_inner().to_string(), &fetched));
+                return Err(self.decode_error(path, error.inner().message(), &fetched));
             }
         }
         Err(self.error(&at.join("."), "can't be read"))

@@ -86,7 +86,8 @@ fn wrong(settings: &Settings, provider: &str, error: &dyn std::error::Error) -> 
     let text = error.to_string();
     match text.split_once(": ") {
         Some((setting, problem)) => {
-            settings.error(&format!("providers.{provider}.{setting}"), problem)
+            let setting = format!("providers.{provider}.{setting}");
+            settings.error(&setting, format!("can't be used: {problem}"))
         }
         None => settings.error(&format!("providers.{provider}"), text),
     }

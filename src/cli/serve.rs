@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use cardless::gateway::Gateway;
 use cardless::serve;
@@ -29,17 +29,29 @@ pub(super) async fn run(context: &Context) -> Outcome {
 }
 
 /// Serves and resolves until `stop` ends. The requests that run are finished first, then the
-/// resolver stops.
+/// resolver stops. A resolver that breaks off takes the service with it: payments whose outcome is
+/// open must not go unasked.
 pub(super) async fn run_until(
     gateway: Gateway,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send,
 ) -> Outcome {
     let (stop_resolver, stopped) = watch::channel(false);
+    let (alive, ended) = oneshot::channel::<()>();
     let resolver = tokio::spawn({
         let gateway = gateway.clone();
-        async move { gateway.run(until(stopped)).await }
+        async move {
+            // Dropped when this task ends, however it ends.
+            let _alive = alive;
+            gateway.run(until(stopped)).await;
+        }
     });
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            _ = ended => tracing::error!("the resolver broke off; the service stops"),
+        }
+    };
     let served = serve::serve(listener, serve::router(gateway), stop).await;
     stop_resolver.send_replace(true);
     let resolved = resolver.await;

@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod client;
 mod command_line;
 mod listener;
 mod openapi;
