@@ -1,7 +1,7 @@
 //! The three providers on loopback: stateful, wire-level, for development and tests.
 #![allow(dead_code, unused_imports)]
 
-mod aduno;
+pub mod aduno;
 mod dialect;
 mod ledger;
 mod page;
