@@ -22,7 +22,7 @@ const LIMIT_DECLINED: i64 = 10_000;
 /// Above this it is blocked; the table leaves what lies between open, and it is authorized here.
 const LIMIT_BLOCKED: i64 = 11_000;
 
-const INIT_MEMBERS: [&str; 53] = [
+const INIT_MEMBERS: [&str; 47] = [
     "currency",
     "refno",
     "refno2",
@@ -70,15 +70,9 @@ const INIT_MEMBERS: [&str; 53] = [
     "GPA",
     "mcp",
     "extensions",
-    "ACC",
-    "PAY",
-    "APL",
-    "MPA",
-    "MPG",
-    "MFG",
 ];
 
-const AUTHORIZE_MEMBERS: [&str; 38] = [
+const AUTHORIZE_MEMBERS: [&str; 39] = [
     "currency",
     "refno",
     "refno2",
@@ -117,6 +111,7 @@ const AUTHORIZE_MEMBERS: [&str; 38] = [
     "option",
     "mcp",
     "3RI",
+    "extensions",
 ];
 
 const OPTION_MEMBERS: [&str; 7] = [
