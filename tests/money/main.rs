@@ -16,7 +16,7 @@ use world::{ALL, World};
 
 #[tokio::test(start_paused = true)]
 async fn links_charges_and_gives_back() {
-    for provider in ["aduno"] {
+    for provider in ["aduno", "postfinance"] {
         let world = World::new();
         let method = world.link(provider).await;
         let payment = world.pay(&World::charge(&method, 4990, "invoice-1")).await;
@@ -33,7 +33,7 @@ async fn links_charges_and_gives_back() {
 
 #[tokio::test(start_paused = true)]
 async fn authorizes_captures_a_part_and_voids() {
-    for provider in ["aduno"] {
+    for provider in ["aduno", "postfinance"] {
         let world = World::new();
         let method = world.link(provider).await;
         let mut request = World::charge(&method, 5000, "invoice-1");
@@ -106,7 +106,7 @@ fn step(provider: &str, wanted: &str) -> &'static str {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_of_a_charge_is_unknown_and_then_the_truth() {
-    for provider in ["aduno"] {
+    for provider in ["aduno", "postfinance"] {
         for lost in ["reserve", "commit"] {
             for fault in LOSSES {
                 let case = format!("{provider}, {lost}, {fault}");
@@ -131,7 +131,7 @@ async fn a_lost_reply_of_a_charge_is_unknown_and_then_the_truth() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_of_an_operation_is_unknown_and_then_the_truth() {
-    for provider in ["aduno"] {
+    for provider in ["aduno", "postfinance"] {
         for lost in ["capture", "void", "refund"] {
             for fault in LOSSES {
                 let case = format!("{provider}, {lost}, {fault}");
