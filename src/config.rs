@@ -786,6 +786,31 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_file_ends_with_one_newline_at_most_that_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("one"), "canary\n\n").unwrap();
+        std::fs::write(folder.path().join("none"), "\n").unwrap();
+        let parse = |file: &str| {
+            let secret = format!("[{{ file = \"{file}\" }}, \"other\"]");
+            let text = format!("[providers.fake]\nsecrets = {secret}");
+            let path = folder.path().join("cardless.toml");
+            Settings::parse(&path, &text, &Environment::default()).unwrap()
+        };
+        let several = parse("one").provider::<Several>("fake").unwrap().unwrap();
+        assert_eq!(several.secrets, ["canary\n", "other"]);
+        for (file, why) in [("none", "is empty"), ("missing", "can't be read")] {
+            let error = parse(file).provider::<Several>("fake").unwrap_err();
+            assert_eq!(error.setting(), Some("providers.fake.secrets"));
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Several {
+        secrets: Vec<String>,
+    }
+
+    #[test]
     fn no_error_quotes_a_value() {
         for (text, environment) in [
             (
