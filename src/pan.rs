@@ -109,7 +109,7 @@ pub fn find_in_url(url: &str) -> Option<Hit> {
 
 /// What stands next, its last character, and what follows it. A UUID is taken in one piece.
 fn next(previous: Option<char>, rest: &str) -> (Option<Class>, Option<char>, &str) {
-    if !previous.is_some_and(is_part_of_a_word)
+    if !previous.is_some_and(char::is_alphanumeric)
         && let Some((uuid, after)) = split_uuid(rest)
     {
         return (Some(Class::Other), uuid.chars().next_back(), after);
@@ -132,13 +132,9 @@ fn split_uuid(text: &str) -> Option<(&str, &str)> {
             _ => byte.is_ascii_hexdigit(),
         });
         let has_letter = uuid.bytes().any(|byte| byte.is_ascii_alphabetic());
-        let ends = !after.chars().next().is_some_and(is_part_of_a_word);
+        let ends = !after.chars().next().is_some_and(char::is_alphanumeric);
         (shaped && has_letter && ends).then_some((uuid, after))
     })
-}
-
-fn is_part_of_a_word(character: char) -> bool {
-    character.is_alphanumeric() || character == '-'
 }
 
 /// What a character is to the net.
@@ -587,6 +583,7 @@ mod tests {
                 uuid.to_owned(),
                 format!("key={uuid}, {uuid}"),
                 format!("{{{uuid}}}"),
+                format!("order-{uuid}-2"),
             ] {
                 assert_eq!(find(&text), None, "{text}");
                 assert_eq!(find_in_url(&text), None, "{text}");
@@ -602,7 +599,7 @@ mod tests {
             ("06a90326-aa54-0e32-85d8-639455333018", "another version"),
             ("06a90326-aa54-4e32-c5d8-639455333018", "another variant"),
             (
-                "06a90326-aa54-4e32-85d8-639455333018-1",
+                "06a90326-aa54-4e32-85d8-6394553330181",
                 "part of a longer word",
             ),
             ("06a90326aa54-4e32-85d8-639455333018", "hyphens missing"),

@@ -57,13 +57,13 @@ impl Custody for KeyFile {
         let metadata = file
             .metadata()
             .map_err(|error| unread(&self.path, &error))?;
-        refuse_others(&self.path, &metadata)?;
         if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
             return Err(KeyFileError(format!(
                 "{}: this is no key file; give the path of the file that `cardless init` wrote",
                 self.path.display()
             )));
         }
+        refuse_others(&self.path, &metadata)?;
         // Room for all of it from the start: growing would leave copies of the keys behind.
         let room = usize::try_from(metadata.len())
             .unwrap_or(0)

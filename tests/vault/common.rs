@@ -7,14 +7,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cardless::vault::{Context, KeyRing, Purpose, Vault};
 use cardless_contract::SystemEntropy;
 
-pub const KEY: [u8; 32] = *b"the wrapping key of the tests 01";
-pub const OTHER_KEY: [u8; 32] = *b"the wrapping key of the tests 02";
-pub const KEY_NAME: &str = "kek_abcdefghijklmnopabcd";
-pub const OTHER_KEY_NAME: &str = "kek_ponmlkjihgfedcbaponm";
+pub(crate) const KEY: [u8; 32] = *b"the wrapping key of the tests 01";
+pub(crate) const OTHER_KEY: [u8; 32] = *b"the wrapping key of the tests 02";
+pub(crate) const KEY_NAME: &str = "kek_abcdefghijklmnopabcd";
+pub(crate) const OTHER_KEY_NAME: &str = "kek_ponmlkjihgfedcbaponm";
 
-pub const PLAINTEXT: &[u8] = b"canary-provider-token";
+pub(crate) const PLAINTEXT: &[u8] = b"canary-provider-token";
 
-pub const CONTEXT: Context<'_> = Context {
+pub(crate) const CONTEXT: Context<'_> = Context {
     account: "abcdefghijklmnopabcdefghijklmnop",
     provider: "paypal",
     merchant: "sandbox-client",
@@ -22,11 +22,11 @@ pub const CONTEXT: Context<'_> = Context {
     purpose: Purpose::Token,
 };
 
-pub fn base64url(bytes: &[u8]) -> String {
+pub(crate) fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub fn generation(id: &str, state: &str, key: &[u8]) -> String {
+pub(crate) fn generation(id: &str, state: &str, key: &[u8]) -> String {
     let key = base64url(key);
     format!(
         "[[generation]]\nid = \"{id}\"\nstate = \"{state}\"\n\
@@ -35,7 +35,7 @@ pub fn generation(id: &str, state: &str, key: &[u8]) -> String {
 }
 
 /// A key file's text with these generations.
-pub fn key_file(generations: &[String]) -> String {
+pub(crate) fn key_file(generations: &[String]) -> String {
     let root = base64url(&[7; 32]);
     format!(
         "version = 1\n{}[hashes]\nroot = \"{root}\"\n",
@@ -43,14 +43,14 @@ pub fn key_file(generations: &[String]) -> String {
     )
 }
 
-pub fn vault_of(text: &str) -> Vault {
+pub(crate) fn vault_of(text: &str) -> Vault {
     Vault::new(KeyRing::parse(text).unwrap(), Arc::new(SystemEntropy))
 }
 
-pub fn vault() -> Vault {
+pub(crate) fn vault() -> Vault {
     vault_of(&key_file(&[generation(KEY_NAME, "active", &KEY)]))
 }
 
-pub fn sample(vault: &Vault) -> Vec<u8> {
+pub(crate) fn sample(vault: &Vault) -> Vec<u8> {
     vault.seal(&CONTEXT, PLAINTEXT).unwrap().bytes
 }

@@ -107,7 +107,7 @@ impl Sample {
         ];
         Self {
             account: format!("account-{n}"),
-            merchant: if n % 3 == 0 {
+            merchant: if n.is_multiple_of(3) {
                 "-".to_owned()
             } else {
                 format!("Händler {n}")

@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::path::Path;
+use std::slice::from_ref;
 
 use cardless::vault::{HashPurpose, KeyFileError, KeyRing};
 use cardless_contract::{SystemEntropy, Timestamp};
@@ -76,20 +77,20 @@ fn a_damaged_key_file_says_what_is_wrong_and_quotes_nothing() {
         ("not_toml", format!("{canary} = = 1\n"), "line 1 "),
         (
             "cut_off",
-            key_file(&[good.clone()])
+            key_file(from_ref(&good))
                 .replace(&root, canary)
                 .replace("\"\n", "\n"),
             "line ",
         ),
         (
             "unknown_member",
-            key_file(&[good.clone()]) + &format!("{canary} = 1\n"),
+            key_file(from_ref(&good)) + &format!("{canary} = 1\n"),
             "line ",
         ),
         ("no_hashes", format!("version = 1\n{good}"), "line "),
         (
             "version",
-            key_file(&[good.clone()]).replace("version = 1", "version = 2"),
+            key_file(from_ref(&good)).replace("version = 1", "version = 2"),
             "`version`",
         ),
         (
@@ -119,7 +120,7 @@ fn a_damaged_key_file_says_what_is_wrong_and_quotes_nothing() {
         ),
         (
             "created_at",
-            key_file(&[good.clone()]).replace("2026-11-23T16:25:04Z", canary),
+            key_file(from_ref(&good)).replace("2026-11-23T16:25:04Z", canary),
             "`created_at`",
         ),
         (
@@ -134,12 +135,12 @@ fn a_damaged_key_file_says_what_is_wrong_and_quotes_nothing() {
         ),
         (
             "not_base64",
-            key_file(&[good.clone()]).replace(&root, &format!("{canary}!")),
+            key_file(from_ref(&good)).replace(&root, &format!("{canary}!")),
             "`root`",
         ),
         (
             "escaped",
-            key_file(&[good.clone()]).replace(KEY_NAME, "\\u0041CANARY"),
+            key_file(from_ref(&good)).replace(KEY_NAME, "\\u0041CANARY"),
             "line ",
         ),
     ];

@@ -1,6 +1,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use cardless::vault::{Context, Purpose, Vault, VaultError};
 use cardless_contract::{Entropy, EntropyError};
 use proptest::prelude::*;
@@ -19,6 +21,24 @@ fn a_record_opens_where_it_belongs() {
         );
     }
 }
+
+/// Sealed by the AWS Encryption SDK for Python 4.0.7: what other implementations wrote stays
+/// readable, also on a machine without one.
+#[test]
+fn a_record_of_the_aws_encryption_sdk_opens() {
+    let record = STANDARD.decode(SEALED_BY_AWS).unwrap();
+    assert_eq!(
+        vault().open(&CONTEXT, &record).unwrap().as_slice(),
+        PLAINTEXT
+    );
+}
+
+const SEALED_BY_AWS: &str = concat!(
+    "AgR4iQWiYCCF1u+jl4vwht89+7k64Ji7gIqZZcb11EEH/XoAAAABAAhjYXJkbGVzcwAsa2VrX2FiY2RlZmdoaWpr",
+    "bG1ub3BhYmNkAAAAgAAAAAxcehaenao/s22QOb4AMAY8Tpa+kp/BEdbU0OCMSS4CtJ/3nmbiyWbQW1Bu60Stkqv6",
+    "Hma00S+XNQZZs/C2NQIAEAAA7B/e5X/55SeBMxtJSdi+JkrWAPVtPTEMD/W1iYZjDVFTK6PZ3T3MXbeQnI7r4aOc",
+    "/////wAAAAEAAAAAAAAAAAAAAAEAAAAVmaojNh83o67CE3Mzqf7zKE7Eqr9yk8CKRM4IPLXWU6Aku2opJg==",
+);
 
 #[test]
 fn a_token_leaves_as_a_token() {
