@@ -154,7 +154,7 @@ impl Settings {
         Ok(Self {
             service: service(&document, root.service)?,
             store: Store {
-                url: store_url(&document, root.store.url),
+                url: store_url(&document, root.store.url)?,
             },
             keys: keys(&document, root.keys)?,
             document,
@@ -299,15 +299,19 @@ fn public_url_of(document: &Document, text: &str) -> Result<String, SettingsErro
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn store_url(document: &Document, url: Option<String>) -> String {
+fn store_url(document: &Document, url: Option<String>) -> Result<String, SettingsError> {
     let url = url.unwrap_or_else(|| "sqlite:cardless.db".to_owned());
     let Some(path) = url.strip_prefix("sqlite:") else {
-        return url;
+        let message = "must begin with `sqlite:`; PostgreSQL is not available in this build yet";
+        return Err(document.error("store.url", message));
     };
-    if path.starts_with([':', '/']) || path.starts_with("file:") {
-        return url;
+    if path.is_empty() {
+        return Err(document.error("store.url", "names no file after `sqlite:`"));
     }
-    format!("sqlite:{}", document.path(path).display())
+    if path.starts_with([':', '/']) {
+        return Ok(url);
+    }
+    Ok(format!("sqlite:{}", document.path(path).display()))
 }
 
 fn keys(document: &Document, raw: RawKeys) -> Result<Keys, SettingsError> {

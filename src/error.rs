@@ -1,3 +1,5 @@
+//! Why a request is refused: what the caller is told, and what the log keeps.
+
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -89,12 +91,22 @@ impl Code {
 impl Error {
     /// An error with its message for the caller: what happened, to what, what to do next.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, field: None, message: message.into(), source: None }
+        Self {
+            code,
+            field: None,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// A fault in a field of the request; `field` is its path, as `amount.minor`.
     pub fn field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, field: Some(field.into()), message: message.into(), source: None }
+        Self {
+            code,
+            field: Some(field.into()),
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The one answer for handles that are another account's, revoked, or never existed.
@@ -137,5 +149,21 @@ impl StdError for Error {
             let source: &(dyn StdError + 'static) = source;
             source
         })
+    }
+}
+
+/// An error with everything that lies behind it, in one line, for the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Causes<'a>(pub &'a (dyn StdError + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }

@@ -44,13 +44,19 @@ pub struct Amount {
 impl Amount {
     /// From a currency and minor units.
     pub fn new(currency: impl Into<String>, minor: i64) -> Self {
-        Self { currency: currency.into(), minor }
+        Self {
+            currency: currency.into(),
+            minor,
+        }
     }
 }
 
 impl From<Money> for Amount {
     fn from(money: Money) -> Self {
-        Self { currency: money.currency().code().to_owned(), minor: money.minor() }
+        Self {
+            currency: money.currency().code().to_owned(),
+            minor: money.minor(),
+        }
     }
 }
 
@@ -115,7 +121,10 @@ pub struct Setup {
 /// How far a setup is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names are those of the HTTP API, which explains them")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the HTTP API, which explains them"
+)]
 pub enum SetupStatus {
     AwaitingCustomer,
     Completed,
@@ -143,7 +152,10 @@ pub struct PaymentMethod {
 /// Whether a method can be charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names are those of the HTTP API, which explains them")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the HTTP API, which explains them"
+)]
 pub enum MethodStatus {
     Active,
     Suspended,
@@ -322,7 +334,10 @@ pub enum OperationKind {
 /// How far an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names are those of the HTTP API, which explains them")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of the HTTP API, which explains them"
+)]
 pub enum OperationStatus {
     Pending,
     Unknown,

@@ -1,119 +1,434 @@
-//! SKELETON: signatures are final, bodies come.
-#![allow(missing_docs, clippy::todo, unused_variables)]
-use std::future::Future;
+//! The gateway: every verb of the API, in the order in which things may happen.
+//!
+//! ```text
+//! request → gateway → vault → provider → provider's HTTP → outcome → journal → event
+//! ```
+//!
+//! The request is checked and refused before anything is stored. Then the intent is written; only
+//! then is the provider asked. What comes back moves the row by the table in `journal::state`. What
+//! does not come back leaves a row that says so, and the resolver asks until it knows.
+
+mod accounts;
+mod check;
+mod clients;
+mod drive;
+mod link;
+mod methods;
+mod notify;
+mod operate;
+mod pay;
+mod refund;
+mod resolve;
+mod seal;
+mod view;
+
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use cardless_contract::{Clock, Entropy, PaymentProvider, ProviderName};
-use http::HeaderMap;
+use cardless_contract::{
+    Clock, Delivery, Entropy, ErrorKind, PaymentProvider, ProviderError, ProviderName, SystemClock,
+    SystemEntropy,
+};
+use tokio::sync::Notify;
 
-use crate::error::Error;
-use crate::message::*;
+pub use accounts::AccountSummary;
+pub use clients::{ClientInfo, Role};
+pub use link::ReturnTo;
+pub use resolve::ReconcileReport;
+
+use crate::account::{AccountId, Handle, HandleKind};
+use crate::error::{Code, Error};
+use crate::journal::Journal;
+use crate::store::{KeyRow, Store, StoreError};
+use crate::vault::{HashPurpose, KeyRing, Vault};
+
+/// How long after its acceptance a payment may still be reserved or committed (`DESIGN`, rule 8).
+pub const COMMIT_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// Pauses between tries of a request that never left, 10 s in all.
+const NOT_SENT_PAUSES: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(4),
+];
+
+/// The longest `Idempotency-Key`, in characters.
+const MAX_KEY_CHARS: usize = 255;
+
+/// Charges accounts at providers, and remembers what became of it. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    providers: BTreeMap<String, Arc<dyn PaymentProvider>>,
+    vault: Vault,
+    journal: Journal,
+    entropy: Arc<dyn Entropy>,
+    public_url: String,
+    wake: Notify,
+}
 
 /// Who asks, and under which `Idempotency-Key`.
 #[derive(Debug, Clone)]
 pub struct RequestKey {
-    pub client: String,
-    pub key: String,
+    client: String,
+    key: String,
+}
+
+/// How one provider answered [`Gateway::check`].
+#[derive(Debug)]
+pub struct Probe {
+    /// Who was asked.
+    pub provider: ProviderName,
+    /// What it said.
+    pub result: Result<(), ProviderError>,
+}
+
+/// Parts of a gateway. What is not given is the system's clock, the system's randomness, and no
+/// provider.
+#[derive(Debug)]
+pub struct GatewayBuilder {
+    providers: Vec<Arc<dyn PaymentProvider>>,
+    store: Option<Arc<dyn Store>>,
+    keys: Option<KeyRing>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    public_url: String,
 }
 
 impl RequestKey {
-    /// Checks the key: 1–255 visible ASCII characters, no card number.
-    pub fn new(client: impl Into<String>, key: impl Into<String>) -> Result<Self, Error> { todo!() }
+    /// A caller's key. `client` names who asks; a key is unique within it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::IdempotencyKey`] unless the key is 1 to 255 visible ASCII characters;
+    /// [`Code::CardNumber`] if it passes for a card number.
+    pub fn new(client: impl Into<String>, key: impl Into<String>) -> Result<Self, Error> {
+        let key = key.into();
+        let fits = (1..=MAX_KEY_CHARS).contains(&key.len());
+        if !fits || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::field(
+                Code::IdempotencyKey,
+                "Idempotency-Key",
+                "An Idempotency-Key is 1 to 255 visible ASCII characters.",
+            ));
+        }
+        check::no_card_number("Idempotency-Key", &key)?;
+        Ok(Self {
+            client: client.into(),
+            key,
+        })
+    }
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role { Billing, Operator, Auditor }
-
-/// A client of the service, as listed.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct ClientInfo {
-    pub name: String,
-    pub role: Role_,
-    pub created_at: cardless_contract::Timestamp,
-    pub revoked_at: Option<cardless_contract::Timestamp>,
-}
-pub type Role_ = String;
-
-/// How one provider answered `check`.
-#[derive(Debug)]
-pub struct Probe { pub provider: ProviderName, pub result: Result<(), cardless_contract::ProviderError> }
-
-/// What a reconcile did.
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct ReconcileReport { pub looked_at: u64, pub concluded: u64, pub still_open: u64, pub parked: u64 }
-
-/// What `account show` prints.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct AccountSummary {
-    pub account: String,
-    pub restricted: bool,
-    pub payment_methods: Vec<PaymentMethod>,
-    pub payments: u64,
-    pub open_payments: u64,
-    pub created_at: cardless_contract::Timestamp,
-}
-
-/// Where a browser goes after the provider sent it back.
-#[derive(Debug, Clone)]
-pub struct ReturnTo { pub location: String }
-
-#[derive(Debug, Clone)]
-pub struct Gateway {}
 
 impl Gateway {
-    pub async fn link(&self, key: &RequestKey, request: &LinkRequest) -> Result<Answer<Setup>, Error> { todo!() }
-    pub async fn complete_link(&self, setup: &str) -> Result<Setup, Error> { todo!() }
-    pub async fn setup(&self, id: &str) -> Result<Setup, Error> { todo!() }
-    /// `GET /return/{state}`: completes the setup or asks about the payment; where to send the browser on.
-    pub async fn returned(&self, state: &str) -> Result<ReturnTo, Error> { todo!() }
-    pub async fn pay(&self, key: &RequestKey, request: &PayRequest) -> Result<Answer<Payment>, Error> { todo!() }
-    pub async fn capture(&self, key: &RequestKey, payment: &str, request: &CaptureRequest) -> Result<Answer<Payment>, Error> { todo!() }
-    pub async fn void(&self, key: &RequestKey, payment: &str, request: &VoidRequest) -> Result<Answer<Payment>, Error> { todo!() }
-    pub async fn refund(&self, key: &RequestKey, payment: &str, request: &RefundRequest) -> Result<Answer<Refund>, Error> { todo!() }
-    pub async fn payment(&self, id: &str) -> Result<Payment, Error> { todo!() }
-    pub async fn payments(&self, query: &PaymentQuery) -> Result<Page<Payment>, Error> { todo!() }
-    pub async fn refund_by_id(&self, id: &str) -> Result<Refund, Error> { todo!() }
-    pub async fn payment_methods(&self, account: &str) -> Result<Page<PaymentMethod>, Error> { todo!() }
-    pub async fn set_default(&self, id: &str, update: &MethodUpdate) -> Result<PaymentMethod, Error> { todo!() }
-    /// `open` while the provider has not confirmed.
-    pub async fn revoke(&self, id: &str, account: &str) -> Result<Answer<()>, Error> { todo!() }
-    pub async fn notification(&self, provider: &str, headers: &HeaderMap, body: &Bytes) -> Result<(), Error> { todo!() }
-    pub async fn reconcile(&self) -> Result<ReconcileReport, Error> { todo!() }
-    pub async fn check(&self) -> Vec<Probe> { todo!() }
-    pub async fn account(&self, account: &str) -> Result<AccountSummary, Error> { todo!() }
-    /// Drives the resolver until `shutdown` ends. Must be spawned.
-    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) { todo!() }
-    /// Store and keys answer: for `/readyz`.
-    pub async fn ready(&self) -> Result<(), Error> { todo!() }
-    /// Prometheus text for `/metrics`.
-    pub async fn metrics(&self) -> String { todo!() }
+    /// Begins to put a gateway together.
+    pub fn builder() -> GatewayBuilder {
+        GatewayBuilder {
+            providers: Vec::new(),
+            store: None,
+            keys: None,
+            clock: Arc::new(SystemClock::default()),
+            entropy: Arc::new(SystemEntropy),
+            public_url: "http://127.0.0.1:8080".to_owned(),
+        }
+    }
 
-    // Clients (API keys) of the service.
-    pub async fn add_client(&self, name: &str, role: Role) -> Result<String, Error> { todo!() } // the API key, ck_…
-    pub async fn clients(&self) -> Result<Vec<ClientInfo>, Error> { todo!() }
-    pub async fn revoke_client(&self, name: &str) -> Result<(), Error> { todo!() }
-    /// Who holds this API key.
-    pub async fn authenticate(&self, api_key: &str) -> Result<Option<(String, Role)>, Error> { todo!() }
-}
+    /// Asks each provider one harmless question with the given credentials.
+    pub async fn check(&self) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        for provider in self.inner.providers.values() {
+            let result = provider.probe().await;
+            probes.push(Probe {
+                provider: provider.name().clone(),
+                result,
+            });
+        }
+        probes
+    }
 
-/// Parts of a gateway.
-#[derive(Debug, Default)]
-pub struct GatewayBuilder {}
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`].
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.inner
+            .journal
+            .store()
+            .count_states()
+            .await
+            .map(drop)
+            .map_err(stored)
+    }
 
-impl Gateway {
-    pub fn builder() -> GatewayBuilder { GatewayBuilder::default() }
+    /// How many payments stand in each state, as Prometheus text.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`].
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let states = self
+            .inner
+            .journal
+            .store()
+            .count_states()
+            .await
+            .map_err(stored)?;
+        let mut text = String::from(
+            "# HELP cardless_payments Payments by status.\n# TYPE cardless_payments gauge\n",
+        );
+        for (state, count) in states {
+            text.push_str(&format!(
+                "cardless_payments{{status=\"{}\"}} {count}\n",
+                state.as_str()
+            ));
+        }
+        Ok(text)
+    }
 }
 
 impl GatewayBuilder {
-    /// `http://127.0.0.1:8080`; providers and browsers come back to it.
-    pub fn public_url(self, url: &str) -> Self { todo!() }
-    pub fn provider(self, provider: Arc<dyn PaymentProvider>) -> Self { todo!() }
-    pub fn clock(self, clock: Arc<dyn Clock>) -> Self { todo!() }
-    pub fn entropy(self, entropy: Arc<dyn Entropy>) -> Self { todo!() }
-    /// `sqlite:cardless.db`, `sqlite::memory:`; migrates it.
-    pub fn store_url(self, url: &str) -> Self { todo!() }
-    /// Keys as read from the key file.
-    pub fn keys(self, keys: crate::vault::KeyRing) -> Self { todo!() }
-    pub fn build(self) -> Result<Gateway, Error> { todo!() }
+    /// What providers and browsers come back to, as `https://pay.example`; no slash at the end.
+    #[must_use]
+    pub fn public_url(mut self, url: &str) -> Self {
+        url.trim_end_matches('/').clone_into(&mut self.public_url);
+        self
+    }
+
+    /// Adds a provider; its own name is what callers use.
+    #[must_use]
+    pub fn provider(mut self, provider: Arc<dyn PaymentProvider>) -> Self {
+        self.providers.push(provider);
+        self
+    }
+
+    /// Where the time comes from.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where random bytes come from.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// Where everything is kept.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The keys that seal.
+    #[must_use]
+    pub fn keys(mut self, keys: KeyRing) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// Puts it together.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Internal`] if the store or the keys are missing, or two providers have one name.
+    pub fn build(self) -> Result<Gateway, Error> {
+        let store = self
+            .store
+            .ok_or_else(|| Error::new(Code::Internal, "A gateway needs a store."))?;
+        let keys = self
+            .keys
+            .ok_or_else(|| Error::new(Code::Internal, "A gateway needs keys."))?;
+        let mut providers = BTreeMap::new();
+        for provider in self.providers {
+            let name = provider.name().as_str().to_owned();
+            if providers.insert(name, provider).is_some() {
+                return Err(Error::new(
+                    Code::Internal,
+                    "Two providers have the same name.",
+                ));
+            }
+        }
+        Ok(Gateway {
+            inner: Arc::new(Inner {
+                providers,
+                vault: Vault::new(keys, Arc::clone(&self.entropy)),
+                journal: Journal::new(store, self.clock, Arc::clone(&self.entropy)),
+                entropy: self.entropy,
+                public_url: self.public_url,
+                wake: Notify::new(),
+            }),
+        })
+    }
+}
+
+impl Inner {
+    fn provider(&self, name: &str) -> Result<&Arc<dyn PaymentProvider>, Error> {
+        self.providers.get(name).ok_or_else(|| {
+            Error::new(
+                Code::Internal,
+                format!("The provider {name} is not set up here; add [providers.{name}]."),
+            )
+        })
+    }
+
+    fn new_handle(&self, kind: HandleKind) -> Result<Handle, Error> {
+        Handle::generate(kind, self.entropy.as_ref()).map_err(|error| {
+            Error::new(Code::Internal, "The source of randomness failed.").with_source(error)
+        })
+    }
+
+    fn webhook_url(&self, provider: &str) -> String {
+        format!("{}/webhooks/{provider}", self.public_url)
+    }
+
+    /// Where a provider sends the browser back to: the object and a proof that we made the address.
+    fn return_url(&self, object: &str) -> String {
+        format!("{}/return/{}", self.public_url, self.return_state(object))
+    }
+
+    fn return_state(&self, object: &str) -> String {
+        let mac = self
+            .vault
+            .keyed_hash(HashPurpose::RequestDigest, &return_bytes(object));
+        let mut proof = crate::letters::letters(&mac);
+        proof.truncate(32);
+        format!("{object}.{proof}")
+    }
+
+    /// The object that a return address is for.
+    fn returned_object<'a>(&self, state: &'a str) -> Option<&'a str> {
+        use subtle::ConstantTimeEq as _;
+        let (object, _) = state.split_once('.')?;
+        let expected = self.return_state(object);
+        bool::from(expected.as_bytes().ct_eq(state.as_bytes())).then_some(object)
+    }
+
+    fn key_hash(&self, key: &RequestKey) -> Vec<u8> {
+        let bytes = [b"key\0".as_slice(), key.key.as_bytes()].concat();
+        self.vault
+            .keyed_hash(HashPurpose::RequestDigest, &bytes)
+            .to_vec()
+    }
+
+    /// What was asked, as a digest: the verb, its target and the canonical body.
+    fn digest(
+        &self,
+        verb: &str,
+        target: &str,
+        body: &(impl serde::Serialize + ?Sized),
+    ) -> Result<Vec<u8>, Error> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            Error::new(Code::Internal, "A request can't be written.").with_source(error)
+        })?;
+        let bytes = [
+            verb.as_bytes(),
+            &[0],
+            target.as_bytes(),
+            &[0],
+            body.as_slice(),
+        ]
+        .concat();
+        Ok(self
+            .vault
+            .keyed_hash(HashPurpose::RequestDigest, &bytes)
+            .to_vec())
+    }
+
+    /// The key's row if it was used before, for the same request.
+    async fn seen_key(&self, key: &RequestKey, digest: &[u8]) -> Result<Option<KeyRow>, Error> {
+        let row = self
+            .journal
+            .store()
+            .key(&key.client, &self.key_hash(key))
+            .await
+            .map_err(stored)?;
+        match row {
+            Some(row) if row.digest != digest => Err(Error::field(
+                Code::IdempotencyMismatch,
+                "Idempotency-Key",
+                "This Idempotency-Key was used with another request. Use a new key for a new request.",
+            )),
+            other => Ok(other),
+        }
+    }
+
+    fn key_row(&self, key: &RequestKey, digest: Vec<u8>, object: &str) -> KeyRow {
+        KeyRow {
+            client: key.client.clone(),
+            key: self.key_hash(key),
+            digest,
+            object: object.to_owned(),
+            answer: None,
+            created_at: self.journal.now(),
+        }
+    }
+
+    fn pseudonym(&self, account: &AccountId) -> String {
+        account.pseudonym(&self.vault).as_str().to_owned()
+    }
+}
+
+/// Bytes that no other digest is made from.
+fn return_bytes(object: &str) -> Vec<u8> {
+    [b"return\0".as_slice(), object.as_bytes()].concat()
+}
+
+/// Runs a call again while it never left, for at most 10 s (`DESIGN`, rule 8).
+async fn send<T, F>(mut call: impl FnMut() -> F) -> cardless_contract::Result<T>
+where
+    F: Future<Output = cardless_contract::Result<T>>,
+{
+    for pause in NOT_SENT_PAUSES {
+        match call().await {
+            Err(error) if never_left(&error) => tokio::time::sleep(pause).await,
+            result => return result,
+        }
+    }
+    call().await
+}
+
+fn never_left(error: &ProviderError) -> bool {
+    error.delivery() == Delivery::NotSent && error.kind() == ErrorKind::Unreachable
+}
+
+/// A store's error for the caller.
+fn stored(error: StoreError) -> Error {
+    match &error {
+        StoreError::Conflict(_) => Error::new(
+            Code::InvalidState,
+            "The object is being changed by another request. Read it and try again.",
+        ),
+        StoreError::Limit => Error::new(
+            Code::AmountExceedsRemaining,
+            "The amount is more than what is left.",
+        ),
+        StoreError::Unavailable(_) | StoreError::Unreadable(_) => Error::new(
+            Code::StoreUnavailable,
+            "The store does not answer. Nothing was sent for this request unless a repeat with \
+             the same Idempotency-Key says otherwise.",
+        ),
+    }
+    .with_source(error)
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field(
+                "providers",
+                &self.inner.providers.keys().collect::<Vec<_>>(),
+            )
+            .finish_non_exhaustive()
+    }
 }

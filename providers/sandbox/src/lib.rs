@@ -54,7 +54,7 @@
     reason = "until all three dialects use what `dialect` and `page` offer them"
 )]
 
-mod aduno;
+pub mod aduno;
 mod client;
 mod clock;
 mod control;
@@ -62,8 +62,8 @@ mod dialect;
 mod fault;
 mod ledger;
 mod page;
-mod paypal;
-mod postfinance;
+pub mod paypal;
+pub mod postfinance;
 mod requests;
 mod sandbox;
 mod server;

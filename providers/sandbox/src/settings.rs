@@ -2,6 +2,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::Addresses;
+use crate::aduno::{
+    MERCHANT_ID as ADUNO_MERCHANT, PASSWORD as ADUNO_PASSWORD, WEBHOOK_KEY as ADUNO_WEBHOOK_KEY,
+};
 
 // from the dialect: paypal
 const PAYPAL_CLIENT_ID: &str = "sandbox-client";
@@ -13,12 +16,6 @@ const PAYPAL_WEBHOOK_ROOTS_PEM: &str = "";
 const POSTFINANCE_SPACE_ID: u64 = 405;
 const POSTFINANCE_USER_ID: &str = "512";
 const POSTFINANCE_KEY: &[u8] = b"cardless-sandbox-postfinance-key";
-
-// from the dialect: aduno
-const ADUNO_MERCHANT_ID: &str = "1100000000";
-const ADUNO_PASSWORD: &str = "sandbox-password";
-const ADUNO_WEBHOOK_KEY_HEX: &str =
-    "636172646c6573732d73616e64626f782d6164756e6f2d776562686f6f6b2d31";
 
 /// The `[providers.*]` tables of `cardless.toml` that fit a sandbox at these addresses, webhook
 /// keys and trust included. All of it is published test material.
@@ -52,9 +49,9 @@ authentication_key = \"{postfinance_key}\"
 [providers.aduno]
 environment = \"sandbox\"
 base_url = \"http://{aduno}\"
-merchant_id = \"{ADUNO_MERCHANT_ID}\"
+merchant_id = \"{ADUNO_MERCHANT}\"
 password = \"{ADUNO_PASSWORD}\"
-webhook_key = \"{ADUNO_WEBHOOK_KEY_HEX}\"
+webhook_key = \"{ADUNO_WEBHOOK_KEY}\"
 "
     )
 }

@@ -1,0 +1,206 @@
+//! Clients of the service: names, roles and API keys. A key is shown once and kept as a keyed hash.
+
+use std::fmt;
+use std::str::FromStr;
+
+use cardless_contract::Timestamp;
+use serde::Serialize;
+
+use super::{Gateway, stored};
+use crate::error::{Code, Error};
+use crate::store::{Change, ClientRow, StoreError, Subject};
+use crate::vault::HashPurpose;
+
+/// What an API key begins with.
+const KEY_PREFIX: &str = "ck_";
+
+/// How many random bytes an API key has.
+const KEY_BYTES: usize = 32;
+
+/// The longest client name, in characters.
+const MAX_NAME_CHARS: usize = 64;
+
+/// What a client may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Links, charges, gives back, reads.
+    Billing,
+    /// Reads; the operator's changes are verbs of the command line.
+    Operator,
+    /// Reads the evidence.
+    Auditor,
+}
+
+/// A client, as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClientInfo {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A word is no role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a role is `billing`, `operator` or `auditor`")]
+pub struct RoleError;
+
+impl Role {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Billing => "billing",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = RoleError;
+
+    fn from_str(word: &str) -> Result<Self, RoleError> {
+        match word {
+            "billing" => Ok(Self::Billing),
+            "operator" => Ok(Self::Operator),
+            "auditor" => Ok(Self::Auditor),
+            _ => Err(RoleError),
+        }
+    }
+}
+
+impl Gateway {
+    /// Adds a client and answers its API key, which is not kept and can't be shown again.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidField`] for a name that is not 1 to 64 of `A-Za-z0-9._-`, or that is taken
+    /// (a revoked client keeps its name); [`Code::StoreUnavailable`].
+    pub async fn add_client(&self, name: &str, role: Role) -> Result<String, Error> {
+        check_name(name)?;
+        let mut bytes = [0; KEY_BYTES];
+        self.inner.entropy.fill(&mut bytes).map_err(|error| {
+            Error::new(Code::Internal, "The source of randomness failed.").with_source(error)
+        })?;
+        let key = format!("{KEY_PREFIX}{}", crate::letters::letters(&bytes));
+        let row = ClientRow {
+            name: name.to_owned(),
+            role: role.as_str().to_owned(),
+            key_hash: self.key_of_client(&key),
+            created_at: self.inner.journal.now(),
+            revoked_at: None,
+        };
+        match self
+            .inner
+            .journal
+            .write(vec![Change::InsertClient(row)])
+            .await
+        {
+            Ok(()) => Ok(key),
+            Err(StoreError::Conflict(Subject::Client)) => Err(Error::field(
+                Code::InvalidField,
+                "name",
+                format!("There is a client {name} already; choose another name."),
+            )),
+            Err(error) => Err(stored(error)),
+        }
+    }
+
+    /// All clients, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`].
+    pub async fn clients(&self) -> Result<Vec<ClientInfo>, Error> {
+        let rows = self.inner.journal.store().clients().await.map_err(stored)?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(ClientInfo {
+                    role: role_of(&row)?,
+                    name: row.name,
+                    created_at: row.created_at,
+                    revoked_at: row.revoked_at,
+                })
+            })
+            .collect()
+    }
+
+    /// Lets a client in no longer.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`] if there is none by that name, or it is revoked already.
+    pub async fn revoke_client(&self, name: &str) -> Result<(), Error> {
+        let at = self.inner.journal.now();
+        let change = Change::RevokeClient {
+            name: name.to_owned(),
+            at,
+        };
+        match self.inner.journal.write(vec![change]).await {
+            Ok(()) => Ok(()),
+            Err(StoreError::Conflict(_)) => Err(Error::not_found("client")),
+            Err(error) => Err(stored(error)),
+        }
+    }
+
+    /// Who holds this API key; `None` for one that is unknown or revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`].
+    pub async fn authenticate(&self, api_key: &str) -> Result<Option<(String, Role)>, Error> {
+        if !api_key.starts_with(KEY_PREFIX) || api_key.len() != KEY_PREFIX.len() + 2 * KEY_BYTES {
+            return Ok(None);
+        }
+        // The look-up is by a keyed hash, so its timing tells nothing about a key.
+        let hash = self.key_of_client(api_key);
+        let row = self
+            .inner
+            .journal
+            .store()
+            .client_by_hash(&hash)
+            .await
+            .map_err(stored)?;
+        match row.filter(|row| row.revoked_at.is_none()) {
+            None => Ok(None),
+            Some(row) => Ok(Some((row.name.clone(), role_of(&row)?))),
+        }
+    }
+
+    fn key_of_client(&self, api_key: &str) -> Vec<u8> {
+        self.inner
+            .vault
+            .keyed_hash(HashPurpose::ApiKey, api_key.as_bytes())
+            .to_vec()
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if (1..=MAX_NAME_CHARS).contains(&name.len()) && name.bytes().all(in_alphabet) {
+        return Ok(());
+    }
+    Err(Error::field(
+        Code::InvalidField,
+        "name",
+        "A client's name is 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`.",
+    ))
+}
+
+fn role_of(row: &ClientRow) -> Result<Role, Error> {
+    row.role.parse().map_err(|error: RoleError| {
+        Error::new(Code::Internal, "A stored role can't be read.").with_source(error)
+    })
+}

@@ -1,0 +1,823 @@
+//! One driver for a payment, for the caller's first call and for the resolver alike: reserve,
+//! remember, commit; and where an outcome is unknown, look.
+//!
+//! What each step does with what comes back is the table of `journal::state`; what may be sent
+//! again, and until when, is decided here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cardless_contract::{
+    CaptureMode, CommitRequest, Delivery, ErrorKind, Found, IdempotencyKey, Initiator,
+    LookupRequest, Outcome, Payment as Seen, PaymentProvider, PaymentRequest, ProviderError,
+    ProviderToken, RedirectUrl, Reference, Repeat, ReservationId, Timestamp, VoidRequest,
+};
+
+use super::pay::{key_of, not_sent_code, object, reference_of, refused_code, reservation_of};
+use super::seal::Seal;
+use super::{COMMIT_WITHIN, Inner, send, stored};
+use crate::account::AccountId;
+use crate::error::{Causes, Code, Error};
+use crate::journal::state::{self, Next, pause};
+use crate::journal::{Written, release_row};
+use crate::store::{CaptureText, Change, InitiatorText, PaymentRow, PaymentState, Step};
+
+/// How long an outcome may stay unknown, with questions unanswered, before a person must look.
+pub(super) const PARK_UNKNOWN_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a provider may say that it is working before a person must look.
+pub(super) const PARK_PENDING_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How often a word that we do not know is asked about before a person must look.
+pub(super) const MAX_UNMAPPED: u32 = 5;
+
+/// How many steps one drive takes at most.
+const MAX_STEPS: u32 = 12;
+
+/// When an outcome that is unknown is asked about first.
+const FIRST_QUESTION: Duration = Duration::from_secs(1);
+
+/// Whether a drive goes on with the next step or leaves the rest for later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    Stop,
+}
+
+/// One worker driving one payment, under its lease.
+pub(super) struct Drive {
+    inner: Arc<Inner>,
+    provider: Arc<dyn PaymentProvider>,
+    row: PaymentRow,
+    /// The present step is already marked as sent, and was not sent before.
+    fresh: bool,
+    /// Somebody else drives the payment now.
+    lease_gone: bool,
+}
+
+impl Drive {
+    /// Drives a leased payment on a task of its own, so that a caller who goes away does not cut a
+    /// request short. `fresh` says that the first step is marked as sent but was not sent yet.
+    pub(super) async fn spawn(
+        inner: &Arc<Inner>,
+        row: PaymentRow,
+        fresh: bool,
+    ) -> Result<PaymentRow, Error> {
+        let provider = Arc::clone(inner.provider(&row.provider)?);
+        let drive = Self {
+            inner: Arc::clone(inner),
+            provider,
+            row,
+            fresh,
+            lease_gone: false,
+        };
+        let task = tokio::spawn(drive.run());
+        task.await.map_err(|error| {
+            Error::new(
+                Code::Internal,
+                "The payment's task ended early; its outcome is asked for.",
+            )
+            .with_source(error)
+        })?
+    }
+
+    async fn run(mut self) -> Result<PaymentRow, Error> {
+        for _ in 0..MAX_STEPS {
+            let flow = match self.row.step {
+                Step::Linking => Flow::Stop,
+                Step::Reserving => self.reserve().await?,
+                Step::Reserved => self.commit().await?,
+                Step::Committing | Step::Waiting => self.look().await?,
+                Step::Closing => self.close().await?,
+                Step::Settled => self.follow().await?,
+            };
+            if flow == Flow::Stop || self.row.step == Step::Settled {
+                break;
+            }
+        }
+        Ok(self.row)
+    }
+
+    // Step: reserve.
+
+    async fn reserve(&mut self) -> Result<Flow, Error> {
+        let fresh = std::mem::take(&mut self.fresh);
+        if !fresh {
+            match self.may_reserve_again().await? {
+                Again::Send => drop(self.mark_sent(Step::Reserving).await?),
+                Again::Found(id) => return self.reserved(&id).await,
+                Again::Wait(at) => return self.ask_again(PaymentState::Unknown, at).await,
+                Again::Never => return self.give_up_reserve().await,
+            }
+            if self.lost() {
+                return Ok(Flow::Stop);
+            }
+        }
+        let token = match self.token().await {
+            Ok(token) => token,
+            Err(error) => return self.not_begun(error, fresh).await,
+        };
+        let request = self.request().await?;
+        let key = self.key("r")?;
+        let seal = Seal::new(&self.inner, self.provider.name(), &self.row);
+        let provider = Arc::clone(&self.provider);
+        let outcome = send(|| provider.reserve(&key, &token, &request, &seal)).await;
+        self.row = seal.into_row();
+        match outcome {
+            Ok(Outcome::Done(id) | Outcome::Pending(id)) => self.reserved(&id).await,
+            Ok(Outcome::ActionRequired(id, url)) => self.customer_must_act(Some(&id), &url).await,
+            Ok(Outcome::Declined(decline)) => self.declined(&decline).await,
+            Ok(Outcome::Review(id)) => {
+                let id = id.as_str().to_owned();
+                self.save(move |row, now| {
+                    row.reservation = Some(id.clone());
+                    state::park(row, now);
+                })
+                .await
+            }
+            Ok(Outcome::Unmapped(word)) => self.unmapped(&word).await,
+            Err(error) => self.reserve_failed(&error, fresh).await,
+        }
+    }
+
+    /// Whether a reserve whose outcome is unknown may be sent again (`DESIGN`, rules 5, 6 and 8).
+    async fn may_reserve_again(&self) -> Result<Again, Error> {
+        let now = self.inner.journal.now();
+        let capabilities = self.provider.capabilities();
+        let first = self.row.first_sent_at.unwrap_or(self.row.created_at);
+        let last = self.row.last_sent_at.unwrap_or(first);
+        if now.since(self.row.created_at) > COMMIT_WITHIN {
+            return Ok(Again::Never);
+        }
+        match capabilities.repeat_reserve {
+            Repeat::KeyedForever => Ok(Again::Send),
+            Repeat::Keyed(window) => {
+                let fits = now.since(first) + capabilities.longest_delay <= window;
+                Ok(if fits { Again::Send } else { Again::Never })
+            }
+            Repeat::AfterQuestion => {
+                let earliest = last.plus(capabilities.longest_delay);
+                match self.provider.find(&self.reference()?).await {
+                    Ok(Found::Yes(id)) => Ok(Again::Found(id)),
+                    Ok(Found::No) if now >= earliest => Ok(Again::Send),
+                    // "Not found" proves nothing before the longest delay is over.
+                    Ok(Found::No) => Ok(Again::Wait(earliest)),
+                    Ok(Found::CannotTell) => Ok(Again::Never),
+                    Err(error) => {
+                        tracing::warn!(payment = %self.row.id, %error, "a reservation could not be looked for");
+                        Ok(Again::Wait(now.plus(pause(self.row.attempts))))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The provider's id is durable, and the commit is marked as sent, in one write.
+    async fn reserved(&mut self, id: &ReservationId) -> Result<Flow, Error> {
+        let now = self.inner.journal.now();
+        if now.since(self.row.created_at) > COMMIT_WITHIN {
+            let id = id.as_str().to_owned();
+            let closed = self
+                .change(move |row, _| {
+                    row.reservation = Some(id.clone());
+                    state::close(row, PaymentState::Failed, Some("gave_up"));
+                })
+                .await?;
+            return Ok(closed);
+        }
+        let id = id.as_str().to_owned();
+        let flow = self
+            .change(move |row, now| {
+                row.reservation = Some(id.clone());
+                row.step = Step::Committing;
+                row.attempts = 0;
+                row.first_sent_at = Some(now);
+                row.last_sent_at = Some(now);
+            })
+            .await?;
+        if flow == Flow::Stop {
+            return Ok(flow);
+        }
+        self.send_commit(true).await
+    }
+
+    async fn reserve_failed(&mut self, error: &ProviderError, fresh: bool) -> Result<Flow, Error> {
+        tracing::warn!(payment = %self.row.id, %error, delivery = ?error.delivery(), "reserve");
+        let holds = self.provider.capabilities().reserve_holds;
+        match (error.delivery(), error.kind()) {
+            (Delivery::NotSent, ErrorKind::RepeatRefused) => self.park().await,
+            (Delivery::NotSent, kind) if fresh => self.failed(not_sent_code(kind)).await,
+            (Delivery::Refused, kind) if fresh => self.failed(refused_code(kind)).await,
+            (Delivery::Refused, _) if holds => self.failed("hold_may_remain").await,
+            (Delivery::Refused, kind) => self.failed(refused_code(kind)).await,
+            (Delivery::Unknown | Delivery::NotSent, _) => {
+                self.ask_soon(PaymentState::Unknown).await
+            }
+        }
+    }
+
+    async fn give_up_reserve(&mut self) -> Result<Flow, Error> {
+        let holds = self.provider.capabilities().reserve_holds;
+        self.failed(if holds { "hold_may_remain" } else { "gave_up" })
+            .await
+    }
+
+    /// Nothing could be sent, for a reason of our own.
+    async fn not_begun(&mut self, error: Error, fresh: bool) -> Result<Flow, Error> {
+        tracing::error!(payment = %self.row.id, error = %Causes(&error), "not begun");
+        if fresh {
+            self.failed("not_begun").await
+        } else {
+            self.ask_soon(PaymentState::Unknown).await
+        }
+    }
+
+    // Step: commit.
+
+    async fn commit(&mut self) -> Result<Flow, Error> {
+        let now = self.inner.journal.now();
+        // A customer who came back late has a round of their own, and its own time.
+        let since = if self.row.commit_round == 0 {
+            self.row.created_at
+        } else {
+            self.row.updated_at
+        };
+        if now.since(since) > COMMIT_WITHIN {
+            return self
+                .change(|row, _| state::close(row, PaymentState::Failed, Some("gave_up")))
+                .await;
+        }
+        let fresh = self.row.first_sent_at.is_none();
+        if self.mark_sent(Step::Committing).await? == Flow::Stop {
+            return Ok(Flow::Stop);
+        }
+        self.send_commit(fresh).await
+    }
+
+    async fn send_commit(&mut self, fresh: bool) -> Result<Flow, Error> {
+        let token = match self.token().await {
+            Ok(token) => token,
+            Err(error) => {
+                tracing::error!(payment = %self.row.id, error = %Causes(&error), "commit not sent");
+                return self.commit_never_left().await;
+            }
+        };
+        let request = CommitRequest {
+            reservation: self.reservation()?,
+            payment: self.request().await?,
+        };
+        let key = self.key(&format!("c{}", self.row.commit_round))?;
+        let provider = Arc::clone(&self.provider);
+        let outcome = send(|| provider.commit(&key, &token, &request)).await;
+        match outcome {
+            Ok(Outcome::Done(seen)) => self.seen(seen).await,
+            Ok(Outcome::Pending(seen)) => self.pending(&seen).await,
+            Ok(Outcome::ActionRequired(_, url)) => self.customer_must_act(None, &url).await,
+            Ok(Outcome::Declined(decline)) => self.declined(&decline).await,
+            Ok(Outcome::Review(_)) => self.park().await,
+            Ok(Outcome::Unmapped(word)) => self.unmapped(&word).await,
+            Err(error) => self.commit_failed(&error, fresh).await,
+        }
+    }
+
+    async fn commit_failed(&mut self, error: &ProviderError, fresh: bool) -> Result<Flow, Error> {
+        tracing::warn!(payment = %self.row.id, %error, delivery = ?error.delivery(), "commit");
+        match (error.delivery(), error.kind()) {
+            (Delivery::NotSent, ErrorKind::RepeatRefused | ErrorKind::Unsupported) => {
+                self.park().await
+            }
+            (Delivery::NotSent, _) if fresh => self.commit_never_left().await,
+            (Delivery::NotSent, _) => self.ask_soon(PaymentState::Pending).await,
+            (Delivery::Refused, kind) if fresh => self.commit_refused(refused_code(kind)).await,
+            // What an earlier send did, only the object tells.
+            (Delivery::Refused | Delivery::Unknown, _) => {
+                self.ask_soon(PaymentState::Unknown).await
+            }
+        }
+    }
+
+    /// The commit is known not to have left: the reservation stands as it was.
+    async fn commit_never_left(&mut self) -> Result<Flow, Error> {
+        self.save(|row, now| {
+            row.step = Step::Reserved;
+            row.first_sent_at = None;
+            let at = now.plus(pause(row.attempts));
+            state::ask_again(row, PaymentState::Pending, at, now);
+        })
+        .await
+    }
+
+    async fn commit_refused(&mut self, code: &'static str) -> Result<Flow, Error> {
+        if self.provider.capabilities().reserve_holds {
+            return self
+                .change(move |row, _| state::close(row, PaymentState::Failed, Some(code)))
+                .await;
+        }
+        self.failed(code).await
+    }
+
+    // Step: look.
+
+    async fn look(&mut self) -> Result<Flow, Error> {
+        let request = self.lookup_request()?;
+        match self.provider.lookup(&request).await {
+            Ok(Outcome::Done(seen)) => self.seen(seen).await,
+            Ok(Outcome::Pending(seen)) => self.pending(&seen).await,
+            Ok(Outcome::ActionRequired(_, url)) => self.still_customer(&url).await,
+            Ok(Outcome::Declined(decline)) => self.declined(&decline).await,
+            Ok(Outcome::Review(_)) => self.park().await,
+            Ok(Outcome::Unmapped(word)) => self.unmapped(&word).await,
+            Err(error) => {
+                tracing::warn!(payment = %self.row.id, %error, "look-up");
+                self.unanswered().await
+            }
+        }
+    }
+
+    async fn seen(&mut self, seen: Seen) -> Result<Flow, Error> {
+        let holds = self.provider.capabilities().reserve_holds;
+        let now = self.inner.journal.now();
+        let mut trial = self.row.clone();
+        match state::conclude(&mut trial, &seen, holds, now) {
+            Next::Settled => {
+                let inner = Arc::clone(&self.inner);
+                self.write(move |row, now| {
+                    state::conclude(row, &seen, holds, now);
+                    inner.payment_concluded(row)
+                })
+                .await?;
+                Ok(Flow::Stop)
+            }
+            Next::NotCommitted => self.not_committed().await,
+            Next::Release => self.release().await,
+            Next::AskAgain => self.ask_soon(PaymentState::Pending).await,
+        }
+    }
+
+    /// The provider's object stands and nothing has moved.
+    async fn not_committed(&mut self) -> Result<Flow, Error> {
+        let now = self.inner.journal.now();
+        if self.row.step == Step::Closing {
+            return self.end_closed().await;
+        }
+        if self.waits_for_customer_page() {
+            return self.wait_for_customer().await;
+        }
+        if self.row.step == Step::Waiting {
+            // The customer has approved, and the round that this opens was not sent yet.
+            return self
+                .change(|row, now| {
+                    row.step = Step::Reserved;
+                    row.first_sent_at = None;
+                    row.updated_at = now;
+                })
+                .await;
+        }
+        if now.since(self.row.created_at) > COMMIT_WITHIN {
+            return self
+                .change(|row, _| state::close(row, PaymentState::Failed, Some("gave_up")))
+                .await;
+        }
+        // The provider's guard on the object makes a repeat harmless.
+        self.change(|row, _| row.step = Step::Reserved).await
+    }
+
+    /// The customer's page itself will take the money: no commit of ours follows.
+    fn waits_for_customer_page(&self) -> bool {
+        self.row.step == Step::Waiting
+            && self.row.initiator == InitiatorText::Customer
+            && self.row.commit_round == 0
+    }
+
+    async fn wait_for_customer(&mut self) -> Result<Flow, Error> {
+        let now = self.inner.journal.now();
+        let until = self.customer_until();
+        if now >= until {
+            return self
+                .change(|row, _| {
+                    state::close(row, PaymentState::Failed, Some("customer_did_not_come"));
+                })
+                .await;
+        }
+        let state = self.row.state;
+        let at = until.min(now.plus(pause(self.row.attempts.saturating_add(4))));
+        self.ask_again(state, at).await
+    }
+
+    fn customer_until(&self) -> Timestamp {
+        let capabilities = self.provider.capabilities();
+        self.row
+            .created_at
+            .plus(capabilities.customer_window)
+            .plus(capabilities.longest_delay)
+    }
+
+    async fn still_customer(&mut self, url: &RedirectUrl) -> Result<Flow, Error> {
+        let now = self.inner.journal.now();
+        if self.row.step == Step::Closing {
+            return self.not_committed().await;
+        }
+        if now >= self.customer_until() {
+            return self
+                .change(|row, _| {
+                    state::close(row, PaymentState::Failed, Some("customer_did_not_come"));
+                })
+                .await;
+        }
+        if self.row.state == PaymentState::ActionRequired {
+            return self.wait_for_customer().await;
+        }
+        self.customer_must_act(None, url).await
+    }
+
+    // Step: close.
+
+    async fn close(&mut self) -> Result<Flow, Error> {
+        let now = self.inner.journal.now();
+        if self.row.reservation.is_none() {
+            return self.end_closed().await;
+        }
+        // A commit may still be on its way: what is read before it can't be is no proof.
+        let quiet = self
+            .row
+            .last_sent_at
+            .map(|at| at.plus(self.provider.capabilities().longest_delay));
+        if let Some(at) = quiet.filter(|&at| at > now) {
+            let state = self.row.state;
+            return self.ask_again(state, at).await;
+        }
+        self.look().await
+    }
+
+    async fn release(&mut self) -> Result<Flow, Error> {
+        let request = VoidRequest {
+            reservation: self.reservation()?,
+            authorization: object(self.row.authorization.as_deref())?,
+            payment_reference: self.reference()?,
+            authorized: self.row.amount,
+        };
+        let key = self.key("v")?;
+        let outcome = self.provider.void(&key, &request).await;
+        match outcome {
+            Ok(Outcome::Done(_)) => self.end_closed().await,
+            Ok(other) => {
+                tracing::warn!(payment = %self.row.id, ?other, "the release is not confirmed");
+                self.unanswered().await
+            }
+            Err(error) => {
+                tracing::warn!(payment = %self.row.id, %error, "release");
+                self.unanswered().await
+            }
+        }
+    }
+
+    /// Ends a closed payment that moved nothing, once the customer's page can't move anything.
+    async fn end_closed(&mut self) -> Result<Flow, Error> {
+        let now = self.inner.journal.now();
+        let page_open = self.row.initiator == InitiatorText::Customer
+            && self.row.commit_round == 0
+            && self.row.reservation.is_some()
+            && now < self.customer_until();
+        if page_open {
+            let until = self.customer_until();
+            return self.ask_again(PaymentState::Pending, until).await;
+        }
+        self.settle_with(|row, now| {
+            state::end_without_money(row, cardless_contract::PaymentPhase::Voided, now);
+        })
+        .await
+    }
+
+    // Step: settled.
+
+    /// Reads a settled payment: what happened elsewhere.
+    async fn follow(&mut self) -> Result<Flow, Error> {
+        if self.row.reservation.is_none() {
+            return self.save(|row, _| release_row(row, None)).await;
+        }
+        let request = self.lookup_request()?;
+        let seen = match self.provider.lookup(&request).await {
+            Ok(Outcome::Done(seen) | Outcome::Pending(seen) | Outcome::Review(seen)) => seen,
+            Ok(Outcome::ActionRequired(..) | Outcome::Declined(_) | Outcome::Unmapped(_)) => {
+                return self.save(|row, _| release_row(row, None)).await;
+            }
+            Err(error) => {
+                tracing::warn!(payment = %self.row.id, %error, "look-up of a settled payment");
+                return self
+                    .save(|row, now| {
+                        row.attempts = row.attempts.saturating_add(1);
+                        let again = (row.attempts < 10).then(|| now.plus(pause(row.attempts)));
+                        release_row(row, again);
+                    })
+                    .await;
+            }
+        };
+        let inner = Arc::clone(&self.inner);
+        self.write(move |row, now| {
+            let changed = state::follow(row, &seen, now);
+            row.attempts = 0;
+            release_row(row, None);
+            if changed {
+                inner.payment_concluded(row)
+            } else {
+                Vec::new()
+            }
+        })
+        .await?;
+        Ok(Flow::Stop)
+    }
+
+    // Conclusions that several steps share.
+
+    async fn pending(&mut self, seen: &Seen) -> Result<Flow, Error> {
+        let authorization = seen.authorization.clone();
+        let now = self.inner.journal.now();
+        if now.since(self.row.created_at) > PARK_PENDING_AFTER {
+            return self.park().await;
+        }
+        self.save(move |row, now| {
+            if let Some(id) = &authorization {
+                row.authorization = Some(id.as_str().to_owned());
+            }
+            if row.step != Step::Closing {
+                row.step = Step::Waiting;
+            }
+            let at = now.plus(pause(row.attempts));
+            state::ask_again(row, PaymentState::Pending, at, now);
+        })
+        .await
+    }
+
+    async fn customer_must_act(
+        &mut self,
+        id: Option<&ReservationId>,
+        url: &RedirectUrl,
+    ) -> Result<Flow, Error> {
+        if self.row.initiator == InitiatorText::Merchant {
+            // Nobody is there to act: the same as a decline, with the API's word for it.
+            let decline = cardless_contract::Decline {
+                category: cardless_contract::DeclineCategory::AuthenticationRequired,
+                retry: cardless_contract::RetryAdvice::NewMethod,
+                provider_code: cardless_contract::ProviderCode::new("customer_action_required"),
+                method_gone: false,
+            };
+            return self.declined(&decline).await;
+        }
+        let sealed =
+            self.inner
+                .seal_redirect(&self.row.account, &self.row.provider, &self.row.id, url)?;
+        let id = id.map(|id| id.as_str().to_owned());
+        let by_commit = id.is_none();
+        self.save(move |row, now| {
+            if let Some(id) = &id {
+                row.reservation = Some(id.clone());
+            }
+            if by_commit && row.step == Step::Committing {
+                row.commit_round += 1;
+            }
+            row.step = Step::Waiting;
+            row.redirect = Some(sealed.clone());
+            row.attempts = 0;
+            let at = now.plus(Duration::from_secs(30));
+            state::ask_again(row, PaymentState::ActionRequired, at, now);
+        })
+        .await
+    }
+
+    async fn declined(&mut self, decline: &cardless_contract::Decline) -> Result<Flow, Error> {
+        if decline.method_gone {
+            self.inner.suspend_method(self.row.method.as_deref()).await;
+        }
+        if self.row.step == Step::Closing {
+            return self.end_closed().await;
+        }
+        let holds = self.provider.capabilities().reserve_holds
+            && matches!(self.row.step, Step::Committing)
+            && self.row.initiator == InitiatorText::Merchant;
+        let decline = decline.clone();
+        if holds {
+            // The provider refused to take what it holds: the hold goes first.
+            return self
+                .change(move |row, _| {
+                    row.decline = Some((
+                        decline.category.as_str().to_owned(),
+                        decline.retry.as_str().to_owned(),
+                        decline.provider_code.as_str().to_owned(),
+                    ));
+                    state::close(row, PaymentState::Declined, None);
+                })
+                .await;
+        }
+        self.settle_with(move |row, now| state::decline(row, &decline, now))
+            .await
+    }
+
+    async fn unmapped(&mut self, word: &cardless_contract::Unmapped) -> Result<Flow, Error> {
+        tracing::warn!(payment = %self.row.id, field = word.field, value = %word.value, "unmapped word");
+        if self.row.attempts >= MAX_UNMAPPED {
+            return self.park().await;
+        }
+        self.ask_soon(PaymentState::Unknown).await
+    }
+
+    /// A question without an answer: ask again, and in the end leave it to a person.
+    async fn unanswered(&mut self) -> Result<Flow, Error> {
+        let now = self.inner.journal.now();
+        if now.since(self.row.updated_at) > PARK_UNKNOWN_AFTER {
+            return self.park().await;
+        }
+        let state = if self.row.is_open() {
+            self.row.state
+        } else {
+            PaymentState::Unknown
+        };
+        self.ask_soon(state).await
+    }
+
+    async fn failed(&mut self, code: &'static str) -> Result<Flow, Error> {
+        self.settle_with(move |row, now| state::fail(row, code, now))
+            .await
+    }
+
+    async fn park(&mut self) -> Result<Flow, Error> {
+        let inner = Arc::clone(&self.inner);
+        tracing::error!(payment = %self.row.id, provider = %self.row.provider, "parked: a person must look");
+        self.write(move |row, now| {
+            let news = row.state != PaymentState::Parked;
+            state::park(row, now);
+            if news {
+                inner.payment_concluded(row)
+            } else {
+                Vec::new()
+            }
+        })
+        .await?;
+        Ok(Flow::Stop)
+    }
+
+    async fn ask_soon(&mut self, state: PaymentState) -> Result<Flow, Error> {
+        let pause = pause(self.row.attempts).max(FIRST_QUESTION);
+        let at = self.inner.journal.now().plus(pause);
+        self.ask_again(state, at).await
+    }
+
+    async fn ask_again(&mut self, state: PaymentState, at: Timestamp) -> Result<Flow, Error> {
+        self.save(move |row, now| {
+            // A parked payment stays with the person until an answer moves it.
+            let parked = row.state == PaymentState::Parked;
+            let state = if parked { PaymentState::Parked } else { state };
+            state::ask_again(row, state, at, now);
+            if parked {
+                release_row(row, None);
+            }
+        })
+        .await
+    }
+
+    // Writing.
+
+    const fn lost(&self) -> bool {
+        self.lease_gone
+    }
+
+    async fn mark_sent(&mut self, step: Step) -> Result<Flow, Error> {
+        self.change(move |row, now| {
+            row.step = step;
+            row.first_sent_at.get_or_insert(now);
+            row.last_sent_at = Some(now);
+        })
+        .await
+    }
+
+    async fn settle_with(
+        &mut self,
+        mut settle: impl FnMut(&mut PaymentRow, Timestamp) + Send,
+    ) -> Result<Flow, Error> {
+        let inner = Arc::clone(&self.inner);
+        self.write(move |row, now| {
+            settle(row, now);
+            inner.payment_concluded(row)
+        })
+        .await?;
+        Ok(Flow::Stop)
+    }
+
+    /// Writes and leaves the rest for later.
+    async fn save(
+        &mut self,
+        mut change: impl FnMut(&mut PaymentRow, Timestamp) + Send,
+    ) -> Result<Flow, Error> {
+        self.write(move |row, now| {
+            change(row, now);
+            Vec::new()
+        })
+        .await?;
+        Ok(Flow::Stop)
+    }
+
+    /// Writes and goes on, unless somebody else drives the payment now.
+    async fn change(
+        &mut self,
+        mut change: impl FnMut(&mut PaymentRow, Timestamp) + Send,
+    ) -> Result<Flow, Error> {
+        self.write(move |row, now| {
+            change(row, now);
+            Vec::new()
+        })
+        .await?;
+        Ok(if self.lost() {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        })
+    }
+
+    async fn write(
+        &mut self,
+        mut change: impl FnMut(&mut PaymentRow, Timestamp) -> Vec<Change> + Send,
+    ) -> Result<(), Error> {
+        let now = self.inner.journal.now();
+        let written = self
+            .inner
+            .journal
+            .change(&self.row, |row| change(row, now))
+            .await;
+        match written.map_err(stored)? {
+            Written::Yes(row) => self.row = row,
+            Written::Lost(row) => {
+                tracing::warn!(payment = %row.id, "another worker drives this payment now");
+                self.row = row;
+                self.lease_gone = true;
+            }
+        }
+        Ok(())
+    }
+
+    // What requests are made of.
+
+    async fn token(&self) -> Result<ProviderToken, Error> {
+        let id = self.row.method.as_deref().unwrap_or_default();
+        let method = self
+            .inner
+            .journal
+            .store()
+            .method(id)
+            .await
+            .map_err(stored)?;
+        let method = method.ok_or_else(|| Error::not_found("payment method"))?;
+        self.inner.open_token(&method).await
+    }
+
+    async fn request(&self) -> Result<PaymentRequest, Error> {
+        let provider = self.provider.name();
+        let account =
+            AccountId::new(self.inner.account_id(&self.row.account).await?).map_err(|error| {
+                Error::new(Code::Internal, "A stored account id can't be read.").with_source(error)
+            })?;
+        let customer_is_there = self.row.initiator == InitiatorText::Customer;
+        Ok(PaymentRequest {
+            reference: self.reference()?,
+            customer: account.customer_reference(&self.inner.vault, provider),
+            amount: self.row.amount,
+            capture: match self.row.capture {
+                CaptureText::Automatic => CaptureMode::Automatic,
+                CaptureText::Manual => CaptureMode::Manual,
+            },
+            initiator: match self.row.initiator {
+                InitiatorText::Merchant => Initiator::Merchant,
+                InitiatorText::Customer => Initiator::Customer,
+            },
+            return_url: customer_is_there.then(|| self.inner.return_url(&self.row.id)),
+            webhook_url: self.inner.webhook_url(&self.row.provider),
+            description: self.row.description.clone(),
+        })
+    }
+
+    fn lookup_request(&self) -> Result<LookupRequest, Error> {
+        Ok(LookupRequest {
+            reservation: self.reservation()?,
+            reference: self.reference()?,
+            amount: self.row.amount,
+        })
+    }
+
+    fn reference(&self) -> Result<Reference, Error> {
+        reference_of(&self.row.id)
+    }
+
+    fn reservation(&self) -> Result<ReservationId, Error> {
+        reservation_of(&self.row)
+    }
+
+    fn key(&self, step: &str) -> Result<IdempotencyKey, Error> {
+        key_of(&self.row.id, step)
+    }
+}
+
+/// Whether a reserve may be sent again.
+enum Again {
+    Send,
+    Found(ReservationId),
+    Wait(Timestamp),
+    Never,
+}

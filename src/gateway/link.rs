@@ -1,0 +1,739 @@
+//! Link: begin and complete a setup; the provider's token goes into the vault.
+
+use std::sync::Arc;
+
+use cardless_contract::{
+    CaptureMode, Delivery, ErrorKind, Outcome, PaymentProvider, ProviderError, ProviderToken,
+    SetupCompletion, SetupPayment, SetupProgress, SetupReference, SetupRequest, SetupStarted,
+    Timestamp,
+};
+use url::Url;
+
+use super::drive::{Drive, PARK_UNKNOWN_AFTER};
+use super::pay::{capture_text, in_progress, key_of, outcome_unknown, reference_of};
+use super::{Gateway, Inner, RequestKey, check, send, stored, view};
+use crate::account::{AccountId, Handle, HandleKind};
+use crate::error::{Code, Error};
+use crate::journal::state::{self, pause};
+use crate::journal::{Leased as _, Written, lease_row, release_row};
+use crate::message::{Answer, Capture, LinkRequest, Setup, SetupStatus};
+use crate::store::{
+    AccountRow, CaptureText, Change, InitiatorText, KeyRow, MethodRow, MethodState, PaymentRow,
+    PaymentState, RecordRow, SetupRow, SetupState, Step, StoreError, Subject,
+};
+
+/// Where a browser goes on after the provider has sent it back to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReturnTo {
+    /// The caller's `return_url` with what became of it.
+    pub location: String,
+}
+
+impl Gateway {
+    /// Begins to link a payment method: `POST /v1/setups`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if it is refused before anything is stored, or the provider could not be asked
+    /// ([`Code::ProviderUnavailable`], [`Code::ProviderRefused`]): then nothing is kept, and the
+    /// same key can be used again.
+    pub async fn link(
+        &self,
+        key: &RequestKey,
+        request: &LinkRequest,
+    ) -> Result<Answer<Setup>, Error> {
+        let account = check::account("account", &request.account)?;
+        check_texts(request)?;
+        let provider = self.inner.known_provider(&request.provider)?;
+        let digest = self.inner.digest("link", "", request)?;
+        if let Some(row) = self.inner.seen_key(key, &digest).await? {
+            return self.inner.replay_setup(&row, &request.account).await;
+        }
+        let (setup, payment) = self.inner.new_setup(&account, request, provider.as_ref())?;
+        let mut batch = vec![
+            Change::InsertKey(self.inner.key_row(key, digest.clone(), &setup.id)),
+            Change::EnsureAccount(self.inner.account_row(&account)?),
+            Change::InsertSetup(setup.clone()),
+        ];
+        batch.extend(payment.map(Change::InsertPayment));
+        match self.inner.journal.write(batch).await {
+            Ok(()) => {}
+            Err(StoreError::Conflict(Subject::Key)) => {
+                let row = self
+                    .inner
+                    .seen_key(key, &digest)
+                    .await?
+                    .ok_or_else(in_progress)?;
+                return self.inner.replay_setup(&row, &request.account).await;
+            }
+            Err(StoreError::Conflict(Subject::OpenReference)) => return Err(outcome_unknown()),
+            Err(error) => return Err(stored(error)),
+        }
+        let row = on_a_task(self.inner.clone().begin_setup(setup, true)).await?;
+        let body = self.inner.setup_view(&row, request.account.clone())?;
+        Ok(Answer {
+            open: body.status == SetupStatus::Unknown,
+            body,
+        })
+    }
+
+    /// Asks the provider how far a setup is, and takes the token if the customer has agreed.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`], [`Code::StoreUnavailable`].
+    pub async fn complete_link(&self, setup: &str) -> Result<Setup, Error> {
+        let row = self.inner.setup_row(setup).await?;
+        let row = match self.inner.journal.lease(&row).await.map_err(stored)? {
+            Some(leased) => on_a_task(self.inner.clone().drive_setup(leased)).await?,
+            None => row,
+        };
+        let account = self.inner.account_id(&row.account).await?;
+        self.inner.setup_view(&row, account)
+    }
+
+    /// A setup by id, as it stands: `GET /v1/setups/{id}`.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`], [`Code::StoreUnavailable`].
+    pub async fn setup(&self, id: &str) -> Result<Setup, Error> {
+        let row = self.inner.setup_row(id).await?;
+        let account = self.inner.account_id(&row.account).await?;
+        self.inner.setup_view(&row, account)
+    }
+
+    /// The customer comes back: `GET /return/{…}`. It proves nothing; the provider is asked, and
+    /// the browser goes on to the caller's `return_url` with what is known then.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`] if we did not make the address.
+    pub async fn returned(&self, state: &str) -> Result<ReturnTo, Error> {
+        let gone = || Error::not_found("return address");
+        let object = self.inner.returned_object(state).ok_or_else(gone)?;
+        match Handle::parse(object).ok_or_else(gone)?.kind() {
+            HandleKind::Setup => {
+                let setup = self.complete_link(object).await?;
+                let row = self.inner.setup_row(object).await?;
+                let status = word(&setup.status)?;
+                return_to(&row.return_url, &[("setup", object), ("status", &status)])
+            }
+            HandleKind::Payment => {
+                let row = self.inner.payment_row(object).await?;
+                let row = self.inner.look_now(row).await?;
+                let url = row.return_url.clone().ok_or_else(gone)?;
+                return_to(&url, &[("payment", object), ("status", row.state.as_str())])
+            }
+            HandleKind::PaymentMethod
+            | HandleKind::Capture
+            | HandleKind::Void
+            | HandleKind::Refund => Err(gone()),
+        }
+    }
+}
+
+impl Inner {
+    fn known_provider(&self, name: &str) -> Result<Arc<dyn PaymentProvider>, Error> {
+        self.providers.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.providers.keys().map(String::as_str).collect();
+            Error::field(
+                Code::InvalidField,
+                "provider",
+                format!("provider is one of: {}.", known.join(", ")),
+            )
+        })
+    }
+
+    pub(super) async fn setup_row(&self, id: &str) -> Result<SetupRow, Error> {
+        let row = match Handle::parse_as(HandleKind::Setup, id) {
+            Some(_) => self.journal.store().setup(id).await.map_err(stored)?,
+            None => None,
+        };
+        row.ok_or_else(|| Error::not_found("setup"))
+    }
+
+    fn account_row(&self, account: &AccountId) -> Result<AccountRow, Error> {
+        let pseudonym = self.pseudonym(account);
+        let sealed = self
+            .vault
+            .seal(
+                &view::account_context(&pseudonym),
+                account.as_str().as_bytes(),
+            )
+            .map_err(|error| unsealed().with_source(error))?;
+        Ok(AccountRow {
+            account: pseudonym,
+            sealed_id: sealed.bytes,
+            generation: sealed.generation,
+            restricted: false,
+            created_at: self.journal.now(),
+        })
+    }
+
+    fn new_setup(
+        &self,
+        account: &AccountId,
+        request: &LinkRequest,
+        provider: &dyn PaymentProvider,
+    ) -> Result<(SetupRow, Option<PaymentRow>), Error> {
+        let now = self.journal.now();
+        let pseudonym = self.pseudonym(account);
+        let id = self.new_handle(HandleKind::Setup)?.to_string();
+        let payment = match &request.amount {
+            None => None,
+            Some(amount) => {
+                let amount = check::amount(amount, provider.capabilities())?;
+                let mut row = self.new_payment(&pseudonym, &request.provider, amount)?;
+                row.reference = request.reference.clone().unwrap_or_default();
+                row.capture = capture_text(request.capture.unwrap_or(Capture::Automatic));
+                row.initiator = InitiatorText::Customer;
+                row.state = PaymentState::ActionRequired;
+                row.step = Step::Linking;
+                row.setup = Some(id.clone());
+                row.return_url = Some(request.return_url.clone());
+                Some(row)
+            }
+        };
+        let mut setup = SetupRow {
+            id,
+            account: pseudonym,
+            provider: request.provider.clone(),
+            state: SetupState::Beginning,
+            return_url: request.return_url.clone(),
+            language: request.language.clone(),
+            reference: None,
+            redirect: None,
+            payment: payment.as_ref().map(|payment| payment.id.clone()),
+            method: None,
+            decline: None,
+            expires_at: now.plus(provider.capabilities().customer_window),
+            next_at: None,
+            attempts: 0,
+            lease_until: Timestamp::from_millis(0),
+            created_at: now,
+            version: 0,
+        };
+        lease_row(&mut setup, now);
+        Ok((setup, payment))
+    }
+
+    async fn replay_setup(&self, key: &KeyRow, account: &str) -> Result<Answer<Setup>, Error> {
+        let row = self
+            .journal
+            .store()
+            .setup(&key.object)
+            .await
+            .map_err(stored)?;
+        let row = row.ok_or_else(in_progress)?;
+        if row.state == SetupState::Beginning && row.lease_until() > self.journal.now() {
+            return Err(in_progress());
+        }
+        let body = self.setup_view(&row, account.to_owned())?;
+        Ok(Answer {
+            open: body.status == SetupStatus::Unknown,
+            body,
+        })
+    }
+
+    /// Makes the provider's page. A repeat makes at most another page that nobody is sent to, so
+    /// it is free.
+    async fn begin_setup(self: Arc<Self>, row: SetupRow, first: bool) -> Result<SetupRow, Error> {
+        let provider = Arc::clone(self.provider(&row.provider)?);
+        let request = self.setup_request(&row, provider.as_ref()).await?;
+        let key = key_of(&row.id, "s")?;
+        match send(|| provider.begin_setup(&key, &request)).await {
+            Ok(
+                Outcome::Done(started)
+                | Outcome::Pending(started)
+                | Outcome::ActionRequired(started, _)
+                | Outcome::Review(started),
+            ) => {
+                self.setup_started(row, &started, request.payment.is_some())
+                    .await
+            }
+            Ok(Outcome::Declined(decline)) => {
+                let decline = view::decline_words(&decline);
+                self.end_setup(row, SetupState::Declined, Some(decline))
+                    .await
+            }
+            Ok(Outcome::Unmapped(word)) => {
+                tracing::warn!(setup = %row.id, field = word.field, value = %word.value, "unmapped word");
+                self.setup_later(row).await
+            }
+            Err(error) => self.begin_failed(row, error, first).await,
+        }
+    }
+
+    async fn begin_failed(
+        self: Arc<Self>,
+        row: SetupRow,
+        error: ProviderError,
+        first: bool,
+    ) -> Result<SetupRow, Error> {
+        tracing::warn!(setup = %row.id, %error, delivery = ?error.delivery(), "begin a setup");
+        let code = match error.delivery() {
+            Delivery::Unknown => return self.setup_later(row).await,
+            Delivery::NotSent if error.kind() == ErrorKind::Unreachable => {
+                Code::ProviderUnavailable
+            }
+            Delivery::NotSent | Delivery::Refused => Code::ProviderRefused,
+        };
+        if !first {
+            return self.setup_later(row).await;
+        }
+        let mut batch = vec![Change::DeleteSetup(row.id.clone())];
+        batch.extend(row.payment.clone().map(Change::DeletePayment));
+        self.journal.write(batch).await.map_err(stored)?;
+        let message = if code == Code::ProviderUnavailable {
+            "The provider could not be reached. Nothing was stored; try again.".to_owned()
+        } else {
+            format!("The provider {}. Nothing was stored.", error.kind())
+        };
+        Err(Error::new(code, message).with_source(error))
+    }
+
+    async fn setup_started(
+        self: Arc<Self>,
+        row: SetupRow,
+        started: &SetupStarted,
+        takes_payment: bool,
+    ) -> Result<SetupRow, Error> {
+        let redirect =
+            self.seal_redirect(&row.account, &row.provider, &row.id, &started.redirect)?;
+        let payment = match (&row.payment, takes_payment) {
+            (Some(id), true) => self.journal.store().payment(id).await.map_err(stored)?,
+            _ => None,
+        };
+        let payment_redirect = match &payment {
+            Some(payment) => Some(self.seal_redirect(
+                &payment.account,
+                &payment.provider,
+                &payment.id,
+                &started.redirect,
+            )?),
+            None => None,
+        };
+        let now = self.journal.now();
+        self.change_setup(&row, |row| {
+            row.state = SetupState::AwaitingCustomer;
+            row.reference = Some(started.setup.as_str().to_owned());
+            row.redirect = Some(redirect.clone());
+            row.expires_at = started.expires_at;
+            row.attempts = 0;
+            release_row(row, Some(now.plus(pause(5))));
+            let payment = payment.clone().map(|mut payment| {
+                payment.step = Step::Waiting;
+                payment.reservation = Some(started.setup.as_str().to_owned());
+                payment.redirect.clone_from(&payment_redirect);
+                payment.next_at = Some(now.plus(pause(5)));
+                Change::UpdatePayment(payment)
+            });
+            payment.into_iter().collect()
+        })
+        .await
+    }
+
+    /// Asks again later; in the end it has expired, since nobody was sent to its page.
+    async fn setup_later(&self, row: SetupRow) -> Result<SetupRow, Error> {
+        let now = self.journal.now();
+        if now >= row.expires_at.plus(PARK_UNKNOWN_AFTER) {
+            return self.end_setup(row, SetupState::Expired, None).await;
+        }
+        self.change_setup(&row, |row| {
+            row.attempts = row.attempts.saturating_add(1);
+            release_row(row, Some(now.plus(pause(row.attempts))));
+            Vec::new()
+        })
+        .await
+    }
+
+    /// Moves a leased setup on: begins it again, or asks how far it is.
+    pub(super) async fn drive_setup(self: Arc<Self>, row: SetupRow) -> Result<SetupRow, Error> {
+        let now = self.journal.now();
+        match row.state {
+            SetupState::Beginning if now >= row.expires_at => {
+                self.end_setup(row, SetupState::Expired, None).await
+            }
+            SetupState::Beginning => Box::pin(self.begin_setup(row, false)).await,
+            SetupState::AwaitingCustomer => self.ask_setup(row).await,
+            SetupState::Completed
+            | SetupState::Declined
+            | SetupState::Expired
+            | SetupState::PaidNotLinked => {
+                self.change_setup(&row, |row| {
+                    release_row(row, None);
+                    Vec::new()
+                })
+                .await
+            }
+        }
+    }
+
+    async fn ask_setup(self: Arc<Self>, row: SetupRow) -> Result<SetupRow, Error> {
+        let provider = Arc::clone(self.provider(&row.provider)?);
+        let request = self.setup_completion(&row, provider.as_ref()).await?;
+        let key = key_of(&row.id, "t")?;
+        match provider.complete_setup(&key, &request).await {
+            Ok(SetupProgress::AwaitingCustomer) if self.journal.now() >= row.expires_at => {
+                self.end_setup(row, SetupState::Expired, None).await
+            }
+            Ok(SetupProgress::AwaitingCustomer | SetupProgress::Pending) => {
+                self.setup_later(row).await
+            }
+            Ok(SetupProgress::Linked(token)) => self.linked(row, &token).await,
+            Ok(SetupProgress::Declined(decline)) => {
+                let decline = view::decline_words(&decline);
+                self.end_setup(row, SetupState::Declined, Some(decline))
+                    .await
+            }
+            Ok(SetupProgress::Expired) => self.end_setup(row, SetupState::Expired, None).await,
+            Ok(SetupProgress::NoToken) => self.no_token(row).await,
+            Ok(SetupProgress::Unmapped(word)) => {
+                tracing::warn!(setup = %row.id, field = word.field, value = %word.value, "unmapped word");
+                self.setup_later(row).await
+            }
+            Err(error) => {
+                tracing::warn!(setup = %row.id, %error, "ask about a setup");
+                self.setup_later(row).await
+            }
+        }
+    }
+
+    /// The token is sealed and the handle made, in one write; then the first payment goes on.
+    async fn linked(
+        self: Arc<Self>,
+        row: SetupRow,
+        token: &ProviderToken,
+    ) -> Result<SetupRow, Error> {
+        let methods = self
+            .journal
+            .store()
+            .methods(&row.account)
+            .await
+            .map_err(stored)?;
+        let first = !methods.iter().any(|method| method.default);
+        let (record, method) = self.new_method(&row, token, first)?;
+        let now = self.journal.now();
+        let event = self
+            .journal
+            .event(&row.account, "setup.completed".to_owned(), &row.id);
+        let written = self
+            .change_setup(&row, |row| {
+                row.state = SetupState::Completed;
+                row.method = Some(method.id.clone());
+                row.redirect = None;
+                row.attempts = 0;
+                release_row(row, None);
+                let mut batch = vec![
+                    Change::InsertRecord(record.clone()),
+                    Change::InsertMethod(method.clone()),
+                ];
+                batch.extend(
+                    row.payment
+                        .clone()
+                        .map(|id| Change::WakePayment { id, at: now }),
+                );
+                batch.extend(event.clone());
+                batch
+            })
+            .await?;
+        if let (Some(payment), Some(method)) = (&written.payment, &written.method) {
+            self.pay_first(payment, Some(method)).await?;
+        }
+        Ok(written)
+    }
+
+    fn new_method(
+        &self,
+        row: &SetupRow,
+        token: &ProviderToken,
+        default: bool,
+    ) -> Result<(RecordRow, MethodRow), Error> {
+        let id = self.new_handle(HandleKind::PaymentMethod)?.to_string();
+        let now = self.journal.now();
+        let record_id = format!(
+            "rec_{}",
+            self.new_handle(HandleKind::PaymentMethod)?.reference()
+        );
+        let context = view::token_context(&row.account, &row.provider, &record_id);
+        let sealed = self
+            .vault
+            .seal(&context, token.expose().as_bytes())
+            .map_err(|error| unsealed().with_source(error))?;
+        let record = RecordRow {
+            id: record_id.clone(),
+            account: row.account.clone(),
+            provider: row.provider.clone(),
+            generation: sealed.generation,
+            sealed: sealed.bytes,
+            created_at: now,
+        };
+        let method = MethodRow {
+            id,
+            account: row.account.clone(),
+            provider: row.provider.clone(),
+            record: Some(record_id),
+            state: MethodState::Active,
+            default,
+            created_at: now,
+            next_at: None,
+            attempts: 0,
+            version: 0,
+        };
+        Ok((record, method))
+    }
+
+    /// The provider has concluded without a token: what the first payment did decides.
+    async fn no_token(self: Arc<Self>, row: SetupRow) -> Result<SetupRow, Error> {
+        let paid = match &row.payment {
+            None => None,
+            Some(payment) => Some(self.pay_first(payment, None).await?),
+        };
+        let state = match paid {
+            Some(PaymentState::Captured | PaymentState::Authorized | PaymentState::Parked) => {
+                SetupState::PaidNotLinked
+            }
+            Some(PaymentState::ActionRequired | PaymentState::Pending | PaymentState::Unknown) => {
+                return self.setup_later(row).await;
+            }
+            Some(PaymentState::Declined | PaymentState::Failed | PaymentState::Voided) | None => {
+                SetupState::Declined
+            }
+        };
+        let decline = (state == SetupState::Declined).then(|| {
+            (
+                "other".to_owned(),
+                "new_method".to_owned(),
+                "no_token".to_owned(),
+            )
+        });
+        self.end_setup(row, state, decline).await
+    }
+
+    /// Ends a setup without a method, and its first payment unless money moved.
+    async fn end_setup(
+        &self,
+        row: SetupRow,
+        state: SetupState,
+        decline: Option<(String, String, String)>,
+    ) -> Result<SetupRow, Error> {
+        let kind = format!("setup.{}", state.as_str());
+        let event = self.journal.event(&row.account, kind, &row.id);
+        let payment = match &row.payment {
+            Some(id) if state != SetupState::PaidNotLinked => {
+                self.journal.store().payment(id).await.map_err(stored)?
+            }
+            _ => None,
+        };
+        let now = self.journal.now();
+        self.change_setup(&row, |row| {
+            row.state = state;
+            row.decline.clone_from(&decline);
+            row.redirect = None;
+            release_row(row, None);
+            let mut batch: Vec<Change> = event.iter().cloned().collect();
+            if let Some(mut payment) = payment.clone().filter(|payment| payment.is_open()) {
+                self.end_first_payment(&mut payment, decline.as_ref(), now, &mut batch);
+            }
+            batch
+        })
+        .await
+    }
+
+    /// A first payment whose page was never at the provider ends here; one that was is asked about.
+    fn end_first_payment(
+        &self,
+        payment: &mut PaymentRow,
+        decline: Option<&(String, String, String)>,
+        now: Timestamp,
+        batch: &mut Vec<Change>,
+    ) {
+        if payment.step != Step::Linking {
+            batch.push(Change::WakePayment {
+                id: payment.id.clone(),
+                at: now,
+            });
+            return;
+        }
+        state::fail(payment, "setup_ended", now);
+        if let Some(decline) = decline {
+            payment.state = PaymentState::Declined;
+            payment.failure = None;
+            payment.decline = Some(decline.clone());
+        }
+        batch.push(Change::UpdatePayment(payment.clone()));
+        batch.extend(self.payment_concluded(payment));
+    }
+
+    /// Moves a first payment on, now that its method is linked or will never be.
+    async fn pay_first(
+        self: &Arc<Self>,
+        id: &str,
+        method: Option<&str>,
+    ) -> Result<PaymentState, Error> {
+        let row = self.journal.store().payment(id).await.map_err(stored)?;
+        let row = row.ok_or_else(|| Error::not_found("payment"))?;
+        let Some(leased) = self.journal.lease(&row).await.map_err(stored)? else {
+            return Ok(row.state);
+        };
+        let now = self.journal.now();
+        let starts = leased.step == Step::Linking && method.is_some();
+        let written = self
+            .journal
+            .change(&leased, |row| {
+                row.method = method.map(str::to_owned).or_else(|| row.method.clone());
+                if starts {
+                    // The token is here: an ordinary charge with the customer present begins.
+                    row.step = Step::Reserving;
+                    row.state = PaymentState::Unknown;
+                    row.created_at = row.created_at.max(now);
+                    row.first_sent_at = Some(now);
+                    row.last_sent_at = Some(now);
+                }
+                Vec::new()
+            })
+            .await
+            .map_err(stored)?;
+        match written {
+            Written::Yes(row) => Ok(Box::pin(Drive::spawn(self, row, starts)).await?.state),
+            Written::Lost(row) => Ok(row.state),
+        }
+    }
+
+    async fn setup_request(
+        &self,
+        row: &SetupRow,
+        provider: &dyn PaymentProvider,
+    ) -> Result<SetupRequest, Error> {
+        let account = AccountId::new(self.account_id(&row.account).await?).map_err(|error| {
+            Error::new(Code::Internal, "A stored account id can't be read.").with_source(error)
+        })?;
+        let (reference, payment) = self.setup_payment(row, provider).await?;
+        Ok(SetupRequest {
+            reference: reference_of(&reference)?,
+            customer: account.customer_reference(&self.vault, provider.name()),
+            return_url: self.return_url(&row.id),
+            webhook_url: self.webhook_url(&row.provider),
+            language: row.language.clone(),
+            payment,
+            at: row.created_at,
+        })
+    }
+
+    async fn setup_completion(
+        &self,
+        row: &SetupRow,
+        provider: &dyn PaymentProvider,
+    ) -> Result<SetupCompletion, Error> {
+        let (reference, payment) = self.setup_payment(row, provider).await?;
+        let setup = SetupReference::new(row.reference.clone().unwrap_or_default());
+        Ok(SetupCompletion {
+            setup: setup.map_err(|error| {
+                Error::new(Code::Internal, "A stored setup reference is missing.")
+                    .with_source(error)
+            })?,
+            reference: reference_of(&reference)?,
+            payment,
+        })
+    }
+
+    /// The payment that the provider takes in the same visit, if it does that, and whose id our
+    /// reference there is made from.
+    async fn setup_payment(
+        &self,
+        row: &SetupRow,
+        provider: &dyn PaymentProvider,
+    ) -> Result<(String, Option<SetupPayment>), Error> {
+        let Some(id) = row
+            .payment
+            .as_ref()
+            .filter(|_| provider.capabilities().setup_takes_payment)
+        else {
+            return Ok((row.id.clone(), None));
+        };
+        let payment = self.payment_row(id).await?;
+        let capture = match payment.capture {
+            CaptureText::Automatic => CaptureMode::Automatic,
+            CaptureText::Manual => CaptureMode::Manual,
+        };
+        Ok((
+            id.clone(),
+            Some(SetupPayment {
+                amount: payment.amount,
+                capture,
+            }),
+        ))
+    }
+
+    async fn change_setup(
+        &self,
+        row: &SetupRow,
+        change: impl FnMut(&mut SetupRow) -> Vec<Change> + Send,
+    ) -> Result<SetupRow, Error> {
+        match self.journal.change(row, change).await.map_err(stored)? {
+            Written::Yes(row) | Written::Lost(row) => Ok(row),
+        }
+    }
+}
+
+/// Runs work on a task of its own, so that a caller who goes away does not cut it short.
+pub(super) async fn on_a_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.map_err(|error| {
+        Error::new(
+            Code::Internal,
+            "The request's task ended early; its outcome is asked for.",
+        )
+        .with_source(error)
+    })?
+}
+
+fn check_texts(request: &LinkRequest) -> Result<(), Error> {
+    check::return_url(&request.return_url)?;
+    request
+        .language
+        .as_deref()
+        .map_or(Ok(()), check::language)?;
+    match (&request.amount, &request.reference) {
+        (Some(_), None) => Err(Error::field(
+            Code::InvalidField,
+            "reference",
+            "reference is required with an amount.",
+        )),
+        (None, Some(_)) => Err(Error::field(
+            Code::InvalidField,
+            "reference",
+            "reference belongs to a first payment; give an amount with it, or leave it out.",
+        )),
+        (None, None) if request.capture.is_some() => Err(Error::field(
+            Code::InvalidField,
+            "capture",
+            "capture belongs to a first payment; give an amount with it, or leave it out.",
+        )),
+        (Some(_), Some(reference)) => check::reference(reference),
+        (None, None) => Ok(()),
+    }
+}
+
+fn return_to(url: &str, what: &[(&str, &str)]) -> Result<ReturnTo, Error> {
+    let mut url = Url::parse(url).map_err(|error| {
+        Error::new(Code::Internal, "A stored return address can't be read.").with_source(error)
+    })?;
+    url.query_pairs_mut().extend_pairs(what);
+    Ok(ReturnTo {
+        location: url.into(),
+    })
+}
+
+fn word(status: &SetupStatus) -> Result<String, Error> {
+    match serde_json::to_value(status) {
+        Ok(serde_json::Value::String(word)) => Ok(word),
+        _ => Err(Error::new(Code::Internal, "A status can't be written.")),
+    }
+}
+
+fn unsealed() -> Error {
+    Error::new(Code::Internal, "A record could not be sealed.")
+}

@@ -1,0 +1,187 @@
+//! Payment methods: list, choose, revoke.
+
+use std::sync::Arc;
+
+use cardless_contract::ErrorKind;
+
+use super::{Gateway, Inner, check, stored, view};
+use crate::account::{Handle, HandleKind};
+use crate::error::{Causes, Code, Error};
+use crate::journal::state::pause;
+use crate::message::{Answer, MethodUpdate, Page, PaymentMethod};
+use crate::store::{Change, MethodRow, MethodState, StoreError};
+
+/// How often a change of a method is decided again because it has changed meanwhile.
+const MAX_RACES: u32 = 16;
+
+impl Gateway {
+    /// An account's methods, oldest first: `GET /v1/accounts/{account}/payment-methods`. An
+    /// account that we do not know has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidField`], [`Code::StoreUnavailable`].
+    pub async fn payment_methods(&self, account: &str) -> Result<Page<PaymentMethod>, Error> {
+        let account = check::account("account", account)?;
+        let pseudonym = self.inner.pseudonym(&account);
+        let rows = self
+            .inner
+            .journal
+            .store()
+            .methods(&pseudonym)
+            .await
+            .map_err(stored)?;
+        let data = rows
+            .iter()
+            .map(view::method_view)
+            .collect::<Result<_, _>>()?;
+        Ok(Page { data, next: None })
+    }
+
+    /// Makes a method its account's default: `PATCH /v1/payment-methods/{id}`.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`], [`Code::InvalidState`] if the method can't be charged,
+    /// [`Code::InvalidField`] for `default: false`.
+    pub async fn set_default(
+        &self,
+        id: &str,
+        update: &MethodUpdate,
+    ) -> Result<PaymentMethod, Error> {
+        let row = self.inner.own_method(id, &update.account).await?;
+        if !update.default {
+            return Err(Error::field(
+                Code::InvalidField,
+                "default",
+                "An account has one default: make another method the default instead.",
+            ));
+        }
+        let change = Change::SetDefault {
+            account: row.account,
+            method: row.id,
+        };
+        match self.inner.journal.write(vec![change]).await {
+            Ok(()) => {}
+            Err(StoreError::Conflict(_)) => {
+                return Err(Error::new(
+                    Code::InvalidState,
+                    "Only an active method can be the account's default.",
+                ));
+            }
+            Err(error) => return Err(stored(error)),
+        }
+        view::method_view(&self.inner.own_method(id, &update.account).await?)
+    }
+
+    /// Revokes a method here and at the provider: `DELETE /v1/payment-methods/{id}`. It can't be
+    /// charged from this moment; `open` while the provider has not confirmed.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`], also for a method that is revoked already; [`Code::StoreUnavailable`].
+    pub async fn revoke(&self, id: &str, account: &str) -> Result<Answer<()>, Error> {
+        let inner = &self.inner;
+        for _ in 0..MAX_RACES {
+            let row = inner.own_method(id, account).await?;
+            if row.state != MethodState::Revoking {
+                let mut revoking = row;
+                revoking.state = MethodState::Revoking;
+                revoking.default = false;
+                revoking.next_at = Some(inner.journal.now());
+                match inner
+                    .journal
+                    .write(vec![Change::UpdateMethod(revoking)])
+                    .await
+                {
+                    Ok(()) => {}
+                    Err(StoreError::Conflict(_)) => continue,
+                    Err(error) => return Err(stored(error)),
+                }
+            }
+            let confirmed = Arc::clone(inner).drive_revocation(id).await?;
+            return Ok(Answer {
+                body: (),
+                open: !confirmed,
+            });
+        }
+        Err(stored(StoreError::Conflict(crate::store::Subject::Method)))
+    }
+}
+
+impl Inner {
+    /// The method, if it belongs to the account that the caller names and is not revoked.
+    async fn own_method(&self, id: &str, account: &str) -> Result<MethodRow, Error> {
+        let account = check::account("account", account)?;
+        let row = match Handle::parse_as(HandleKind::PaymentMethod, id) {
+            Some(_) => self.journal.store().method(id).await.map_err(stored)?,
+            None => None,
+        };
+        row.filter(|row| row.account == self.pseudonym(&account))
+            .filter(|row| row.state != MethodState::Revoked)
+            .ok_or_else(|| Error::not_found("payment method of this account"))
+    }
+
+    /// Asks the provider to forget a token; answers whether it has confirmed. Repeating it is
+    /// harmless, so no lease is needed.
+    pub(super) async fn drive_revocation(self: Arc<Self>, id: &str) -> Result<bool, Error> {
+        let Some(row) = self.journal.store().method(id).await.map_err(stored)? else {
+            return Ok(true);
+        };
+        if row.state != MethodState::Revoking {
+            return Ok(true);
+        }
+        let provider = Arc::clone(self.provider(&row.provider)?);
+        let token = self.open_token(&row).await?;
+        let gone = match provider.revoke(&token).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(method = %row.id, %error, "revoke");
+                error.kind() == ErrorKind::NotFound
+            }
+        };
+        let mut changed = row.clone();
+        let mut batch = Vec::new();
+        if gone {
+            changed.state = MethodState::Revoked;
+            changed.record = None;
+            changed.next_at = None;
+            batch.push(Change::UpdateMethod(changed));
+            batch.extend(row.record.clone().map(Change::DeleteRecord));
+            let kind = "payment_method.revoked".to_owned();
+            batch.extend(self.journal.event(&row.account, kind, &row.id));
+        } else {
+            changed.next_at = Some(self.journal.now().plus(pause(changed.attempts)));
+            changed.attempts = changed.attempts.saturating_add(1);
+            batch.push(Change::UpdateMethod(changed));
+        }
+        match self.journal.write(batch).await {
+            Ok(()) | Err(StoreError::Conflict(_)) => Ok(gone),
+            Err(error) => Err(stored(error)),
+        }
+    }
+
+    /// The provider says that the token is unusable: the method can't be charged until it is
+    /// linked anew. A failure here is logged; the next charge finds out again.
+    pub(super) async fn suspend_method(&self, id: Option<&str>) {
+        let Some(id) = id else { return };
+        let result = match self.journal.store().method(id).await {
+            Ok(Some(mut row)) if row.state == MethodState::Active => {
+                row.state = MethodState::Suspended;
+                let kind = "payment_method.suspended".to_owned();
+                let mut batch = vec![Change::UpdateMethod(row.clone())];
+                batch.extend(self.journal.event(&row.account, kind, &row.id));
+                self.journal.write(batch).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            tracing::warn!(
+                method = id,
+                error = %Causes(&error),
+                "not suspended"
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Webhook → verified notification → a look at the object. A body is never believed.
+
+use bytes::Bytes;
+use cardless_contract::{Notification, NotificationError, RawNotification, Subject};
+use http::HeaderMap;
+
+use super::{Gateway, Inner, stored};
+use crate::error::{Code, Error};
+use crate::store::{Change, OperationRow, StoreError, Subject as Conflict, WebhookRow};
+
+impl Gateway {
+    /// Takes a webhook: `POST /webhooks/{provider}`. `Ok` once the event is durable; the look that
+    /// it asks for follows.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`] for a provider that is not set up; [`Code::NotificationRefused`] if it
+    /// does not verify; [`Code::ProviderUnavailable`] if the signer's key could not be fetched;
+    /// [`Code::StoreUnavailable`].
+    pub async fn notification(
+        &self,
+        provider: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<(), Error> {
+        let inner = &self.inner;
+        let adapter = inner
+            .providers
+            .get(provider)
+            .ok_or_else(|| Error::not_found("provider"))?;
+        let delivery = RawNotification { headers, body };
+        let notification = adapter
+            .verify_notification(&delivery)
+            .await
+            .map_err(refused)?;
+        let mut batch = vec![Change::InsertWebhook(WebhookRow {
+            provider: provider.to_owned(),
+            event: notification.event_id.clone(),
+            received_at: inner.journal.now(),
+        })];
+        batch.extend(inner.wake_subject(provider, &notification).await?);
+        match inner.journal.write(batch).await {
+            Ok(()) => {
+                inner.wake.notify_one();
+                Ok(())
+            }
+            // It came before: the look that it asked for was asked for then.
+            Err(StoreError::Conflict(Conflict::Webhook)) => Ok(()),
+            Err(error) => Err(stored(error)),
+        }
+    }
+}
+
+impl Inner {
+    /// The look that a notification asks for. Any of a payment's names finds it.
+    async fn wake_subject(
+        &self,
+        provider: &str,
+        notification: &Notification,
+    ) -> Result<Vec<Change>, Error> {
+        match &notification.subject {
+            Subject::Other => Ok(Vec::new()),
+            Subject::Setup(reference) => self.wake_reference(provider, reference.as_str()).await,
+            Subject::Payment {
+                reservation,
+                reference,
+                object,
+            } => {
+                let mut changes = Vec::new();
+                if let Some(id) = reservation {
+                    changes.extend(self.wake_reference(provider, id.as_str()).await?);
+                }
+                let store = self.journal.store();
+                if let Some(reference) = reference {
+                    let row = store
+                        .payment(&format!("pay_{reference}"))
+                        .await
+                        .map_err(stored)?;
+                    if let Some(row) = row.filter(|row| row.provider == provider) {
+                        changes.extend(self.wake_payment(&row.id).await?);
+                    }
+                }
+                if let Some(object) = object {
+                    let row = store
+                        .payment_by_object(provider, object.as_str())
+                        .await
+                        .map_err(stored)?;
+                    if let Some(row) = row {
+                        changes.extend(self.wake_payment(&row.id).await?);
+                    }
+                }
+                Ok(changes)
+            }
+        }
+    }
+
+    async fn wake_reference(&self, provider: &str, id: &str) -> Result<Vec<Change>, Error> {
+        let at = self.journal.now();
+        let store = self.journal.store();
+        let payment = store
+            .payment_by_reservation(provider, id)
+            .await
+            .map_err(stored)?;
+        let setup = store
+            .setup_by_reference(provider, id)
+            .await
+            .map_err(stored)?;
+        let mut changes: Vec<Change> = setup
+            .map(|row| Change::WakeSetup { id: row.id, at })
+            .into_iter()
+            .collect();
+        if let Some(row) = payment {
+            changes.extend(self.wake_payment(&row.id).await?);
+        }
+        Ok(changes)
+    }
+
+    /// A payment and its open operations are looked at together.
+    async fn wake_payment(&self, id: &str) -> Result<Vec<Change>, Error> {
+        let at = self.journal.now();
+        let operations = self.journal.store().operations(id).await.map_err(stored)?;
+        let mut changes = vec![Change::WakePayment {
+            id: id.to_owned(),
+            at,
+        }];
+        changes.extend(
+            operations
+                .into_iter()
+                .filter(OperationRow::is_open)
+                .map(|row| Change::WakeOperation { id: row.id, at }),
+        );
+        Ok(changes)
+    }
+}
+
+fn refused(error: NotificationError) -> Error {
+    let (code, message) = if error.is_temporary() {
+        (
+            Code::ProviderUnavailable,
+            "The signer's key could not be fetched. Send it again later.",
+        )
+    } else {
+        (
+            Code::NotificationRefused,
+            "The notification does not verify.",
+        )
+    };
+    Error::new(code, message).with_source(error)
+}

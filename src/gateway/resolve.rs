@@ -1,0 +1,214 @@
+//! The resolver: open intents → ask the provider → conclude or park.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::drive::Drive;
+use super::{Gateway, Inner, stored};
+use crate::error::{Causes, Error};
+use crate::journal::Leased;
+use crate::journal::Reload;
+use crate::store::{Due, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step};
+
+/// How often the resolver looks for what is due, if nobody wakes it.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many objects one look takes.
+const BATCH: u32 = 100;
+
+/// How many objects are driven at once.
+const AT_ONCE: usize = 16;
+
+/// How long a shutdown waits for what is being driven.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What a reconcile did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ReconcileReport {
+    /// Open payments, operations, setups and revocations that were looked at.
+    pub looked_at: u64,
+    /// Of these: concluded now.
+    pub concluded: u64,
+    /// Of these: still open, or driven by another worker.
+    pub still_open: u64,
+    /// Of these: a person must look.
+    pub parked: u64,
+    /// Of these: could not be looked at; the log says why.
+    pub errors: u64,
+}
+
+/// How an object stands after it was driven.
+enum Standing {
+    Concluded,
+    Open,
+    Parked,
+}
+
+impl Gateway {
+    /// Drives everything that is due, until `shutdown` ends; then finishes what it has begun. It
+    /// must be spawned: without it, an unknown outcome stays unknown.
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+        tokio::pin!(shutdown);
+        let mut tasks = JoinSet::new();
+        loop {
+            let found = self.inner.spawn_due(&mut tasks).await;
+            while tasks.try_join_next().is_some() {}
+            let pause = if found { Duration::ZERO } else { INTERVAL };
+            tokio::select! {
+                () = &mut shutdown => break,
+                () = self.inner.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        let rest = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, rest).await.is_err() {
+            tracing::warn!("stopped before everything that was begun had ended; it goes on later");
+        }
+    }
+
+    /// Drives every open object once, due or not.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::Code::StoreUnavailable`].
+    pub async fn reconcile(&self) -> Result<ReconcileReport, Error> {
+        let mut report = ReconcileReport::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .inner
+                .journal
+                .store()
+                .open(after.as_deref(), BATCH)
+                .await
+                .map_err(stored)?;
+            let Some(last) = page.last() else {
+                return Ok(report);
+            };
+            after = Some(last.id().to_owned());
+            for due in page {
+                report.looked_at += 1;
+                match self.inner.clone().drive(due.clone()).await {
+                    Ok(Standing::Concluded) => report.concluded += 1,
+                    Ok(Standing::Open) => report.still_open += 1,
+                    Ok(Standing::Parked) => report.parked += 1,
+                    Err(error) => {
+                        tracing::error!(
+                            object = due.id(),
+                            error = %Causes(&error),
+                            "reconcile"
+                        );
+                        report.errors += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Starts what is due; answers whether there may be more.
+    async fn spawn_due(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> bool {
+        let due = match self.journal.store().due(self.journal.now(), BATCH).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!(
+                    error = %Causes(&error),
+                    "the store does not say what is due"
+                );
+                return false;
+            }
+        };
+        let mut started = HashSet::new();
+        for due in due {
+            if !started.insert(due.id().to_owned()) {
+                continue;
+            }
+            while tasks.len() >= AT_ONCE {
+                tasks.join_next().await;
+            }
+            let inner = Arc::clone(self);
+            tasks.spawn(async move {
+                let id = due.id().to_owned();
+                if let Err(error) = inner.drive(due).await {
+                    tracing::error!(object = %id, error = %Causes(&error), "resolver");
+                }
+            });
+        }
+        // Leases are taken by the tasks: wait for them, so that the next look finds others.
+        while tasks.join_next().await.is_some() {}
+        false
+    }
+
+    async fn drive(self: Arc<Self>, due: Due) -> Result<Standing, Error> {
+        match due {
+            Due::Payment(id) => {
+                let Some(row) = self.take::<PaymentRow>(&id).await? else {
+                    return Ok(Standing::Open);
+                };
+                Ok(payment_standing(&Drive::spawn(&self, row, false).await?))
+            }
+            Due::Operation(id) => {
+                let Some(row) = self.take::<OperationRow>(&id).await? else {
+                    return Ok(Standing::Open);
+                };
+                Ok(operation_standing(&self.drive_operation(row).await?))
+            }
+            Due::Setup(id) => {
+                let Some(row) = self.take::<SetupRow>(&id).await? else {
+                    return Ok(Standing::Open);
+                };
+                let row = self.drive_setup(row).await?;
+                Ok(if row.next_at.is_some() {
+                    Standing::Open
+                } else {
+                    Standing::Concluded
+                })
+            }
+            Due::Revocation(id) => {
+                let revoked = self.drive_revocation(&id).await?;
+                Ok(if revoked {
+                    Standing::Concluded
+                } else {
+                    Standing::Open
+                })
+            }
+        }
+    }
+
+    /// The row, leased; `None` if somebody else has it.
+    async fn take<T: Leased + Reload>(&self, id: &str) -> Result<Option<T>, Error> {
+        match T::reload(self.journal.store(), id).await.map_err(stored)? {
+            Some(row) => self.journal.lease(&row).await.map_err(stored),
+            None => Ok(None),
+        }
+    }
+
+    /// Drives a payment now, if nobody else does; answers how it stands.
+    pub(super) async fn look_now(self: &Arc<Self>, row: PaymentRow) -> Result<PaymentRow, Error> {
+        match self.journal.lease(&row).await.map_err(stored)? {
+            Some(leased) => Drive::spawn(self, leased, false).await,
+            None => Ok(row),
+        }
+    }
+}
+
+fn payment_standing(row: &PaymentRow) -> Standing {
+    match (row.state, row.step) {
+        (PaymentState::Parked, _) => Standing::Parked,
+        (_, Step::Settled) => Standing::Concluded,
+        _ => Standing::Open,
+    }
+}
+
+fn operation_standing(row: &OperationRow) -> Standing {
+    match row.state {
+        OperationState::Parked => Standing::Parked,
+        OperationState::Succeeded | OperationState::Failed => Standing::Concluded,
+        OperationState::Pending | OperationState::Unknown => Standing::Open,
+    }
+}

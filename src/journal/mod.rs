@@ -1,0 +1,219 @@
+//! The journal: what we mean to do, before it is done, and what became of it.
+//!
+//! A row is changed by compare-and-set only. Whoever drives an object holds a lease on it; the
+//! lease keeps workers out of each other's way, the version is the fence. If a row has changed
+//! under its driver but the lease still holds (a webhook has asked for a look), the change is made
+//! again on the new row; if the lease is another's, the driver's observation is dropped, since the
+//! other one asks the provider itself.
+
+pub(crate) mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cardless_contract::{Clock, Entropy, Timestamp};
+
+use crate::store::{
+    Change, EventRow, OperationRow, PaymentRow, SetupRow, Store, StoreError, Subject,
+};
+
+/// How long one worker may drive an object before another takes over, longer than the longest
+/// chain of calls within one drive.
+pub(crate) const LEASE: Duration = Duration::from_secs(180);
+
+/// How often a change is made again on a row that has changed meanwhile.
+const MAX_REPEATS: u32 = 64;
+
+/// Writes intents and outcomes.
+#[derive(Debug, Clone)]
+pub(crate) struct Journal {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub(crate) enum Written<T> {
+    /// It is durable; this is the row now.
+    Yes(T),
+    /// Somebody else drives the object now; this is the row as it stands.
+    Lost(T),
+}
+
+/// A row that is driven under a lease.
+pub(crate) trait Leased: Clone + Send + Sync {
+    /// The object's id.
+    fn id(&self) -> &str;
+    /// Until when it is leased.
+    fn lease_until(&self) -> Timestamp;
+    /// Leases it, or gives the lease back with [`Timestamp`] zero.
+    fn set_lease(&mut self, until: Timestamp);
+    /// When it is to be looked at.
+    fn next_at(&self) -> Option<Timestamp>;
+    /// Sets when it is to be looked at.
+    fn set_next_at(&mut self, at: Option<Timestamp>);
+    /// Counts a change.
+    fn bump(&mut self);
+    /// The change that writes it.
+    fn update(&self) -> Change;
+}
+
+impl Journal {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            entropy,
+        }
+    }
+
+    /// Now, by the injected clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The store, for reading.
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// Writes a batch as it is: new objects, or changes that nobody drives.
+    pub(crate) async fn write(&self, batch: Vec<Change>) -> Result<(), StoreError> {
+        self.store.apply(batch).await
+    }
+
+    /// Takes the lease of a row that nobody holds. `None` if somebody was faster.
+    pub(crate) async fn lease<T: Leased>(&self, row: &T) -> Result<Option<T>, StoreError> {
+        let now = self.now();
+        if row.lease_until() > now {
+            return Ok(None);
+        }
+        let mut leased = row.clone();
+        lease_row(&mut leased, now);
+        match self.store.apply(vec![leased.update()]).await {
+            Ok(()) => {
+                leased.bump();
+                Ok(Some(leased))
+            }
+            Err(StoreError::Conflict(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes a leased row, together with what `change` adds to the batch. Called again on the
+    /// new row if the row has changed under the lease, so `change` must only look at its argument.
+    pub(crate) async fn change<T: Leased + Reload>(
+        &self,
+        row: &T,
+        mut change: impl FnMut(&mut T) -> Vec<Change> + Send,
+    ) -> Result<Written<T>, StoreError> {
+        let lease = row.lease_until();
+        let mut present = row.clone();
+        for _ in 0..MAX_REPEATS {
+            let woken = present.next_at().filter(|&at| at < lease);
+            let mut changed = present.clone();
+            let mut batch = change(&mut changed);
+            if let Some(woken) = woken {
+                // Somebody has asked for a look while this was driven; the wish is kept.
+                let next = changed.next_at().map_or(woken, |at| at.min(woken));
+                changed.set_next_at(Some(next));
+            }
+            batch.insert(0, changed.update());
+            match self.store.apply(batch).await {
+                Ok(()) => {
+                    changed.bump();
+                    return Ok(Written::Yes(changed));
+                }
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+            present = T::reload(self.store(), row.id()).await?.unwrap_or(present);
+            if present.lease_until() != lease {
+                return Ok(Written::Lost(present));
+            }
+        }
+        Err(StoreError::Conflict(Subject::Payment))
+    }
+
+    /// An event about an object, for the batch that makes it true.
+    pub(crate) fn event(&self, account: &str, kind: String, object: &str) -> Option<Change> {
+        let mut bytes = [0; 10];
+        self.entropy.fill(&mut bytes).ok()?;
+        Some(Change::InsertEvent(EventRow {
+            id: format!("evt_{}", crate::letters::letters(&bytes)),
+            account: account.to_owned(),
+            kind,
+            object: object.to_owned(),
+            at: self.now(),
+        }))
+    }
+}
+
+/// Leases a row in memory: if its driver dies, it is looked at when the lease ends.
+pub(crate) fn lease_row<T: Leased>(row: &mut T, now: Timestamp) {
+    let until = now.plus(LEASE);
+    row.set_lease(until);
+    row.set_next_at(Some(until));
+}
+
+/// Gives the lease back and says when to look next.
+pub(crate) fn release_row<T: Leased>(row: &mut T, next_at: Option<Timestamp>) {
+    row.set_lease(Timestamp::from_millis(0));
+    row.set_next_at(next_at);
+}
+
+/// Reads a row again.
+#[cardless_contract::async_trait]
+pub(crate) trait Reload: Sized {
+    /// The row as it stands.
+    async fn reload(store: &dyn Store, id: &str) -> Result<Option<Self>, StoreError>;
+}
+
+macro_rules! leased {
+    ($row:ty, $read:ident, $update:path) => {
+        impl Leased for $row {
+            fn id(&self) -> &str {
+                &self.id
+            }
+
+            fn lease_until(&self) -> Timestamp {
+                self.lease_until
+            }
+
+            fn set_lease(&mut self, until: Timestamp) {
+                self.lease_until = until;
+            }
+
+            fn next_at(&self) -> Option<Timestamp> {
+                self.next_at
+            }
+
+            fn set_next_at(&mut self, at: Option<Timestamp>) {
+                self.next_at = at;
+            }
+
+            fn bump(&mut self) {
+                self.version += 1;
+            }
+
+            fn update(&self) -> Change {
+                $update(self.clone())
+            }
+        }
+
+        #[cardless_contract::async_trait]
+        impl Reload for $row {
+            async fn reload(store: &dyn Store, id: &str) -> Result<Option<Self>, StoreError> {
+                store.$read(id).await
+            }
+        }
+    };
+}
+leased!(PaymentRow, payment, Change::UpdatePayment);
+leased!(OperationRow, operation, Change::UpdateOperation);
+leased!(SetupRow, setup, Change::UpdateSetup);

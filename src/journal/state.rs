@@ -1,0 +1,218 @@
+//! The payment's states and moves: pure, from a row and what was seen to the next row.
+//!
+//! | seen at the provider | open payment | settled payment |
+//! | --- | --- | --- |
+//! | reserved | a commit is missing | nothing |
+//! | authorized | `authorized` if manual, else a commit is missing | nothing |
+//! | captured | `captured` | amounts grow; `authorized` becomes `captured` |
+//! | voided, expired | `voided`, or what it was closed as | `authorized` becomes `voided` |
+//!
+//! A status that is final never goes back. Amounts grow only.
+
+use std::time::Duration;
+
+use cardless_contract::{Decline, Payment, PaymentPhase, Timestamp};
+
+use super::release_row;
+use crate::store::{CaptureText, PaymentRow, PaymentState, Step};
+
+/// What follows from an authoritative read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It is concluded.
+    Settled,
+    /// Nothing has moved and nothing is held beyond the reservation: a commit is missing.
+    NotCommitted,
+    /// The amount is held, and a closed payment must release it.
+    Release,
+    /// The provider is still at it.
+    AskAgain,
+}
+
+/// The longest a question without an answer waits until it is asked again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Pauses between questions, in seconds; the last ones grow to [`LONGEST_PAUSE`].
+const PAUSES_SECONDS: [u64; 10] = [1, 2, 4, 8, 15, 30, 60, 300, 900, 1800];
+
+/// When to ask again after `attempts` questions.
+pub(crate) fn pause(attempts: u32) -> Duration {
+    usize::try_from(attempts)
+        .ok()
+        .and_then(|index| PAUSES_SECONDS.get(index))
+        .map_or(LONGEST_PAUSE, |&seconds| Duration::from_secs(seconds))
+}
+
+/// Takes what a read of an open payment shows.
+pub(crate) fn conclude(
+    row: &mut PaymentRow,
+    seen: &Payment,
+    reserve_holds: bool,
+    now: Timestamp,
+) -> Next {
+    remember_objects(row, seen);
+    let closing = row.step == Step::Closing;
+    match seen.phase {
+        PaymentPhase::Reserved => Next::NotCommitted,
+        PaymentPhase::Authorized if closing => Next::Release,
+        PaymentPhase::Authorized => match row.capture {
+            CaptureText::Manual => {
+                row.authorized = row.amount.minor();
+                settle(row, PaymentState::Authorized, now);
+                Next::Settled
+            }
+            CaptureText::Automatic if reserve_holds => Next::NotCommitted,
+            CaptureText::Automatic => Next::AskAgain,
+        },
+        PaymentPhase::Captured => {
+            row.captured = row.captured.max(seen.captured.minor());
+            row.authorized = row.authorized.max(row.captured);
+            grow(row, seen);
+            settle(row, PaymentState::Captured, now);
+            Next::Settled
+        }
+        PaymentPhase::Voided | PaymentPhase::Expired => {
+            end_without_money(row, seen.phase, now);
+            Next::Settled
+        }
+    }
+}
+
+/// Takes what a read of a settled payment shows: what happened elsewhere. Answers whether anything
+/// has changed.
+pub(crate) fn follow(row: &mut PaymentRow, seen: &Payment, now: Timestamp) -> bool {
+    let before = row.clone();
+    if row.reserved_capture == 0 {
+        row.captured = row.captured.max(seen.captured.minor());
+        row.authorized = row.authorized.max(row.captured);
+    }
+    grow(row, seen);
+    if row.expires_at.is_none() {
+        row.expires_at = seen.expires_at;
+    }
+    if row.state == PaymentState::Authorized && row.reserved_capture == 0 {
+        match seen.phase {
+            PaymentPhase::Captured => row.state = PaymentState::Captured,
+            PaymentPhase::Voided | PaymentPhase::Expired if row.captured > 0 => {
+                row.state = PaymentState::Captured;
+            }
+            PaymentPhase::Voided => row.state = PaymentState::Voided,
+            PaymentPhase::Expired => {
+                row.state = PaymentState::Voided;
+                row.reason = Some("expired".to_owned());
+            }
+            PaymentPhase::Reserved | PaymentPhase::Authorized => {}
+        }
+    }
+    let changed = *row != before;
+    if changed {
+        row.updated_at = now;
+    }
+    changed
+}
+
+/// Concludes as declined.
+pub(crate) fn decline(row: &mut PaymentRow, decline: &Decline, now: Timestamp) {
+    row.decline = Some((
+        decline.category.as_str().to_owned(),
+        decline.retry.as_str().to_owned(),
+        decline.provider_code.as_str().to_owned(),
+    ));
+    settle(row, PaymentState::Declined, now);
+}
+
+/// Concludes as failed: no money moved and none will.
+pub(crate) fn fail(row: &mut PaymentRow, failure: &str, now: Timestamp) {
+    row.failure = Some(failure.to_owned());
+    settle(row, PaymentState::Failed, now);
+}
+
+/// Closes against further commits; `as_state` is how it ends if nothing moved.
+pub(crate) fn close(row: &mut PaymentRow, as_state: PaymentState, failure: Option<&str>) {
+    if row.step != Step::Closing {
+        row.step = Step::Closing;
+        row.closing_as = Some(as_state);
+        row.failure = failure.map(str::to_owned);
+        row.attempts = 0;
+        if row.state == PaymentState::ActionRequired {
+            row.state = PaymentState::Pending;
+        }
+    }
+}
+
+/// Ends a payment that moved nothing.
+pub(crate) fn end_without_money(row: &mut PaymentRow, phase: PaymentPhase, now: Timestamp) {
+    match (row.closing_as, phase) {
+        (Some(state), _) => settle(row, state, now),
+        (None, PaymentPhase::Expired) if row.authorized == 0 => {
+            fail(row, "expired_at_provider", now);
+        }
+        (None, PaymentPhase::Expired) => {
+            row.reason = Some("expired".to_owned());
+            settle(row, PaymentState::Voided, now);
+        }
+        (None, _) => settle(row, PaymentState::Voided, now),
+    }
+}
+
+/// Leaves it to a person.
+pub(crate) fn park(row: &mut PaymentRow, now: Timestamp) {
+    row.state = PaymentState::Parked;
+    if row.step != Step::Closing && row.reservation.is_some() {
+        row.step = Step::Waiting;
+    }
+    row.updated_at = now;
+    release_row(row, None);
+}
+
+/// Nobody knows yet: ask again later.
+pub(crate) fn ask_again(row: &mut PaymentRow, state: PaymentState, at: Timestamp, now: Timestamp) {
+    if row.state != state {
+        row.state = state;
+        row.updated_at = now;
+    }
+    row.attempts = row.attempts.saturating_add(1);
+    release_row(row, Some(at));
+}
+
+fn settle(row: &mut PaymentRow, state: PaymentState, now: Timestamp) {
+    row.state = state;
+    row.step = Step::Settled;
+    row.closing_as = None;
+    row.redirect = None;
+    row.attempts = 0;
+    row.updated_at = now;
+    if state != PaymentState::Failed {
+        row.failure = None;
+    }
+    if state != PaymentState::Authorized {
+        row.expires_at = None;
+    }
+    release_row(row, None);
+}
+
+fn remember_objects(row: &mut PaymentRow, seen: &Payment) {
+    if let Some(id) = &seen.authorization {
+        row.authorization = Some(id.as_str().to_owned());
+    }
+    if let Some(id) = seen
+        .captures
+        .first()
+        .and_then(|capture| capture.id.as_ref())
+    {
+        row.capture_object
+            .get_or_insert_with(|| id.as_str().to_owned());
+    }
+    row.expires_at = seen.expires_at.or(row.expires_at);
+}
+
+fn grow(row: &mut PaymentRow, seen: &Payment) {
+    if row.reserved_refund == 0
+        && let Some(refunded) = seen.refunded
+    {
+        row.refunded = row.refunded.max(refunded.minor());
+    }
+    if let Some(reversed) = seen.reversed {
+        row.reversed = row.reversed.max(reversed.minor());
+    }
+}

@@ -1,0 +1,279 @@
+//! What vault and journal hand over to be kept, and what they get back. A store decides nothing:
+//! it applies a batch of changes as one transaction or not at all, and answers questions.
+//!
+//! Every change of a row that others may change too carries the version that it was read at. A
+//! batch whose version no longer holds is refused whole ([`StoreError::Conflict`]); whoever sent it
+//! reads again and decides again. Ceilings and uniqueness are constraints of the schema, so no
+//! order of two writers can break them.
+
+mod row;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use cardless_contract::Timestamp;
+
+pub use row::{
+    AccountRow, CaptureText, ClientRow, EventRow, InitiatorText, KeyRow, MethodRow, MethodState,
+    OperationRow, OperationState, OperationType, PaymentRow, PaymentState, RecordRow, SetupRow,
+    SetupState, Step, WebhookRow,
+};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteStore, Threads};
+
+/// The result of asking a store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Why a store did not do it. Nothing of the batch was kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A row changed since it was read, or a row with that key exists.
+    #[error("{0} changed meanwhile, or exists")]
+    Conflict(Subject),
+    /// A constraint of the schema holds the change back (a ceiling).
+    #[error("a limit of the schema holds the change back")]
+    Limit,
+    /// The database does not answer, is full, or is locked for too long.
+    #[error("the database failed")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row can't be read: the database was written by something else, or is damaged.
+    #[error("a row of {0} can't be read")]
+    Unreadable(&'static str),
+}
+
+/// What a conflict is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// The caller's idempotency key.
+    Key,
+    /// The account's open payment under a reference.
+    OpenReference,
+    /// A payment.
+    Payment,
+    /// An operation.
+    Operation,
+    /// A setup.
+    Setup,
+    /// A payment method.
+    Method,
+    /// A webhook that came before.
+    Webhook,
+    /// A client of the service.
+    Client,
+    /// An account.
+    Account,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "the idempotency key",
+            Self::OpenReference => "an open payment under the reference",
+            Self::Payment => "the payment",
+            Self::Operation => "the operation",
+            Self::Setup => "the setup",
+            Self::Method => "the payment method",
+            Self::Webhook => "the webhook",
+            Self::Client => "the client",
+            Self::Account => "the account",
+        })
+    }
+}
+
+/// One change. A batch of them is applied in order, whole or not at all.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A new account; does nothing if it exists.
+    EnsureAccount(AccountRow),
+    /// A new sealed record.
+    InsertRecord(RecordRow),
+    /// Forget a sealed record.
+    DeleteRecord(String),
+    /// A new payment method.
+    InsertMethod(MethodRow),
+    /// A changed one, if its version still holds.
+    UpdateMethod(MethodRow),
+    /// Make this the account's only default; a method of another account is a conflict.
+    SetDefault {
+        /// The account's pseudonym.
+        account: String,
+        /// The method.
+        method: String,
+    },
+    /// A new setup.
+    InsertSetup(SetupRow),
+    /// A changed one, if its version still holds.
+    UpdateSetup(SetupRow),
+    /// Take back a setup that was never begun at the provider, and its key.
+    DeleteSetup(String),
+    /// A new payment.
+    InsertPayment(PaymentRow),
+    /// A changed one, if its version still holds.
+    UpdatePayment(PaymentRow),
+    /// Take back a payment that was never begun at the provider, and its key.
+    DeletePayment(String),
+    /// Look at a payment soon, whatever its state. Does nothing if there is none.
+    WakePayment {
+        /// The payment.
+        id: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Look at a setup soon. Does nothing if there is none.
+    WakeSetup {
+        /// The setup.
+        id: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Look at an open operation soon. Does nothing if there is none.
+    WakeOperation {
+        /// The operation.
+        id: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A new capture, void or refund.
+    InsertOperation(OperationRow),
+    /// A changed one, if its version still holds.
+    UpdateOperation(OperationRow),
+    /// A caller's key, for the object that it made.
+    InsertKey(KeyRow),
+    /// The first final answer of the key that made this object; later ones do nothing.
+    FinishKey {
+        /// The payment, operation or setup.
+        object: String,
+        /// The answer, without the account.
+        answer: String,
+    },
+    /// An event for the outbox.
+    InsertEvent(EventRow),
+    /// A verified webhook; one that came before is a conflict.
+    InsertWebhook(WebhookRow),
+    /// A new client of the service.
+    InsertClient(ClientRow),
+    /// A client is no longer let in.
+    RevokeClient {
+        /// Its name.
+        name: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// How a listing of payments goes on.
+#[derive(Debug, Clone)]
+pub struct PaymentFilter {
+    /// Of this account.
+    pub account: String,
+    /// Under this reference.
+    pub reference: Option<String>,
+    /// Older than this payment: its time and id.
+    pub before: Option<(Timestamp, String)>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Where everything is kept. See the module's docs.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Applies a batch as one durable transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing of the batch is kept then.
+    async fn apply(&self, batch: Vec<Change>) -> Result<()>;
+
+    /// An account by its pseudonym.
+    async fn account(&self, account: &str) -> Result<Option<AccountRow>>;
+
+    /// A sealed record.
+    async fn record(&self, id: &str) -> Result<Option<RecordRow>>;
+
+    /// A payment method.
+    async fn method(&self, id: &str) -> Result<Option<MethodRow>>;
+
+    /// An account's methods, oldest first; at most [`MAX_METHODS`].
+    async fn methods(&self, account: &str) -> Result<Vec<MethodRow>>;
+
+    /// A setup.
+    async fn setup(&self, id: &str) -> Result<Option<SetupRow>>;
+
+    /// The setup that a provider calls so.
+    async fn setup_by_reference(&self, provider: &str, reference: &str)
+    -> Result<Option<SetupRow>>;
+
+    /// A payment.
+    async fn payment(&self, id: &str) -> Result<Option<PaymentRow>>;
+
+    /// The payment whose object at the provider this is.
+    async fn payment_by_reservation(
+        &self,
+        provider: &str,
+        reservation: &str,
+    ) -> Result<Option<PaymentRow>>;
+
+    /// The payment that has this authorization, capture or refund at the provider.
+    async fn payment_by_object(&self, provider: &str, object: &str) -> Result<Option<PaymentRow>>;
+
+    /// Payments, newest first.
+    async fn payments(&self, filter: &PaymentFilter) -> Result<Vec<PaymentRow>>;
+
+    /// How many payments an account has, and how many of them are open.
+    async fn count_payments(&self, account: &str) -> Result<(u64, u64)>;
+
+    /// A capture, void or refund.
+    async fn operation(&self, id: &str) -> Result<Option<OperationRow>>;
+
+    /// A payment's operations, oldest first.
+    async fn operations(&self, payment: &str) -> Result<Vec<OperationRow>>;
+
+    /// A caller's key.
+    async fn key(&self, client: &str, key: &[u8]) -> Result<Option<KeyRow>>;
+
+    /// Payments, operations and setups to look at: due by `now` and leased by nobody.
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>>;
+
+    /// Everything open, due or not, oldest first and after `after`: for `reconcile`.
+    async fn open(&self, after: Option<&str>, limit: u32) -> Result<Vec<Due>>;
+
+    /// How many payments stand in each state, for metrics.
+    async fn count_states(&self) -> Result<Vec<(PaymentState, u64)>>;
+
+    /// Clients of the service, by name.
+    async fn clients(&self) -> Result<Vec<ClientRow>>;
+
+    /// The client with this key hash, revoked ones too.
+    async fn client_by_hash(&self, hash: &[u8]) -> Result<Option<ClientRow>>;
+
+    /// Events after a sequence number, oldest first.
+    async fn events(&self, after: i64, limit: u32) -> Result<Vec<(i64, EventRow)>>;
+}
+
+/// How many methods an account can have.
+pub const MAX_METHODS: u32 = 100;
+
+/// Something to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// A payment, by id.
+    Payment(String),
+    /// An operation, by id.
+    Operation(String),
+    /// A setup, by id.
+    Setup(String),
+    /// A method whose revocation is open, by id.
+    Revocation(String),
+}
+
+impl Due {
+    /// The object's id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Payment(id) | Self::Operation(id) | Self::Setup(id) | Self::Revocation(id) => id,
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! Changes as SQL.
+
+use rusqlite::{Connection, Params, Transaction, named_params, params};
+
+use super::database;
+use crate::store::{
+    Change, MethodRow, OperationRow, PaymentRow, Result, SetupRow, StoreError, Subject,
+};
+
+/// Applies a batch within a savepoint, so that its failure takes back only itself.
+pub(super) fn apply_in_savepoint(transaction: &Transaction<'_>, batch: &[Change]) -> Result<()> {
+    transaction
+        .execute_batch("SAVEPOINT batch")
+        .map_err(database)?;
+    let result = apply(transaction, batch);
+    if result.is_err() {
+        transaction
+            .execute_batch("ROLLBACK TO batch")
+            .map_err(database)?;
+    }
+    transaction
+        .execute_batch("RELEASE batch")
+        .map_err(database)?;
+    result
+}
+
+/// Applies a batch, in order. The caller's transaction takes back a batch that fails.
+pub(super) fn apply(connection: &Connection, batch: &[Change]) -> Result<()> {
+    batch
+        .iter()
+        .try_for_each(|change| apply_one(connection, change))
+}
+
+fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
+    match change {
+        Change::EnsureAccount(row) => execute(
+            connection,
+            "INSERT INTO accounts (account, sealed_id, generation, restricted, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (account) DO NOTHING",
+            params![
+                row.account,
+                row.sealed_id,
+                row.generation,
+                row.restricted,
+                row.created_at.millis()
+            ],
+            Subject::Account,
+        )
+        .map(drop),
+        Change::InsertRecord(row) => one(
+            connection,
+            "INSERT INTO records (account, id, provider, generation, sealed, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                row.account,
+                row.id,
+                row.provider,
+                row.generation,
+                row.sealed,
+                row.created_at.millis()
+            ],
+            Subject::Method,
+        ),
+        Change::DeleteRecord(id) => execute(
+            connection,
+            "DELETE FROM records WHERE id = ?1",
+            [id],
+            Subject::Method,
+        )
+        .map(drop),
+        Change::InsertMethod(row) => insert_method(connection, row),
+        Change::UpdateMethod(row) => update_method(connection, row),
+        Change::SetDefault { account, method } => set_default(connection, account, method),
+        Change::InsertSetup(row) => insert_setup(connection, row),
+        Change::UpdateSetup(row) => update_setup(connection, row),
+        Change::DeleteSetup(id) => delete(connection, "setups", id),
+        Change::InsertPayment(row) => insert_payment(connection, row),
+        Change::UpdatePayment(row) => update_payment(connection, row),
+        Change::DeletePayment(id) => delete(connection, "payments", id),
+        Change::WakePayment { id, at } => execute(
+            connection,
+            "UPDATE payments SET next_at = ?2, version = version + 1
+             WHERE id = ?1 AND (next_at IS NULL OR next_at > ?2)",
+            params![id, at.millis()],
+            Subject::Payment,
+        )
+        .map(drop),
+        Change::WakeSetup { id, at } => execute(
+            connection,
+            "UPDATE setups SET next_at = ?2, version = version + 1
+             WHERE id = ?1 AND (next_at IS NULL OR next_at > ?2)
+               AND state IN ('beginning', 'awaiting_customer')",
+            params![id, at.millis()],
+            Subject::Setup,
+        )
+        .map(drop),
+        Change::WakeOperation { id, at } => execute(
+            connection,
+            "UPDATE operations SET next_at = ?2, version = version + 1
+             WHERE id = ?1 AND (next_at IS NULL OR next_at > ?2)
+               AND state IN ('pending', 'unknown')",
+            params![id, at.millis()],
+            Subject::Operation,
+        )
+        .map(drop),
+        Change::InsertOperation(row) => insert_operation(connection, row),
+        Change::UpdateOperation(row) => update_operation(connection, row),
+        Change::InsertKey(row) => one(
+            connection,
+            "INSERT INTO request_keys (client, key, digest, object, answer, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                row.client,
+                row.key,
+                row.digest,
+                row.object,
+                row.answer,
+                row.created_at.millis()
+            ],
+            Subject::Key,
+        ),
+        Change::FinishKey { object, answer } => execute(
+            connection,
+            "UPDATE request_keys SET answer = ?2 WHERE object = ?1 AND answer IS NULL",
+            params![object, answer],
+            Subject::Key,
+        )
+        .map(drop),
+        Change::InsertEvent(row) => one(
+            connection,
+            "INSERT INTO events (account, id, kind, object, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![row.account, row.id, row.kind, row.object, row.at.millis()],
+            Subject::Payment,
+        ),
+        Change::InsertWebhook(row) => one(
+            connection,
+            "INSERT INTO webhooks (provider, event, received_at) VALUES (?1, ?2, ?3)",
+            params![row.provider, row.event, row.received_at.millis()],
+            Subject::Webhook,
+        ),
+        Change::InsertClient(row) => one(
+            connection,
+            "INSERT INTO clients (name, role, key_hash, created_at, revoked_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                row.name,
+                row.role,
+                row.key_hash,
+                row.created_at.millis(),
+                row.revoked_at.map(|at| at.millis())
+            ],
+            Subject::Client,
+        ),
+        Change::RevokeClient { name, at } => one(
+            connection,
+            "UPDATE clients SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL",
+            params![name, at.millis()],
+            Subject::Client,
+        ),
+    }
+}
+
+fn insert_method(connection: &Connection, row: &MethodRow) -> Result<()> {
+    one(
+        connection,
+        "INSERT INTO payment_methods (account, id, provider, record, state, is_default, created_at,
+             next_at, attempts, version)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![
+            row.account,
+            row.id,
+            row.provider,
+            row.record,
+            row.state.as_str(),
+            row.default,
+            row.created_at.millis(),
+            row.next_at.map(|at| at.millis()),
+            row.attempts,
+            row.version
+        ],
+        Subject::Method,
+    )
+}
+
+fn update_method(connection: &Connection, row: &MethodRow) -> Result<()> {
+    one(
+        connection,
+        "UPDATE payment_methods SET record = ?2, state = ?3, is_default = ?4, next_at = ?5,
+             attempts = ?6, version = version + 1
+         WHERE id = ?1 AND version = ?7",
+        params![
+            row.id,
+            row.record,
+            row.state.as_str(),
+            row.default,
+            row.next_at.map(|at| at.millis()),
+            row.attempts,
+            row.version
+        ],
+        Subject::Method,
+    )
+}
+
+fn set_default(connection: &Connection, account: &str, method: &str) -> Result<()> {
+    execute(
+        connection,
+        "UPDATE payment_methods SET is_default = 0, version = version + 1
+         WHERE account = ?1 AND is_default = 1 AND id <> ?2",
+        params![account, method],
+        Subject::Method,
+    )?;
+    one(
+        connection,
+        "UPDATE payment_methods SET is_default = 1, version = version + 1
+         WHERE account = ?1 AND id = ?2 AND state = 'active'",
+        params![account, method],
+        Subject::Method,
+    )
+}
+
+fn insert_setup(connection: &Connection, row: &SetupRow) -> Result<()> {
+    let decline = row.decline.as_ref();
+    one(
+        connection,
+        "INSERT INTO setups (account, id, provider, state, return_url, language, reference,
+             redirect, payment, method, decline_category, decline_retry, decline_code, expires_at,
+             next_at, attempts, lease_until, created_at, version)
+         VALUES (:account, :id, :provider, :state, :return_url, :language, :reference, :redirect,
+             :payment, :method, :category, :retry, :code, :expires_at, :next_at, :attempts,
+             :lease_until, :created_at, :version)",
+        named_params! {
+            ":account": row.account, ":id": row.id, ":provider": row.provider,
+            ":state": row.state.as_str(), ":return_url": row.return_url,
+            ":language": row.language, ":reference": row.reference, ":redirect": row.redirect,
+            ":payment": row.payment, ":method": row.method,
+            ":category": decline.map(|decline| &decline.0),
+            ":retry": decline.map(|decline| &decline.1),
+            ":code": decline.map(|decline| &decline.2),
+            ":expires_at": row.expires_at.millis(),
+            ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
+            ":lease_until": row.lease_until.millis(), ":created_at": row.created_at.millis(),
+            ":version": row.version,
+        },
+        Subject::Setup,
+    )
+}
+
+fn update_setup(connection: &Connection, row: &SetupRow) -> Result<()> {
+    let decline = row.decline.as_ref();
+    one(
+        connection,
+        "UPDATE setups SET state = :state, reference = :reference, redirect = :redirect,
+             method = :method, decline_category = :category, decline_retry = :retry,
+             decline_code = :code, expires_at = :expires_at, next_at = :next_at,
+             attempts = :attempts, lease_until = :lease_until, version = version + 1
+         WHERE id = :id AND version = :version",
+        named_params! {
+            ":id": row.id, ":state": row.state.as_str(), ":reference": row.reference,
+            ":redirect": row.redirect, ":method": row.method,
+            ":category": decline.map(|decline| &decline.0),
+            ":retry": decline.map(|decline| &decline.1),
+            ":code": decline.map(|decline| &decline.2),
+            ":expires_at": row.expires_at.millis(),
+            ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
+            ":lease_until": row.lease_until.millis(), ":version": row.version,
+        },
+        Subject::Setup,
+    )
+}
+
+fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
+    one(
+        connection,
+        "INSERT INTO payments (account, id, provider, method, setup, reference, description,
+             return_url, currency, amount, capture, initiator, state, step, closing_as,
+             reservation, authorization_id, capture_object, commit_round, authorized, captured,
+             reserved_capture, refunded, reserved_refund, reversed, body_mac, first_sent_at,
+             last_sent_at, redirect, decline_category, decline_retry, decline_code, failure,
+             reason, expires_at, next_at, attempts, lease_until, created_at, updated_at, version)
+         VALUES (:account, :id, :provider, :method, :setup, :reference, :description,
+             :return_url, :currency, :amount, :capture, :initiator, :state, :step, :closing_as,
+             :reservation, :authorization, :capture_object, :commit_round, :authorized, :captured,
+             :reserved_capture, :refunded, :reserved_refund, :reversed, :body_mac, :first_sent_at,
+             :last_sent_at, :redirect, :category, :retry, :code, :failure, :reason, :expires_at,
+             :next_at, :attempts, :lease_until, :created_at, :updated_at, :version)",
+        named_params! {
+            ":account": row.account, ":id": row.id, ":provider": row.provider,
+            ":method": row.method, ":setup": row.setup, ":reference": row.reference,
+            ":description": row.description, ":return_url": row.return_url,
+            ":currency": row.amount.currency().code(), ":amount": row.amount.minor(),
+            ":capture": row.capture.as_str(), ":initiator": row.initiator.as_str(),
+            ":state": row.state.as_str(), ":step": row.step.as_str(),
+            ":closing_as": row.closing_as.map(|state| state.as_str()),
+            ":reservation": row.reservation, ":authorization": row.authorization,
+            ":capture_object": row.capture_object, ":commit_round": row.commit_round,
+            ":authorized": row.authorized, ":captured": row.captured,
+            ":reserved_capture": row.reserved_capture, ":refunded": row.refunded,
+            ":reserved_refund": row.reserved_refund, ":reversed": row.reversed,
+            ":body_mac": row.body_mac,
+            ":first_sent_at": row.first_sent_at.map(|at| at.millis()),
+            ":last_sent_at": row.last_sent_at.map(|at| at.millis()),
+            ":redirect": row.redirect,
+            ":category": row.decline.as_ref().map(|decline| &decline.0),
+            ":retry": row.decline.as_ref().map(|decline| &decline.1),
+            ":code": row.decline.as_ref().map(|decline| &decline.2),
+            ":failure": row.failure, ":reason": row.reason,
+            ":expires_at": row.expires_at.map(|at| at.millis()),
+            ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
+            ":lease_until": row.lease_until.millis(), ":created_at": row.created_at.millis(),
+            ":updated_at": row.updated_at.millis(), ":version": row.version,
+        },
+        Subject::Payment,
+    )
+}
+
+fn update_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
+    one(
+        connection,
+        "UPDATE payments SET method = :method, state = :state, step = :step,
+             closing_as = :closing_as, reservation = :reservation,
+             authorization_id = :authorization, capture_object = :capture_object,
+             commit_round = :commit_round, authorized = :authorized, captured = :captured,
+             reserved_capture = :reserved_capture, refunded = :refunded,
+             reserved_refund = :reserved_refund, reversed = :reversed, body_mac = :body_mac,
+             first_sent_at = :first_sent_at, last_sent_at = :last_sent_at, redirect = :redirect,
+             decline_category = :category, decline_retry = :retry, decline_code = :code,
+             failure = :failure, reason = :reason, expires_at = :expires_at, next_at = :next_at,
+             attempts = :attempts, lease_until = :lease_until, updated_at = :updated_at,
+             version = version + 1
+         WHERE id = :id AND version = :version",
+        named_params! {
+            ":id": row.id, ":method": row.method, ":state": row.state.as_str(),
+            ":step": row.step.as_str(),
+            ":closing_as": row.closing_as.map(|state| state.as_str()),
+            ":reservation": row.reservation, ":authorization": row.authorization,
+            ":capture_object": row.capture_object, ":commit_round": row.commit_round,
+            ":authorized": row.authorized, ":captured": row.captured,
+            ":reserved_capture": row.reserved_capture, ":refunded": row.refunded,
+            ":reserved_refund": row.reserved_refund, ":reversed": row.reversed,
+            ":body_mac": row.body_mac,
+            ":first_sent_at": row.first_sent_at.map(|at| at.millis()),
+            ":last_sent_at": row.last_sent_at.map(|at| at.millis()),
+            ":redirect": row.redirect,
+            ":category": row.decline.as_ref().map(|decline| &decline.0),
+            ":retry": row.decline.as_ref().map(|decline| &decline.1),
+            ":code": row.decline.as_ref().map(|decline| &decline.2),
+            ":failure": row.failure, ":reason": row.reason,
+            ":expires_at": row.expires_at.map(|at| at.millis()),
+            ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
+            ":lease_until": row.lease_until.millis(), ":updated_at": row.updated_at.millis(),
+            ":version": row.version,
+        },
+        Subject::Payment,
+    )
+}
+
+fn insert_operation(connection: &Connection, row: &OperationRow) -> Result<()> {
+    one(
+        connection,
+        "INSERT INTO operations (account, id, payment, provider, kind, currency, amount, last,
+             state, object, capture_object, settled_before, failure, first_sent_at, last_sent_at,
+             next_at, attempts, lease_until, created_at, version)
+         VALUES (:account, :id, :payment, :provider, :kind, :currency, :amount, :last, :state,
+             :object, :capture_object, :settled_before, :failure, :first_sent_at, :last_sent_at,
+             :next_at, :attempts, :lease_until, :created_at, :version)",
+        named_params! {
+            ":account": row.account, ":id": row.id, ":payment": row.payment,
+            ":provider": row.provider, ":kind": row.kind.as_str(),
+            ":currency": row.amount.currency().code(), ":amount": row.amount.minor(),
+            ":last": row.last, ":state": row.state.as_str(), ":object": row.object,
+            ":capture_object": row.capture_object, ":settled_before": row.settled_before,
+            ":failure": row.failure, ":first_sent_at": row.first_sent_at.millis(),
+            ":last_sent_at": row.last_sent_at.millis(),
+            ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
+            ":lease_until": row.lease_until.millis(), ":created_at": row.created_at.millis(),
+            ":version": row.version,
+        },
+        Subject::Operation,
+    )
+}
+
+fn update_operation(connection: &Connection, row: &OperationRow) -> Result<()> {
+    one(
+        connection,
+        "UPDATE operations SET state = :state, object = :object, failure = :failure,
+             last_sent_at = :last_sent_at, next_at = :next_at, attempts = :attempts,
+             lease_until = :lease_until, version = version + 1
+         WHERE id = :id AND version = :version",
+        named_params! {
+            ":id": row.id, ":state": row.state.as_str(), ":object": row.object,
+            ":failure": row.failure, ":last_sent_at": row.last_sent_at.millis(),
+            ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
+            ":lease_until": row.lease_until.millis(), ":version": row.version,
+        },
+        Subject::Operation,
+    )
+}
+
+/// Takes back a row that was never begun at a provider, together with its caller's key.
+fn delete(connection: &Connection, table: &'static str, id: &str) -> Result<()> {
+    let subject = if table == "setups" {
+        Subject::Setup
+    } else {
+        Subject::Payment
+    };
+    let sql = format!("DELETE FROM {table} WHERE id = ?1");
+    one(connection, &sql, [id], subject)?;
+    execute(
+        connection,
+        "DELETE FROM request_keys WHERE object = ?1",
+        [id],
+        Subject::Key,
+    )
+    .map(drop)
+}
+
+/// Runs a statement that must change exactly one row.
+fn one(connection: &Connection, sql: &str, values: impl Params, subject: Subject) -> Result<()> {
+    match execute(connection, sql, values, subject)? {
+        1 => Ok(()),
+        _ => Err(StoreError::Conflict(subject)),
+    }
+}
+
+fn execute(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    subject: Subject,
+) -> Result<usize> {
+    let mut statement = connection.prepare_cached(sql).map_err(database)?;
+    statement
+        .execute(values)
+        .map_err(|error| violated(error, subject))
+}
+
+/// A violated uniqueness is a conflict; which one, the index's name or columns tell.
+fn violated(error: rusqlite::Error, subject: Subject) -> StoreError {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+    match error.sqlite_error().map(|inner| inner.extended_code) {
+        Some(SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY) => {
+            let open_reference = error.to_string().contains("payments.reference");
+            StoreError::Conflict(if open_reference {
+                Subject::OpenReference
+            } else {
+                subject
+            })
+        }
+        _ => database(error),
+    }
+}

@@ -1,0 +1,426 @@
+//! SQLite: the embedded store. WAL, synchronous FULL, one writer, group commit.
+//!
+//! With [`Threads::Own`] one thread owns the writing connection. It takes every batch that waits,
+//! puts each in a savepoint of its own, and commits them all with one sync; a batch that fails
+//! takes only itself back. With [`Threads::Caller`] everything runs on the caller's thread, in
+//! order, for a simulation that must be repeatable.
+
+mod apply;
+mod read;
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cardless_contract::Timestamp;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::{
+    AccountRow, Change, ClientRow, Due, EventRow, KeyRow, MethodRow, OperationRow, PaymentFilter,
+    PaymentRow, PaymentState, RecordRow, Result, SetupRow, Store, StoreError,
+};
+
+/// The schema's steps, in order. A file's `user_version` says how many it has taken.
+const MIGRATIONS: [&str; 1] = [include_str!("0001_initial.sql")];
+
+/// How long a writer waits for another process's short transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many batches one commit takes at most.
+const MAX_GROUP: usize = 256;
+
+/// How many connections answer questions.
+const READERS: usize = 2;
+
+/// How many prepared statements a connection keeps.
+const STATEMENT_CACHE: usize = 128;
+
+/// Where the database's work runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// On threads of its own, one for writing.
+    Own,
+    /// On the caller's thread: for a simulation, and for a database in memory.
+    Caller,
+}
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct SqliteStore {
+    driver: Driver,
+}
+
+enum Driver {
+    Inline(Mutex<Connection>),
+    Threads {
+        writer: Sender<WriteJob>,
+        readers: Sender<ReadJob>,
+    },
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Inline(_) => "Inline",
+            Self::Threads { .. } => "Threads",
+        })
+    }
+}
+
+struct WriteJob {
+    batch: Vec<Change>,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
+
+impl SqliteStore {
+    /// Opens the database at `url` (`sqlite:cardless.db`, or `sqlite::memory:`), makes it if need
+    /// be (readable by its owner only), and brings its schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], whose source says what SQLite or the file system said.
+    pub fn open(url: &str, threads: Threads) -> Result<Self> {
+        let path = url
+            .strip_prefix("sqlite:")
+            .ok_or_else(|| unavailable("the address of an SQLite store begins with `sqlite:`"))?;
+        let place = if path == ":memory:" {
+            None
+        } else {
+            Some(PathBuf::from(path))
+        };
+        let mut connection = connect(place.as_deref())?;
+        migrate(&mut connection)?;
+        let driver = match (place, threads) {
+            (Some(path), Threads::Own) => start_threads(connection, &path)?,
+            (_, Threads::Caller) | (None, Threads::Own) => Driver::Inline(Mutex::new(connection)),
+        };
+        Ok(Self { driver })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match &self.driver {
+            Driver::Inline(connection) => {
+                question(&connection.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Driver::Threads { readers, .. } => {
+                let (reply, answer) = oneshot::channel();
+                let job: ReadJob = Box::new(move |connection| {
+                    // Whoever asked may have gone; then nobody needs the answer.
+                    drop(reply.send(question(connection)));
+                });
+                readers
+                    .send(job)
+                    .map_err(|_| unavailable("the store has stopped"))?;
+                answer
+                    .await
+                    .map_err(|_| unavailable("the store has stopped"))?
+            }
+        }
+    }
+}
+
+fn start_threads(writing: Connection, path: &Path) -> Result<Driver> {
+    let (writer, batches) = channel();
+    let (readers, questions) = channel::<ReadJob>();
+    spawn("cardless-store-writer", move || {
+        write_batches(writing, &batches)
+    })?;
+    let questions = Arc::new(Mutex::new(questions));
+    for _ in 0..READERS {
+        let connection = connect(Some(path))?;
+        let questions = Arc::clone(&questions);
+        spawn("cardless-store-reader", move || {
+            answer_questions(&connection, &questions)
+        })?;
+    }
+    Ok(Driver::Threads { writer, readers })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(work);
+    started
+        .map(drop)
+        .map_err(|error| StoreError::Unavailable(Box::new(error)))
+}
+
+fn answer_questions(connection: &Connection, questions: &Mutex<Receiver<ReadJob>>) {
+    loop {
+        let job = questions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv();
+        match job {
+            Ok(job) => job(connection),
+            Err(_) => return,
+        }
+    }
+}
+
+fn write_batches(mut connection: Connection, batches: &Receiver<WriteJob>) {
+    while let Ok(first) = batches.recv() {
+        let mut group = vec![first];
+        while group.len() < MAX_GROUP {
+            match batches.try_recv() {
+                Ok(job) => group.push(job),
+                Err(_) => break,
+            }
+        }
+        write_group(&mut connection, group);
+    }
+}
+
+/// Applies every batch of a group and commits once. Nobody is answered before the commit is on
+/// disk; if the commit fails, every batch has failed.
+fn write_group(connection: &mut Connection, group: Vec<WriteJob>) {
+    let applied = (|| {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut results = Vec::with_capacity(group.len());
+        for job in &group {
+            results.push(apply::apply_in_savepoint(&transaction, &job.batch));
+        }
+        transaction.commit()?;
+        Ok::<_, rusqlite::Error>(results)
+    })();
+    match applied {
+        Ok(results) => {
+            for (job, result) in group.into_iter().zip(results) {
+                drop(job.reply.send(result));
+            }
+        }
+        Err(error) => {
+            let text = error.to_string();
+            for job in group {
+                drop(job.reply.send(Err(unavailable(&text))));
+            }
+        }
+    }
+}
+
+fn connect(path: Option<&Path>) -> Result<Connection> {
+    let connection = match path {
+        None => Connection::open_in_memory(),
+        Some(path) => {
+            create_private(path)?;
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            Connection::open_with_flags(path, flags)
+        }
+    }
+    .map_err(database)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(database)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+             PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF;",
+        )
+        .map_err(database)?;
+    Ok(connection)
+}
+
+/// SQLite makes its files readable by everybody; so the file is made before it opens it. The WAL
+/// and shared-memory files take the mode of the database.
+fn create_private(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options
+        .open(path)
+        .map(drop)
+        .map_err(|error| StoreError::Unavailable(Box::new(error)))
+}
+
+fn migrate(connection: &mut Connection) -> Result<()> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(database)?;
+    let taken: i64 = transaction
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(database)?;
+    let taken = usize::try_from(taken).map_err(|_| StoreError::Unreadable("user_version"))?;
+    if taken > MIGRATIONS.len() {
+        return Err(unavailable(
+            "the database was written by a newer cardless; use that one",
+        ));
+    }
+    for step in MIGRATIONS.iter().skip(taken) {
+        transaction.execute_batch(step).map_err(database)?;
+    }
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    transaction
+        .pragma_update(None, "user_version", known)
+        .map_err(database)?;
+    transaction.commit().map_err(database)
+}
+
+/// An error of SQLite as one of ours; a violated CHECK is a ceiling.
+fn database(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error().map(|inner| inner.extended_code) {
+        Some(rusqlite::ffi::SQLITE_CONSTRAINT_CHECK) => StoreError::Limit,
+        _ => StoreError::Unavailable(Box::new(error)),
+    }
+}
+
+fn unavailable(text: &str) -> StoreError {
+    StoreError::Unavailable(text.to_owned().into())
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn apply(&self, batch: Vec<Change>) -> Result<()> {
+        match &self.driver {
+            Driver::Inline(connection) => {
+                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                let transaction = connection
+                    .transaction_with_behavior(TransactionBehavior::Immediate)
+                    .map_err(database)?;
+                apply::apply(&transaction, &batch)?;
+                transaction.commit().map_err(database)
+            }
+            Driver::Threads { writer, .. } => {
+                let (reply, answer) = oneshot::channel();
+                writer
+                    .send(WriteJob { batch, reply })
+                    .map_err(|_| unavailable("the store has stopped"))?;
+                answer
+                    .await
+                    .map_err(|_| unavailable("the store has stopped"))?
+            }
+        }
+    }
+
+    async fn account(&self, account: &str) -> Result<Option<AccountRow>> {
+        let account = account.to_owned();
+        self.read(move |connection| read::account(connection, &account))
+            .await
+    }
+
+    async fn record(&self, id: &str) -> Result<Option<RecordRow>> {
+        let id = id.to_owned();
+        self.read(move |connection| read::record(connection, &id))
+            .await
+    }
+
+    async fn method(&self, id: &str) -> Result<Option<MethodRow>> {
+        let id = id.to_owned();
+        self.read(move |connection| read::method(connection, &id))
+            .await
+    }
+
+    async fn methods(&self, account: &str) -> Result<Vec<MethodRow>> {
+        let account = account.to_owned();
+        self.read(move |connection| read::methods(connection, &account))
+            .await
+    }
+
+    async fn setup(&self, id: &str) -> Result<Option<SetupRow>> {
+        let id = id.to_owned();
+        self.read(move |connection| read::setup(connection, &id))
+            .await
+    }
+
+    async fn setup_by_reference(
+        &self,
+        provider: &str,
+        reference: &str,
+    ) -> Result<Option<SetupRow>> {
+        let key = (provider.to_owned(), reference.to_owned());
+        self.read(move |connection| read::setup_by_reference(connection, &key.0, &key.1))
+            .await
+    }
+
+    async fn payment(&self, id: &str) -> Result<Option<PaymentRow>> {
+        let id = id.to_owned();
+        self.read(move |connection| read::payment(connection, &id))
+            .await
+    }
+
+    async fn payment_by_reservation(
+        &self,
+        provider: &str,
+        reservation: &str,
+    ) -> Result<Option<PaymentRow>> {
+        let key = (provider.to_owned(), reservation.to_owned());
+        self.read(move |connection| read::payment_by_reservation(connection, &key.0, &key.1))
+            .await
+    }
+
+    async fn payment_by_object(&self, provider: &str, object: &str) -> Result<Option<PaymentRow>> {
+        let key = (provider.to_owned(), object.to_owned());
+        self.read(move |connection| read::payment_by_object(connection, &key.0, &key.1))
+            .await
+    }
+
+    async fn payments(&self, filter: &PaymentFilter) -> Result<Vec<PaymentRow>> {
+        let filter = filter.clone();
+        self.read(move |connection| read::payments(connection, &filter))
+            .await
+    }
+
+    async fn count_payments(&self, account: &str) -> Result<(u64, u64)> {
+        let account = account.to_owned();
+        self.read(move |connection| read::count_payments(connection, &account))
+            .await
+    }
+
+    async fn operation(&self, id: &str) -> Result<Option<OperationRow>> {
+        let id = id.to_owned();
+        self.read(move |connection| read::operation(connection, &id))
+            .await
+    }
+
+    async fn operations(&self, payment: &str) -> Result<Vec<OperationRow>> {
+        let payment = payment.to_owned();
+        self.read(move |connection| read::operations(connection, &payment))
+            .await
+    }
+
+    async fn key(&self, client: &str, key: &[u8]) -> Result<Option<KeyRow>> {
+        let name = (client.to_owned(), key.to_vec());
+        self.read(move |connection| read::key(connection, &name.0, &name.1))
+            .await
+    }
+
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>> {
+        self.read(move |connection| read::due(connection, now, limit))
+            .await
+    }
+
+    async fn open(&self, after: Option<&str>, limit: u32) -> Result<Vec<Due>> {
+        let after = after.unwrap_or("").to_owned();
+        self.read(move |connection| read::open(connection, &after, limit))
+            .await
+    }
+
+    async fn count_states(&self) -> Result<Vec<(PaymentState, u64)>> {
+        self.read(read::count_states).await
+    }
+
+    async fn clients(&self) -> Result<Vec<ClientRow>> {
+        self.read(read::clients).await
+    }
+
+    async fn client_by_hash(&self, hash: &[u8]) -> Result<Option<ClientRow>> {
+        let hash = hash.to_vec();
+        self.read(move |connection| read::client_by_hash(connection, &hash))
+            .await
+    }
+
+    async fn events(&self, after: i64, limit: u32) -> Result<Vec<(i64, EventRow)>> {
+        self.read(move |connection| read::events(connection, after, limit))
+            .await
+    }
+}

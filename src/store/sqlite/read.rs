@@ -1,0 +1,496 @@
+//! Questions as SQL, and rows as types. A row that can't be read is an error, never a guess.
+
+use cardless_contract::{Currency, Money, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+
+use super::database;
+use crate::store::{
+    AccountRow, CaptureText, ClientRow, Due, EventRow, InitiatorText, KeyRow, MAX_METHODS,
+    MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentFilter, PaymentRow,
+    PaymentState, RecordRow, Result, SetupRow, SetupState, Step, StoreError,
+};
+
+pub(super) fn account(connection: &Connection, account: &str) -> Result<Option<AccountRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM accounts WHERE account = ?1",
+        [account],
+        |row| {
+            Ok(AccountRow {
+                account: row.get("account")?,
+                sealed_id: row.get("sealed_id")?,
+                generation: row.get("generation")?,
+                restricted: row.get("restricted")?,
+                created_at: time(row, "created_at")?,
+            })
+        },
+    )
+}
+
+pub(super) fn record(connection: &Connection, id: &str) -> Result<Option<RecordRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM records WHERE id = ?1",
+        [id],
+        |row| {
+            Ok(RecordRow {
+                id: row.get("id")?,
+                account: row.get("account")?,
+                provider: row.get("provider")?,
+                generation: row.get("generation")?,
+                sealed: row.get("sealed")?,
+                created_at: time(row, "created_at")?,
+            })
+        },
+    )
+}
+
+pub(super) fn method(connection: &Connection, id: &str) -> Result<Option<MethodRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM payment_methods WHERE id = ?1",
+        [id],
+        method_row,
+    )
+}
+
+pub(super) fn methods(connection: &Connection, account: &str) -> Result<Vec<MethodRow>> {
+    many(
+        connection,
+        "SELECT * FROM payment_methods WHERE account = ?1 ORDER BY created_at, id LIMIT ?2",
+        params![account, MAX_METHODS],
+        method_row,
+    )
+}
+
+pub(super) fn setup(connection: &Connection, id: &str) -> Result<Option<SetupRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM setups WHERE id = ?1",
+        [id],
+        setup_row,
+    )
+}
+
+pub(super) fn setup_by_reference(
+    connection: &Connection,
+    provider: &str,
+    reference: &str,
+) -> Result<Option<SetupRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM setups WHERE provider = ?1 AND reference = ?2",
+        [provider, reference],
+        setup_row,
+    )
+}
+
+pub(super) fn payment(connection: &Connection, id: &str) -> Result<Option<PaymentRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM payments WHERE id = ?1",
+        [id],
+        payment_row,
+    )
+}
+
+pub(super) fn payment_by_reservation(
+    connection: &Connection,
+    provider: &str,
+    reservation: &str,
+) -> Result<Option<PaymentRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM payments WHERE provider = ?1 AND reservation = ?2",
+        [provider, reservation],
+        payment_row,
+    )
+}
+
+pub(super) fn payment_by_object(
+    connection: &Connection,
+    provider: &str,
+    object: &str,
+) -> Result<Option<PaymentRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM payments WHERE id IN (
+             SELECT id FROM payments WHERE provider = ?1 AND authorization_id = ?2
+             UNION SELECT id FROM payments WHERE provider = ?1 AND capture_object = ?2
+             UNION SELECT payment FROM operations WHERE provider = ?1 AND object = ?2)
+         LIMIT 1",
+        [provider, object],
+        payment_row,
+    )
+}
+
+pub(super) fn payments(connection: &Connection, filter: &PaymentFilter) -> Result<Vec<PaymentRow>> {
+    let (before, id) = match &filter.before {
+        Some((at, id)) => (at.millis(), id.as_str()),
+        None => (i64::MAX, ""),
+    };
+    many(
+        connection,
+        "SELECT * FROM payments
+         WHERE account = ?1 AND (?2 IS NULL OR reference = ?2)
+           AND (created_at < ?3 OR (created_at = ?3 AND id < ?4))
+         ORDER BY created_at DESC, id DESC LIMIT ?5",
+        params![filter.account, filter.reference, before, id, filter.limit],
+        payment_row,
+    )
+}
+
+pub(super) fn count_payments(connection: &Connection, account: &str) -> Result<(u64, u64)> {
+    let counts = maybe(
+        connection,
+        "SELECT count(*), coalesce(sum(step <> 'settled'), 0) FROM payments WHERE account = ?1",
+        [account],
+        |row| Ok((count(row, 0)?, count(row, 1)?)),
+    )?;
+    Ok(counts.unwrap_or((0, 0)))
+}
+
+pub(super) fn operation(connection: &Connection, id: &str) -> Result<Option<OperationRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM operations WHERE id = ?1",
+        [id],
+        operation_row,
+    )
+}
+
+pub(super) fn operations(connection: &Connection, payment: &str) -> Result<Vec<OperationRow>> {
+    many(
+        connection,
+        "SELECT * FROM operations WHERE payment = ?1 ORDER BY created_at, rowid",
+        [payment],
+        operation_row,
+    )
+}
+
+pub(super) fn key(connection: &Connection, client: &str, key: &[u8]) -> Result<Option<KeyRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM request_keys WHERE client = ?1 AND key = ?2",
+        params![client, key],
+        |row| {
+            Ok(KeyRow {
+                client: row.get("client")?,
+                key: row.get("key")?,
+                digest: row.get("digest")?,
+                object: row.get("object")?,
+                answer: row.get("answer")?,
+                created_at: time(row, "created_at")?,
+            })
+        },
+    )
+}
+
+pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<Due>> {
+    many(
+        connection,
+        "SELECT kind, id FROM (
+             SELECT 'payment' AS kind, id, next_at FROM payments
+                 WHERE next_at <= ?1 AND lease_until <= ?1
+             UNION ALL SELECT 'operation', id, next_at FROM operations
+                 WHERE next_at <= ?1 AND lease_until <= ?1
+             UNION ALL SELECT 'setup', id, next_at FROM setups
+                 WHERE next_at <= ?1 AND lease_until <= ?1
+             UNION ALL SELECT 'revocation', id, next_at FROM payment_methods
+                 WHERE next_at <= ?1)
+         ORDER BY next_at, id LIMIT ?2",
+        params![now.millis(), limit],
+        due_row,
+    )
+}
+
+pub(super) fn open(connection: &Connection, after: &str, limit: u32) -> Result<Vec<Due>> {
+    many(
+        connection,
+        "SELECT kind, id FROM (
+             SELECT 'payment' AS kind, id FROM payments
+                 WHERE step <> 'settled' AND step <> 'linking'
+             UNION ALL SELECT 'operation', id FROM operations WHERE state IN ('pending', 'unknown')
+             UNION ALL SELECT 'setup', id FROM setups
+                 WHERE state IN ('beginning', 'awaiting_customer')
+             UNION ALL SELECT 'revocation', id FROM payment_methods WHERE state = 'revoking')
+         WHERE id > ?1 ORDER BY id LIMIT ?2",
+        params![after, limit],
+        due_row,
+    )
+}
+
+pub(super) fn count_states(connection: &Connection) -> Result<Vec<(PaymentState, u64)>> {
+    many(
+        connection,
+        "SELECT state, count(*) FROM payments GROUP BY state ORDER BY state",
+        [],
+        |row| Ok((word(row, "state", PaymentState::parse)?, count(row, 1)?)),
+    )
+}
+
+pub(super) fn clients(connection: &Connection) -> Result<Vec<ClientRow>> {
+    many(
+        connection,
+        "SELECT * FROM clients ORDER BY name",
+        [],
+        client_row,
+    )
+}
+
+pub(super) fn client_by_hash(connection: &Connection, hash: &[u8]) -> Result<Option<ClientRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM clients WHERE key_hash = ?1",
+        [hash],
+        client_row,
+    )
+}
+
+pub(super) fn events(
+    connection: &Connection,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, EventRow)>> {
+    many(
+        connection,
+        "SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        params![after, limit],
+        |row| {
+            let event = EventRow {
+                id: row.get("id")?,
+                account: row.get("account")?,
+                kind: row.get("kind")?,
+                object: row.get("object")?,
+                at: time(row, "at")?,
+            };
+            Ok((row.get("seq")?, event))
+        },
+    )
+}
+
+/// What a row gives, or why it can't be read.
+type Read<T> = std::result::Result<T, ReadError>;
+
+enum ReadError {
+    Database(rusqlite::Error),
+    Unreadable(&'static str),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<ReadError> for StoreError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Database(error) => database(error),
+            ReadError::Unreadable(column) => Self::Unreadable(column),
+        }
+    }
+}
+
+fn maybe<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnOnce(&Row<'_>) -> Read<T>,
+) -> Result<Option<T>> {
+    let mut statement = connection.prepare_cached(sql).map_err(database)?;
+    let found = statement
+        .query_row(values, |row| Ok(read(row)))
+        .optional()
+        .map_err(database)?;
+    found.transpose().map_err(StoreError::from)
+}
+
+fn many<T>(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl Fn(&Row<'_>) -> Read<T>,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql).map_err(database)?;
+    let mut rows = statement.query(values).map_err(database)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(database)? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn time(row: &Row<'_>, column: &'static str) -> Read<Timestamp> {
+    Ok(Timestamp::from_millis(row.get(column)?))
+}
+
+fn time_if_any(row: &Row<'_>, column: &'static str) -> Read<Option<Timestamp>> {
+    Ok(row
+        .get::<_, Option<i64>>(column)?
+        .map(Timestamp::from_millis))
+}
+
+fn count(row: &Row<'_>, column: usize) -> Read<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| ReadError::Unreadable("count"))
+}
+
+fn word<T>(row: &Row<'_>, column: &'static str, parse: fn(&str) -> Option<T>) -> Read<T> {
+    parse(
+        row.get_ref(column)?
+            .as_str()
+            .map_err(|_| ReadError::Unreadable(column))?,
+    )
+    .ok_or(ReadError::Unreadable(column))
+}
+
+fn money(row: &Row<'_>) -> Read<Money> {
+    let code: String = row.get("currency")?;
+    Currency::from_code(&code)
+        .and_then(|currency| Money::new(currency, row.get("amount").unwrap_or(-1)))
+        .map_err(|_| ReadError::Unreadable("amount"))
+}
+
+fn decline(row: &Row<'_>) -> Read<Option<(String, String, String)>> {
+    let category: Option<String> = row.get("decline_category")?;
+    match category {
+        None => Ok(None),
+        Some(category) => Ok(Some((
+            category,
+            row.get("decline_retry")?,
+            row.get("decline_code")?,
+        ))),
+    }
+}
+
+fn method_row(row: &Row<'_>) -> Read<MethodRow> {
+    Ok(MethodRow {
+        id: row.get("id")?,
+        account: row.get("account")?,
+        provider: row.get("provider")?,
+        record: row.get("record")?,
+        state: word(row, "state", MethodState::parse)?,
+        default: row.get("is_default")?,
+        created_at: time(row, "created_at")?,
+        next_at: time_if_any(row, "next_at")?,
+        attempts: row.get("attempts")?,
+        version: row.get("version")?,
+    })
+}
+
+fn setup_row(row: &Row<'_>) -> Read<SetupRow> {
+    Ok(SetupRow {
+        id: row.get("id")?,
+        account: row.get("account")?,
+        provider: row.get("provider")?,
+        state: word(row, "state", SetupState::parse)?,
+        return_url: row.get("return_url")?,
+        language: row.get("language")?,
+        reference: row.get("reference")?,
+        redirect: row.get("redirect")?,
+        payment: row.get("payment")?,
+        method: row.get("method")?,
+        decline: decline(row)?,
+        expires_at: time(row, "expires_at")?,
+        next_at: time_if_any(row, "next_at")?,
+        attempts: row.get("attempts")?,
+        lease_until: time(row, "lease_until")?,
+        created_at: time(row, "created_at")?,
+        version: row.get("version")?,
+    })
+}
+
+fn payment_row(row: &Row<'_>) -> Read<PaymentRow> {
+    let closing_as: Option<String> = row.get("closing_as")?;
+    Ok(PaymentRow {
+        id: row.get("id")?,
+        account: row.get("account")?,
+        provider: row.get("provider")?,
+        method: row.get("method")?,
+        setup: row.get("setup")?,
+        reference: row.get("reference")?,
+        description: row.get("description")?,
+        return_url: row.get("return_url")?,
+        amount: money(row)?,
+        capture: word(row, "capture", CaptureText::parse)?,
+        initiator: word(row, "initiator", InitiatorText::parse)?,
+        state: word(row, "state", PaymentState::parse)?,
+        step: word(row, "step", Step::parse)?,
+        closing_as: match closing_as {
+            None => None,
+            Some(word) => {
+                Some(PaymentState::parse(&word).ok_or(ReadError::Unreadable("closing_as"))?)
+            }
+        },
+        reservation: row.get("reservation")?,
+        authorization: row.get("authorization_id")?,
+        capture_object: row.get("capture_object")?,
+        commit_round: row.get("commit_round")?,
+        authorized: row.get("authorized")?,
+        captured: row.get("captured")?,
+        reserved_capture: row.get("reserved_capture")?,
+        refunded: row.get("refunded")?,
+        reserved_refund: row.get("reserved_refund")?,
+        reversed: row.get("reversed")?,
+        body_mac: row.get("body_mac")?,
+        first_sent_at: time_if_any(row, "first_sent_at")?,
+        last_sent_at: time_if_any(row, "last_sent_at")?,
+        redirect: row.get("redirect")?,
+        decline: decline(row)?,
+        failure: row.get("failure")?,
+        reason: row.get("reason")?,
+        expires_at: time_if_any(row, "expires_at")?,
+        next_at: time_if_any(row, "next_at")?,
+        attempts: row.get("attempts")?,
+        lease_until: time(row, "lease_until")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+        version: row.get("version")?,
+    })
+}
+
+fn operation_row(row: &Row<'_>) -> Read<OperationRow> {
+    Ok(OperationRow {
+        id: row.get("id")?,
+        account: row.get("account")?,
+        payment: row.get("payment")?,
+        provider: row.get("provider")?,
+        kind: word(row, "kind", OperationType::parse)?,
+        amount: money(row)?,
+        last: row.get("last")?,
+        state: word(row, "state", OperationState::parse)?,
+        object: row.get("object")?,
+        capture_object: row.get("capture_object")?,
+        settled_before: row.get("settled_before")?,
+        failure: row.get("failure")?,
+        first_sent_at: time(row, "first_sent_at")?,
+        last_sent_at: time(row, "last_sent_at")?,
+        next_at: time_if_any(row, "next_at")?,
+        attempts: row.get("attempts")?,
+        lease_until: time(row, "lease_until")?,
+        created_at: time(row, "created_at")?,
+        version: row.get("version")?,
+    })
+}
+
+fn client_row(row: &Row<'_>) -> Read<ClientRow> {
+    Ok(ClientRow {
+        name: row.get("name")?,
+        role: row.get("role")?,
+        key_hash: row.get("key_hash")?,
+        created_at: time(row, "created_at")?,
+        revoked_at: time_if_any(row, "revoked_at")?,
+    })
+}
+
+fn due_row(row: &Row<'_>) -> Read<Due> {
+    let id: String = row.get("id")?;
+    let kind: String = row.get("kind")?;
+    match kind.as_str() {
+        "payment" => Ok(Due::Payment(id)),
+        "operation" => Ok(Due::Operation(id)),
+        "setup" => Ok(Due::Setup(id)),
+        "revocation" => Ok(Due::Revocation(id)),
+        _ => Err(ReadError::Unreadable("kind")),
+    }
+}
