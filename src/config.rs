@@ -154,7 +154,7 @@ impl Settings {
         Ok(Self {
             service: service(&document, root.service)?,
             store: Store {
-                url: store_url(&document, root.store.url),
+                url: store_url(&document, root.store.url)?,
             },
             keys: keys(&document, root.keys)?,
             document,
@@ -299,15 +299,19 @@ fn public_url_of(document: &Document, text: &str) -> Result<String, SettingsErro
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn store_url(document: &Document, url: Option<String>) -> String {
+fn store_url(document: &Document, url: Option<String>) -> Result<String, SettingsError> {
     let url = url.unwrap_or_else(|| "sqlite:cardless.db".to_owned());
     let Some(path) = url.strip_prefix("sqlite:") else {
-        return url;
+        let message = "must begin with `sqlite:`; PostgreSQL is not available in this build yet";
+        return Err(document.error("store.url", message));
     };
-    if path.starts_with([':', '/']) || path.starts_with("file:") {
-        return url;
+    if path.is_empty() {
+        return Err(document.error("store.url", "names no file after `sqlite:`"));
     }
-    format!("sqlite:{}", document.path(path).display())
+    if path.starts_with([':', '/']) {
+        return Ok(url);
+    }
+    Ok(format!("sqlite:{}", document.path(path).display()))
 }
 
 fn keys(document: &Document, raw: RawKeys) -> Result<Keys, SettingsError> {
@@ -783,6 +787,31 @@ mod tests {
             .provider::<Fake>("fake")
             .unwrap_err();
         assert!(empty.to_string().contains("is empty"), "{empty}");
+    }
+
+    #[test]
+    fn a_secret_file_ends_with_one_newline_at_most_that_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("one"), "canary\n\n").unwrap();
+        std::fs::write(folder.path().join("none"), "\n").unwrap();
+        let parse = |file: &str| {
+            let secret = format!("[{{ file = \"{file}\" }}, \"other\"]");
+            let text = format!("[providers.fake]\nsecrets = {secret}");
+            let path = folder.path().join("cardless.toml");
+            Settings::parse(&path, &text, &Environment::default()).unwrap()
+        };
+        let several = parse("one").provider::<Several>("fake").unwrap().unwrap();
+        assert_eq!(several.secrets, ["canary\n", "other"]);
+        for (file, why) in [("none", "is empty"), ("missing", "can't be read")] {
+            let error = parse(file).provider::<Several>("fake").unwrap_err();
+            assert_eq!(error.setting(), Some("providers.fake.secrets"));
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Several {
+        secrets: Vec<String>,
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod client;
 pub mod config;
+/// What the gateway answers when it does not do what was asked.
 pub mod error;
 pub mod gateway;
 mod journal;

@@ -1,4 +1,4 @@
-//! Settings to providers: the one file that names the provider crates.
+//! Settings to providers and store: the one file that names the provider crates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,8 @@ use cardless_contract::{Clock, PaymentProvider};
 use cardless_transport::{ClientConfig, HttpClient, ReqwestClient};
 
 use crate::config::{Settings, SettingsError};
+#[cfg(feature = "sqlite")]
+use crate::store::{SqliteStore, Store, StoreError, Threads};
 
 /// The providers that settings can name.
 const KNOWN: [&str; 3] = ["aduno", "paypal", "postfinance"];
@@ -49,6 +51,19 @@ pub fn providers(
         ));
     }
     Ok(providers)
+}
+
+/// The store of the settings, its schema up to date.
+///
+/// # Errors
+///
+/// [`StoreError`], whose source says what the database or the file system said.
+#[cfg(feature = "sqlite")]
+pub fn store(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(SqliteStore::open(
+        &settings.store.url,
+        Threads::Own,
+    )?))
 }
 
 /// The way out to one address or provider, with a pool of connections of its own.

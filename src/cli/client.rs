@@ -131,7 +131,7 @@ async fn list(context: &Context, json: bool) -> Outcome {
             .map_or_else(|| "no".to_owned(), |at| at.to_string());
         table.add_row([
             client.name,
-            client.role,
+            client.role.to_string(),
             client.created_at.to_string(),
             revoked,
         ]);

@@ -219,9 +219,17 @@ fn open(
             settings.keys.file.display()
         ))
     })?;
+    let store = registry::store(settings).map_err(|error| {
+        let source = std::error::Error::source(&error).map(|source| format!(" ({source})"));
+        Failure::Failed(format!(
+            "the store {} (setting `store.url`) can't be opened: {error}{}",
+            settings.store.url,
+            source.unwrap_or_default()
+        ))
+    })?;
     let mut builder = Gateway::builder()
         .public_url(&settings.service.public_url)
-        .store_url(&settings.store.url)
+        .store(store)
         .keys(keys)
         .clock(clock.clone())
         .entropy(Arc::new(SystemEntropy));

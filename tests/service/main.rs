@@ -9,5 +9,6 @@ mod answers;
 mod client;
 mod command_line;
 mod listener;
+mod log;
 mod openapi;
 mod support;

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use cardless::gateway::{Gateway, Role};
 use cardless::serve::router;
+use cardless::store::{SqliteStore, Threads};
 use cardless::vault::KeyRing;
 use cardless_contract::SystemEntropy;
 use serde_json::Value;
@@ -33,7 +34,9 @@ pub(crate) fn gateway() -> Gateway {
     let keys = KeyRing::generate(&SystemEntropy).unwrap();
     Gateway::builder()
         .public_url("http://127.0.0.1:8080")
-        .store_url("sqlite::memory:")
+        .store(Arc::new(
+            SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap(),
+        ))
         .entropy(Arc::new(SystemEntropy))
         .keys(KeyRing::parse(&keys).unwrap())
         .build()

@@ -80,11 +80,9 @@ async fn ready(State(service): State<Service>) -> Result<&'static str, Problem> 
     Ok("ready\n")
 }
 
-async fn metrics(State(service): State<Service>) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, PROMETHEUS_TEXT)],
-        service.gateway().metrics().await,
-    )
+async fn metrics(State(service): State<Service>) -> Result<impl IntoResponse, Problem> {
+    let text = service.gateway().metrics().await?;
+    Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text))
 }
 
 async fn describe(State(service): State<Service>) -> impl IntoResponse {
