@@ -3,7 +3,10 @@
 #![expect(clippy::panic, reason = "helpers of tests")]
 #![expect(clippy::indexing_slicing, reason = "helpers of tests")]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "what is not expected fails the test")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not expected fails the test"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
