@@ -37,11 +37,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let sandbox = Sandbox::new(Arc::new(Morning));
         let settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
-        let table = |name: &str| {
-            let mut t = settings["providers"][name].clone();
-            t.as_table_mut().unwrap().remove("webhook_roots");
-            t
-        };
+        let table = |name: &str| settings["providers"][name].clone();
         let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
         let client = |provider| -> Arc<InProcessClient> {
             Arc::new(sandbox.provider(provider).client(DEADLINE))
