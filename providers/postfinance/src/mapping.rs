@@ -522,6 +522,11 @@ pub(crate) fn is_released(answer: &wire::Transaction) -> bool {
     Standing::of(&answer.state) == Standing::Voided
 }
 
+/// Whether any void was carried out, or may have been: one that failed does not count.
+pub(crate) fn has_void(voids: &[wire::Void]) -> bool {
+    voids.iter().any(|void| void.state != "FAILED")
+}
+
 /// Whether less than `amount` is left to capture.
 pub(crate) fn exceeds_authorization(answer: &wire::Transaction, amount: Money) -> bool {
     let currency = amount.currency();

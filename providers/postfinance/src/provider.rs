@@ -85,7 +85,26 @@ impl PostFinance {
         } else {
             None
         };
-        self.fits(mapping::payment(&answer, completions.as_ref(), expected))
+        let outcome = self.fits(mapping::payment(&answer, completions.as_ref(), expected))?;
+        if mapping::is_released(&answer) {
+            return Ok(self.voided_or_lapsed(outcome, id).await);
+        }
+        Ok(outcome)
+    }
+
+    /// A hold that nobody voided has lapsed. If the question fails, it just counts as voided:
+    /// either way nothing is held and nothing was taken.
+    async fn voided_or_lapsed(&self, outcome: Outcome<Payment>, id: i64) -> Outcome<Payment> {
+        let Ok(page) = self.client.voids_of(id).await else {
+            return outcome;
+        };
+        if mapping::has_void(&page.data) {
+            return outcome;
+        }
+        outcome.map(|payment| Payment {
+            phase: PaymentPhase::Expired,
+            ..payment
+        })
     }
 
     /// The address of a transaction's payment page, if a customer may be sent there.

@@ -3,7 +3,10 @@
 #![expect(clippy::panic, reason = "helpers of tests")]
 #![expect(clippy::indexing_slicing, reason = "helpers of tests")]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "what is not expected fails the test")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not expected fails the test"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -294,6 +297,12 @@ fn done<T: std::fmt::Debug>(outcome: Outcome<T>) -> T {
 
 async fn looked_up(body: String) -> Result<Outcome<Payment>, ProviderError> {
     provider(vec![ok(body)]).0.lookup(&lookup_request()).await
+}
+
+/// The phase of a voided transaction whose voids are these.
+async fn voided_phase(voids: Step) -> PaymentPhase {
+    let (provider, _) = provider(vec![ok(transaction("VOIDED", "")), voids]);
+    done(provider.lookup(&lookup_request()).await.unwrap()).phase
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -661,7 +670,6 @@ async fn what_each_state_means() {
         ("COMPLETED", "Pending", PaymentPhase::Authorized),
         ("FULFILL", "Done", PaymentPhase::Captured),
         ("DECLINE", "Review", PaymentPhase::Captured),
-        ("VOIDED", "Done", PaymentPhase::Voided),
     ] {
         let more = if ["COMPLETED", "FULFILL", "DECLINE"].contains(&state) {
             CAPTURED
@@ -679,6 +687,22 @@ async fn what_each_state_means() {
     }
     let outcome = looked_up(transaction("SETTLED", "")).await.unwrap();
     assert!(matches!(outcome, Outcome::Unmapped(word) if word.field == "transaction.state"));
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_voided_has_lapsed() {
+    let voids = |state| ok(format!(r#"{{"data":[{}]}}"#, void_answer(state)));
+    assert_eq!(
+        voided_phase(voids("SUCCESSFUL")).await,
+        PaymentPhase::Voided
+    );
+    assert_eq!(voided_phase(voids("FAILED")).await, PaymentPhase::Expired);
+    assert_eq!(
+        voided_phase(ok(r#"{"data":[]}"#)).await,
+        PaymentPhase::Expired
+    );
+    let unknown = Step::Answer(503, String::new());
+    assert_eq!(voided_phase(unknown).await, PaymentPhase::Voided);
 }
 
 #[tokio::test]
