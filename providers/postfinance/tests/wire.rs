@@ -571,6 +571,38 @@ async fn a_registration_that_needs_money_is_held_and_released() {
 }
 
 #[tokio::test]
+async fn a_registration_without_a_token_is_released_too() {
+    let (provider, script) = provider(vec![
+        ok(transaction("AUTHORIZED", "")),
+        ok(void_answer("PENDING")),
+    ]);
+    let progress = provider
+        .complete_setup(&key(), &completion_request(None))
+        .await
+        .unwrap();
+    assert!(matches!(progress, SetupProgress::NoToken), "{progress:?}");
+    assert_eq!(
+        script.calls()[1],
+        "POST /payment/transactions/123/void-online"
+    );
+}
+
+#[tokio::test]
+async fn what_was_captured_before_a_void_stays_captured() {
+    let body = transaction("VOIDED", r#","completedAmount":10"#);
+    let (provider, _) = provider(vec![ok(body), ok(r#"{"data":[]}"#)]);
+    let payment = done(provider.lookup(&lookup_request()).await.unwrap());
+    assert_eq!(
+        (payment.phase, payment.captured),
+        (PaymentPhase::Captured, money("CHF", 1000))
+    );
+    for state in ["PENDING", "PROCESSING", "FAILED"] {
+        let error = looked_up(transaction(state, CAPTURED)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnreadableAnswer, "{state}");
+    }
+}
+
+#[tokio::test]
 async fn a_registration_is_never_taken_as_captured() {
     let answer = transaction("FULFILL", r#","token":{"id":77},"completedAmount":29.95"#);
     let (provider, _) = provider(vec![ok(answer)]);
