@@ -64,6 +64,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A secret shorter than this is too likely to appear by chance.
 const SHORTEST: usize = 6;
 
+/// Where the sandbox's ids begin, since PostFinance's tokens are ids: long enough to be told apart.
+const FIRST_ID: u64 = 7_351_406_000;
+
 /// Members of a provider's answer that hold a secret.
 const SECRET_MEMBERS: [&str; 5] = [
     "access_token",
@@ -173,7 +176,7 @@ impl Stage {
     async fn set() -> Self {
         let lines = Lines::default();
         let guard = tracing::subscriber::set_default(lines.clone());
-        let sandbox = Sandbox::new(Arc::new(SystemClock::default()));
+        let sandbox = Sandbox::new(Arc::new(SystemClock::default())).with_first_id(FIRST_ID);
         let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
         let wire = Wire::default();
         let settings = print_settings(&Addresses::default());
