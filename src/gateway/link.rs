@@ -115,6 +115,9 @@ impl Gateway {
         match Handle::parse(object).ok_or_else(gone)?.kind() {
             HandleKind::Setup => {
                 let setup = self.complete_link(object).await?;
+                if let Some(page) = self.inner.next_page(setup.payment.as_deref()).await? {
+                    return Ok(ReturnTo { location: page });
+                }
                 let row = self.inner.setup_row(object).await?;
                 let status = word(&setup.status)?;
                 return_to(&row.return_url, &[("setup", object), ("status", &status)])
@@ -234,6 +237,20 @@ impl Inner {
             open: body.status == SetupStatus::Unknown,
             body,
         })
+    }
+
+    /// The page where the customer must confirm the first payment, now that the method is linked:
+    /// the same visit goes on there.
+    async fn next_page(&self, payment: Option<&str>) -> Result<Option<String>, Error> {
+        let Some(id) = payment else { return Ok(None) };
+        let row = self.payment_row(id).await?;
+        match &row.redirect {
+            Some(sealed) if row.method.is_some() && row.state == PaymentState::ActionRequired => {
+                self.open_redirect(&row.account, &row.provider, &row.id, sealed)
+                    .map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Makes the provider's page. A repeat makes at most another page that nobody is sent to, so

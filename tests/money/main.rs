@@ -16,15 +16,25 @@ use world::{ALL, World};
 
 #[tokio::test(start_paused = true)]
 async fn links_charges_and_gives_back() {
-    for provider in ["aduno", "postfinance"] {
+    for provider in ALL {
         let world = World::new();
         let method = world.link(provider).await;
         let payment = world.pay(&World::charge(&method, 4990, "invoice-1")).await;
-        assert_eq!(payment.status, PaymentStatus::Captured, "{provider}: {payment:?}");
+        assert_eq!(
+            payment.status,
+            PaymentStatus::Captured,
+            "{provider}: {payment:?}"
+        );
         assert_eq!(payment.captured.minor(), 4990);
-        let request =
-            RefundRequest { account: "acct-7".into(), amount: Some(Amount::new("CHF", 990)) };
-        let refund = world.gateway.refund(&world.key(), &payment.id, &request).await.unwrap();
+        let request = RefundRequest {
+            account: "acct-7".into(),
+            amount: Some(Amount::new("CHF", 990)),
+        };
+        let refund = world
+            .gateway
+            .refund(&world.key(), &payment.id, &request)
+            .await
+            .unwrap();
         assert_eq!(refund.body.status, OperationStatus::Succeeded, "{provider}");
         assert_eq!(world.moved(EntryKind::Capture), [4990], "{provider}");
         assert_eq!(world.moved(EntryKind::Refund), [990], "{provider}");
@@ -33,27 +43,49 @@ async fn links_charges_and_gives_back() {
 
 #[tokio::test(start_paused = true)]
 async fn authorizes_captures_a_part_and_voids() {
-    for provider in ["aduno", "postfinance"] {
+    for provider in ALL {
         let world = World::new();
         let method = world.link(provider).await;
         let mut request = World::charge(&method, 5000, "invoice-1");
         request.capture = Capture::Manual;
         let payment = world.pay(&request).await;
-        assert_eq!(payment.status, PaymentStatus::Authorized, "{provider}: {payment:?}");
+        assert_eq!(
+            payment.status,
+            PaymentStatus::Authorized,
+            "{provider}: {payment:?}"
+        );
         let part = CaptureRequest {
             account: "acct-7".into(),
             amount: Some(Amount::new("CHF", 3000)),
             last: None,
         };
-        let answer = world.gateway.capture(&world.key(), &payment.id, &part).await.unwrap();
-        assert_eq!(answer.body.status, PaymentStatus::Captured, "{provider}: {answer:?}");
+        let answer = world
+            .gateway
+            .capture(&world.key(), &payment.id, &part)
+            .await
+            .unwrap();
+        assert_eq!(
+            answer.body.status,
+            PaymentStatus::Captured,
+            "{provider}: {answer:?}"
+        );
         assert_eq!(answer.body.captured.minor(), 3000, "{provider}");
 
         request.reference = "invoice-2".into();
         let payment = world.pay(&request).await;
-        let void = VoidRequest { account: "acct-7".into() };
-        let answer = world.gateway.void(&world.key(), &payment.id, &void).await.unwrap();
-        assert_eq!(answer.body.status, PaymentStatus::Voided, "{provider}: {answer:?}");
+        let void = VoidRequest {
+            account: "acct-7".into(),
+        };
+        let answer = world
+            .gateway
+            .void(&world.key(), &payment.id, &void)
+            .await
+            .unwrap();
+        assert_eq!(
+            answer.body.status,
+            PaymentStatus::Voided,
+            "{provider}: {answer:?}"
+        );
         assert_eq!(world.moved(EntryKind::Capture), [3000], "{provider}");
     }
 }
@@ -64,8 +96,14 @@ const STEPS: [(&str, [(&str, &str); 6]); 3] = [
         "postfinance",
         [
             ("reserve", "POST /api/v2.0/payment/transactions"),
-            ("commit", "POST /api/v2.0/payment/transactions/*/process-with-token"),
-            ("capture", "POST /api/v2.0/payment/transactions/*/complete-partially-online"),
+            (
+                "commit",
+                "POST /api/v2.0/payment/transactions/*/process-with-token",
+            ),
+            (
+                "capture",
+                "POST /api/v2.0/payment/transactions/*/complete-partially-online",
+            ),
             ("void", "POST /api/v2.0/payment/transactions/*/void-online"),
             ("refund", "POST /api/v2.0/payment/refunds"),
             ("revoke", "DELETE /api/v2.0/payment/tokens"),
@@ -96,8 +134,13 @@ const STEPS: [(&str, [(&str, &str); 6]); 3] = [
 ];
 
 /// Faults after which nobody knows whether the call was carried out.
-const LOSSES: [&str; 5] =
-    ["execute_then_drop", "execute_then_500", "half_body", "drop_before", "stall"];
+const LOSSES: [&str; 5] = [
+    "execute_then_drop",
+    "execute_then_500",
+    "half_body",
+    "drop_before",
+    "stall",
+];
 
 fn step(provider: &str, wanted: &str) -> &'static str {
     let steps = STEPS.iter().find(|(name, _)| *name == provider).unwrap().1;
@@ -106,7 +149,7 @@ fn step(provider: &str, wanted: &str) -> &'static str {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_of_a_charge_is_unknown_and_then_the_truth() {
-    for provider in ["aduno", "postfinance"] {
+    for provider in ALL {
         for lost in ["reserve", "commit"] {
             for fault in LOSSES {
                 let case = format!("{provider}, {lost}, {fault}");
@@ -116,10 +159,18 @@ async fn a_lost_reply_of_a_charge_is_unknown_and_then_the_truth() {
                 let request = World::charge(&method, 4990, "invoice-1");
                 let key = world.key();
                 let payment = world.gateway.pay(&key, &request).await.unwrap().body;
-                assert_eq!(payment.status, PaymentStatus::Unknown, "{case}: {payment:?}");
+                assert_eq!(
+                    payment.status,
+                    PaymentStatus::Unknown,
+                    "{case}: {payment:?}"
+                );
                 world.settle().await;
                 let payment = world.gateway.payment(&payment.id).await.unwrap();
-                assert_eq!(payment.status, PaymentStatus::Captured, "{case}: {payment:?}");
+                assert_eq!(
+                    payment.status,
+                    PaymentStatus::Captured,
+                    "{case}: {payment:?}"
+                );
                 assert_eq!(world.moved(EntryKind::Capture), [4990], "{case}");
                 let again = world.gateway.pay(&key, &request).await.unwrap();
                 assert_eq!(again.body, payment, "{case}");
@@ -131,7 +182,7 @@ async fn a_lost_reply_of_a_charge_is_unknown_and_then_the_truth() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_of_an_operation_is_unknown_and_then_the_truth() {
-    for provider in ["aduno", "postfinance"] {
+    for provider in ALL {
         for lost in ["capture", "void", "refund"] {
             for fault in LOSSES {
                 let case = format!("{provider}, {lost}, {fault}");
@@ -146,24 +197,51 @@ async fn a_lost_reply_of_an_operation_is_unknown_and_then_the_truth() {
                 let amount = Some(Amount::new("CHF", 2000));
                 let open = match lost {
                     "capture" => {
-                        let part =
-                            CaptureRequest { account: "acct-7".into(), amount, last: None };
-                        world.gateway.capture(&world.key(), &payment.id, &part).await.unwrap().open
+                        let part = CaptureRequest {
+                            account: "acct-7".into(),
+                            amount,
+                            last: None,
+                        };
+                        world
+                            .gateway
+                            .capture(&world.key(), &payment.id, &part)
+                            .await
+                            .unwrap()
+                            .open
                     }
                     "void" => {
-                        let void = VoidRequest { account: "acct-7".into() };
-                        world.gateway.void(&world.key(), &payment.id, &void).await.unwrap().open
+                        let void = VoidRequest {
+                            account: "acct-7".into(),
+                        };
+                        world
+                            .gateway
+                            .void(&world.key(), &payment.id, &void)
+                            .await
+                            .unwrap()
+                            .open
                     }
                     _ => {
-                        let refund = RefundRequest { account: "acct-7".into(), amount };
-                        world.gateway.refund(&world.key(), &payment.id, &refund).await.unwrap().open
+                        let refund = RefundRequest {
+                            account: "acct-7".into(),
+                            amount,
+                        };
+                        world
+                            .gateway
+                            .refund(&world.key(), &payment.id, &refund)
+                            .await
+                            .unwrap()
+                            .open
                     }
                 };
                 assert!(open, "{case}");
                 world.settle().await;
                 let payment = world.gateway.payment(&payment.id).await.unwrap();
                 let operation = &payment.operations[0];
-                assert_eq!(operation.status, OperationStatus::Succeeded, "{case}: {payment:?}");
+                assert_eq!(
+                    operation.status,
+                    OperationStatus::Succeeded,
+                    "{case}: {payment:?}"
+                );
                 let (kind, moved) = match lost {
                     "capture" => (EntryKind::Capture, 2000),
                     "void" => (EntryKind::Void, 5000),

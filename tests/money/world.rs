@@ -37,11 +37,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let sandbox = Sandbox::new(Arc::new(Morning));
         let settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
-        let table = |name: &str| {
-            let mut t = settings["providers"][name].clone();
-            t.as_table_mut().unwrap().remove("webhook_roots");
-            t
-        };
+        let table = |name: &str| settings["providers"][name].clone();
         let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
         let client = |provider| -> Arc<InProcessClient> {
             Arc::new(sandbox.provider(provider).client(DEADLINE))
@@ -74,12 +70,18 @@ impl World {
         ];
         let keys = KeyRing::parse(&KeyRing::generate(&SystemEntropy).unwrap()).unwrap();
         let store = SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap();
-        let mut builder =
-            Gateway::builder().store(Arc::new(store)).keys(keys).clock(Arc::clone(&clock));
+        let mut builder = Gateway::builder()
+            .store(Arc::new(store))
+            .keys(keys)
+            .clock(Arc::clone(&clock));
         for provider in providers {
             builder = builder.provider(provider);
         }
-        Self { sandbox, gateway: builder.build().unwrap(), keys: std::cell::Cell::new(0) }
+        Self {
+            sandbox,
+            gateway: builder.build().unwrap(),
+            keys: std::cell::Cell::new(0),
+        }
     }
 
     pub(crate) fn key(&self) -> RequestKey {
@@ -117,20 +119,28 @@ impl World {
             .header("content-type", "application/x-www-form-urlencoded")
             .body(Bytes::from(format!("decision={decision}")))
             .unwrap();
-        let client = self.sandbox.provider(Self::sandbox_provider(provider)).client(DEADLINE);
+        let client = self
+            .sandbox
+            .provider(Self::sandbox_provider(provider))
+            .client(DEADLINE);
         let answer = client.send(request).await.unwrap();
         assert_eq!(answer.status(), 303, "{:?}", answer.body());
         let location = answer.headers()["location"].to_str().unwrap();
-        let back = location.strip_prefix("http://127.0.0.1:8080/return/").unwrap();
+        let back = location
+            .strip_prefix("http://127.0.0.1:8080/return/")
+            .unwrap();
         let state = back.split('?').next().unwrap();
         self.gateway.returned(state).await.unwrap().location
     }
 
     pub(crate) async fn link(&self, provider: &str) -> String {
         let setup = self.begin(provider, None).await;
-        self.decide(provider, setup.redirect_url.as_deref().unwrap(), "approve").await;
+        self.decide(provider, setup.redirect_url.as_deref().unwrap(), "approve")
+            .await;
         let setup = self.gateway.setup(&setup.id).await.unwrap();
-        setup.payment_method.unwrap_or_else(|| panic!("{provider}: {:?}", setup.status))
+        setup
+            .payment_method
+            .unwrap_or_else(|| panic!("{provider}: {:?}", setup.status))
     }
 
     pub(crate) fn charge(method: &str, minor: i64, reference: &str) -> PayRequest {
