@@ -12,19 +12,21 @@ use cardless::serve;
 use super::{Context, Failure, Outcome, Providers, say};
 
 pub(super) async fn run(context: &Context) -> Outcome {
-    let settings = context.settings()?;
-    let gateway = context.open(&settings, Providers::Needed)?;
+    let mut settings = context.settings()?;
     let listen = settings.service.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         Failure::Failed(format!(
             "the address {listen} (setting `service.listen`) can't be used: {error}"
         ))
     })?;
+    // Port 0 is a free one, known only now.
+    let bound = listener.local_addr()?;
+    if settings.service.public_url == format!("http://{listen}") {
+        settings.service.public_url = format!("http://{bound}");
+    }
+    let gateway = context.open(&settings, Providers::Needed)?;
     let signals = Signals::new()?;
-    say(format_args!(
-        "cardless serves {}",
-        settings.service.public_url
-    ))?;
+    say(format_args!("cardless listens on http://{bound}"))?;
     run_until(gateway, listener, signals.stop()).await
 }
 

@@ -9,7 +9,8 @@
 mod world;
 
 use cardless::message::{
-    Amount, Capture, CaptureRequest, OperationStatus, PaymentStatus, RefundRequest, VoidRequest,
+    Amount, Capture, CaptureRequest, Initiator, OperationStatus, PaymentStatus, RefundRequest,
+    SetupStatus, VoidRequest,
 };
 use cardless_sandbox::EntryKind;
 use world::{ALL, World};
@@ -250,5 +251,132 @@ async fn a_lost_reply_of_an_operation_is_unknown_and_then_the_truth() {
                 assert_eq!(world.moved(kind), [moved], "{case}");
             }
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_payment_links_the_method_in_the_same_visit() {
+    for provider in ALL {
+        let world = World::new();
+        let setup = world.begin(provider, Some(4990)).await;
+        let payment = setup.payment.clone().unwrap();
+        let mut page = setup.redirect_url.clone().unwrap();
+        // PayPal wants the customer twice; the second page follows in the same visit.
+        let mut visits = 0;
+        let back = loop {
+            visits += 1;
+            let next = world.decide(provider, &page, "approve").await;
+            if next.starts_with("https://shop.example/back") {
+                break next;
+            }
+            assert!(visits < 3, "{provider}: {next}");
+            page = next;
+        };
+        world.settle().await;
+        let setup = world.gateway.setup(&setup.id).await.unwrap();
+        assert_eq!(
+            setup.status,
+            SetupStatus::Completed,
+            "{provider}: {setup:?}, {back}"
+        );
+        let payment = world.gateway.payment(&payment).await.unwrap();
+        assert_eq!(
+            payment.status,
+            PaymentStatus::Captured,
+            "{provider}: {payment:?}"
+        );
+        assert_eq!(payment.payment_method, setup.payment_method, "{provider}");
+        assert_eq!(world.moved(EntryKind::Capture), [4990], "{provider}");
+        let again = World::charge(&setup.payment_method.unwrap(), 100, "invoice-2");
+        assert_eq!(
+            world.pay(&again).await.status,
+            PaymentStatus::Captured,
+            "{provider}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_confirms_a_charge_of_a_saved_method() {
+    for provider in ALL {
+        let world = World::new();
+        let method = world.link(provider).await;
+        let mut request = World::charge(&method, 2500, "invoice-1");
+        request.initiator = Initiator::Customer;
+        request.return_url = Some("https://shop.example/back".into());
+        let payment = world.pay(&request).await;
+        assert_eq!(
+            payment.status,
+            PaymentStatus::ActionRequired,
+            "{provider}: {payment:?}"
+        );
+        assert_eq!(world.moved(EntryKind::Capture), [0; 0], "{provider}");
+        let page = payment.redirect_url.clone().unwrap();
+        let back = world.decide(provider, &page, "approve").await;
+        assert!(back.contains("payment=pay_"), "{back}");
+        world.settle().await;
+        let payment = world.gateway.payment(&payment.id).await.unwrap();
+        assert_eq!(
+            payment.status,
+            PaymentStatus::Captured,
+            "{provider}: {payment:?}"
+        );
+        assert_eq!(world.moved(EntryKind::Capture), [2500], "{provider}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_who_says_no_links_and_pays_nothing() {
+    for provider in ALL {
+        for amount in [None, Some(4990)] {
+            let world = World::new();
+            let setup = world.begin(provider, amount).await;
+            let page = setup.redirect_url.clone().unwrap();
+            let back = world.decide(provider, &page, "decline").await;
+            assert!(back.contains("status=declined"), "{provider}: {back}");
+            let setup = world.gateway.setup(&setup.id).await.unwrap();
+            assert_eq!(setup.status, SetupStatus::Declined, "{provider}: {setup:?}");
+            world.settle().await;
+            if let Some(payment) = setup.payment {
+                let payment = world.gateway.payment(&payment).await.unwrap();
+                assert_eq!(
+                    payment.status,
+                    PaymentStatus::Declined,
+                    "{provider}: {payment:?}"
+                );
+            }
+            assert!(world.sandbox.ledger().is_empty(), "{provider}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_who_never_comes_back_leaves_nothing_open() {
+    for provider in ALL {
+        let world = World::new();
+        let method = world.link(provider).await;
+        let setup = world.begin(provider, Some(4990)).await;
+        let mut request = World::charge(&method, 2500, "invoice-1");
+        request.initiator = Initiator::Customer;
+        request.return_url = Some("https://shop.example/back".into());
+        let payment = world.pay(&request).await;
+        world
+            .sandbox
+            .advance(std::time::Duration::from_secs(4 * 3600));
+        world.settle().await;
+        let setup = world.gateway.setup(&setup.id).await.unwrap();
+        // PostFinance shows a page that lapsed as a payment that failed.
+        let ended = [SetupStatus::Expired, SetupStatus::Declined];
+        assert!(ended.contains(&setup.status), "{provider}: {setup:?}");
+        for id in [setup.payment.unwrap(), payment.id] {
+            let payment = world.gateway.payment(&id).await.unwrap();
+            let ended = [
+                PaymentStatus::Failed,
+                PaymentStatus::Declined,
+                PaymentStatus::Voided,
+            ];
+            assert!(ended.contains(&payment.status), "{provider}: {payment:?}");
+        }
+        assert_eq!(world.moved(EntryKind::Capture), [0; 0], "{provider}");
     }
 }

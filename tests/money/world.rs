@@ -129,8 +129,7 @@ impl World {
         let back = location
             .strip_prefix("http://127.0.0.1:8080/return/")
             .unwrap();
-        let state = back.split('?').next().unwrap();
-        self.gateway.returned(state).await.unwrap().location
+        self.gateway.returned(back).await.unwrap().location
     }
 
     pub(crate) async fn link(&self, provider: &str) -> String {

@@ -165,3 +165,49 @@ fn help_is_there_for_every_verb() {
         );
     }
 }
+
+#[cfg(feature = "sandbox")]
+#[test]
+fn the_demo_is_true_and_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let temporary = folder.path().to_str().unwrap().to_owned();
+    let output = cardless(&folder, &["demo"], &[("TMPDIR", &temporary)]);
+    let printed = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(code(&output), 0, "{printed}{}", stderr(&output));
+    for line in ["postfinance", "paypal", "aduno", "all of it is true"] {
+        assert!(printed.lines().any(|found| found == line), "{printed}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[cfg(feature = "sandbox")]
+#[test]
+fn the_sandbox_prints_settings_that_fit_what_init_writes() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(code(&cardless(&folder, &["init"], &[])), 0);
+    // Port 9 is for discarding; nothing answers HTTP there.
+    let printed = cardless(&folder, &NOWHERE, &[]);
+    assert_eq!(code(&printed), 0);
+    let path = folder.path().join("cardless.toml");
+    let mut settings = std::fs::read(&path).unwrap();
+    settings.extend_from_slice(&printed.stdout);
+    std::fs::write(&path, settings).unwrap();
+    // The settings are good; it is nobody's fault that no sandbox listens.
+    let checked = cardless(&folder, &["check", "--json"], &[]);
+    assert_eq!(code(&checked), 1, "{}", stderr(&checked));
+    let rows: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 4);
+    assert_eq!(rows[0]["ok"], true);
+}
+
+#[cfg(feature = "sandbox")]
+const NOWHERE: [&str; 8] = [
+    "sandbox",
+    "--print-settings",
+    "--paypal",
+    "127.0.0.1:9",
+    "--postfinance",
+    "127.0.0.1:9",
+    "--aduno",
+    "127.0.0.1:9",
+];

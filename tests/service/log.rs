@@ -1,17 +1,20 @@
+use std::cell::RefCell;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{Desk, payment};
 
-/// What the log has been given.
-#[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread has logged.
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-impl Write for Lines {
+/// Keeps each thread's lines apart, so that tests beside this one do not mix in.
+#[derive(Debug)]
+struct OwnLines;
+
+impl Write for OwnLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -20,25 +23,16 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-/// One thread, so that the log of this test is its own.
+/// The test's runtime has one thread, so that its handlers log on it too.
 #[tokio::test]
 async fn a_request_is_one_line_without_anything_of_its_own() {
-    let desk = Desk::new().await;
-    let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
-        .with_writer(lines.clone())
+        .with_writer(|| OwnLines)
         .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let desk = Desk::new().await;
     let mut body = payment();
     body["account"] = "canary-account".into();
     body["reference"] = "canary-reference".into();
@@ -48,9 +42,8 @@ async fn a_request_is_one_line_without_anything_of_its_own() {
     desk.send(request.body(body.to_string().into()).unwrap())
         .await;
     desk.get("/v1/payments/canary-id").await;
-    drop(guard);
 
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(LINES.with_borrow(Clone::clone)).unwrap();
     assert!(
         !text.contains("canary") && !text.contains("key-a"),
         "{text}"

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use cardless::client::ClientError;
+use cardless::error::Code;
 use cardless::message::{
     Amount, Answer, Capture, CaptureRequest, Initiator, LinkRequest, PayRequest, Payment,
     PaymentStatus, RefundRequest, SetupStatus, VoidRequest,
@@ -231,9 +232,11 @@ impl Walk<'_> {
     async fn revoke(&self, method: &str) -> Outcome {
         let revoked = self.stage.client().revoke(method, &self.account).await;
         revoked.map_err(|error| self.failed("revoke", &error))?;
-        match self.pay("after", CHARGE, Capture::Automatic).await {
-            Err(_) => self.line("revoked the link; it can't be charged any more"),
-            Ok(payment) => Err(self.wrong(&format!("a revoked link was charged: {payment:?}"))),
+        match self.try_pay("after", CHARGE, Capture::Automatic).await {
+            Err(ClientError::Problem(problem)) if problem.code == Code::NotFound.as_str() => {
+                self.line("revoked the link; it can't be charged any more")
+            }
+            other => Err(self.wrong(&format!("charging a revoked link ended so: {other:?}"))),
         }
     }
 
@@ -254,6 +257,16 @@ impl Walk<'_> {
         minor: i64,
         capture: Capture,
     ) -> Result<Answer<Payment>, Failure> {
+        let payment = self.try_pay(reference, minor, capture).await;
+        payment.map_err(|error| self.failed(reference, &error))
+    }
+
+    async fn try_pay(
+        &self,
+        reference: &str,
+        minor: i64,
+        capture: Capture,
+    ) -> Result<Answer<Payment>, ClientError> {
         let request = PayRequest {
             account: self.account.clone(),
             payment_method: None,
@@ -264,12 +277,10 @@ impl Walk<'_> {
             return_url: None,
             description: None,
         };
-        let payment = self
-            .stage
+        self.stage
             .client()
             .pay(&self.key(reference), &request)
-            .await;
-        payment.map_err(|error| self.failed(reference, &error))
+            .await
     }
 
     async fn settled(&self, payment: Answer<Payment>) -> Result<Payment, Failure> {

@@ -1,5 +1,5 @@
 use axum::extract::State;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
@@ -26,9 +26,14 @@ pub(super) fn routes() -> Vec<Route> {
     }]
 }
 
-/// The query is the provider's and is not believed: the provider is asked instead.
-async fn follow(State(service): State<Service>, Id(state): Id) -> Result<Response, Problem> {
-    let to = service.gateway().returned(&state).await?;
+/// The query is the provider's, and the gateway believes next to nothing of it: it asks.
+async fn follow(
+    State(service): State<Service>,
+    Id(state): Id,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let address = format!("{state}?{}", uri.query().unwrap_or_default());
+    let to = service.gateway().returned(&address).await?;
     let location = HeaderValue::try_from(to.location).map_err(|_| {
         let message = "Something is wrong on our side.";
         Error::new(Code::Internal, message).with_source("a return_url that is no header value")
