@@ -82,6 +82,9 @@ const TOKEN_PATHS: [&str; 2] = ["/v3/vault/payment-tokens", "/payment/tokens"];
 /// Where the service is reached; nothing listens there.
 const PUBLIC_URL: &str = "http://127.0.0.1:8080";
 
+/// How many calls of a round go wrong: enough to reach beyond the first request of a charge.
+const FAULTY_CALLS: u32 = 3;
+
 /// What goes wrong, one after the other.
 const FAULTS: [FaultKind; 8] = [
     FaultKind::Refuse,
@@ -225,16 +228,16 @@ impl Stage {
         let method = self.link(provider, &account).await;
         self.move_money(provider, "calm").await;
         for (index, fault) in FAULTS.into_iter().enumerate() {
-            self.inject(provider, fault);
+            self.inject(provider, fault, 1);
             self.note_probes().await;
-            self.inject(provider, fault);
+            self.inject(provider, fault, FAULTY_CALLS);
             self.move_money(provider, &format!("fault-{index}")).await;
             self.sandbox.advance(Duration::from_secs(90));
             self.gateway.reconcile().await.unwrap();
             self.deliver_webhooks().await;
         }
         self.write_card_numbers(provider).await;
-        self.inject(provider, FaultKind::ExecuteThen500);
+        self.inject(provider, FaultKind::ExecuteThen500, 1);
         self.note_result(&self.client.revoke(&method, &account).await);
     }
 
@@ -389,11 +392,11 @@ impl Stage {
         self.note_result(&KeyRing::parse(cut));
     }
 
-    fn inject(&self, provider: Provider, fault: FaultKind) {
+    fn inject(&self, provider: Provider, fault: FaultKind, times: u32) {
         let fault = Fault {
             provider,
             operation: None,
-            times: 1,
+            times,
             fault,
         };
         self.sandbox.inject(fault).unwrap();
