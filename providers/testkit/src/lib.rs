@@ -6,5 +6,13 @@
 //!
 //! - This crate names no adapter and no sandbox; what joins them lives in `tests/contract`.
 //! - Nothing here leaves the machine: judges read files, stubs listen on loopback.
+//! - A case fails by a panic, as tests do.
+#![expect(
+    clippy::unwrap_used,
+    reason = "this crate is test code, and a panic fails the test"
+)]
 
+pub mod call;
+pub mod cases;
 pub mod judge;
+pub mod stub;
