@@ -11,6 +11,10 @@
     clippy::unwrap_used,
     reason = "this crate is test code, and a panic fails the test"
 )]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever is not expected fails the case"
+)]
 
 pub mod call;
 pub mod cases;
