@@ -69,7 +69,7 @@ impl Hosts {
 
     /// Whether everything of this provider is on loopback (the sandbox).
     pub fn is_loopback(&self) -> bool {
-        self.base.host().is_some_and(|host| is_loopback(&host))
+        is_loopback_address(&self.base)
     }
 
     /// Whether a call may go to this address, or a customer may be sent to it.
@@ -89,10 +89,121 @@ impl Hosts {
     }
 }
 
+/// Whether an address lies on this machine.
+pub(crate) fn is_loopback_address(url: &Url) -> bool {
+    url.host().is_some_and(|host| is_loopback(&host))
+}
+
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live() -> Hosts {
+        Hosts::new("https://api-m.paypal.com", &["www.paypal.com"]).unwrap()
+    }
+
+    fn allows(hosts: &Hosts, address: &str) -> bool {
+        Url::parse(address).is_ok_and(|url| hosts.allow(&url))
+    }
+
+    #[test]
+    fn live_hosts_are_named_exactly() {
+        for good in [
+            "https://api-m.paypal.com/v2/checkout/orders",
+            "https://www.paypal.com/checkoutnow?token=1",
+            "https://API-M.PAYPAL.COM/",
+            "https://api-m.paypal.com:443/",
+        ] {
+            assert!(allows(&live(), good), "{good}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_reached() {
+        for (name, bad) in [
+            ("plain http", "http://api-m.paypal.com/"),
+            ("another scheme", "ftp://api-m.paypal.com/"),
+            ("no host", "data:text/plain,api-m.paypal.com"),
+            ("user info", "https://user@api-m.paypal.com/"),
+            ("password", "https://:pw@api-m.paypal.com/"),
+            (
+                "host as user info",
+                "https://api-m.paypal.com@evil.example/",
+            ),
+            ("suffix", "https://api-m.paypal.com.evil.example/"),
+            ("prefix", "https://evil-api-m.paypal.com/"),
+            ("sub-domain", "https://x.api-m.paypal.com/"),
+            ("parent domain", "https://paypal.com/"),
+            ("other port", "https://api-m.paypal.com:8443/"),
+            ("port 80", "https://api-m.paypal.com:80/"),
+            ("trailing dot", "https://api-m.paypal.com./"),
+            ("Cyrillic a", "https://\u{430}pi-m.paypal.com/"),
+            ("punycode", "https://xn--pi-m-43d.paypal.com/"),
+            ("IPv4", "https://64.4.250.36/"),
+            ("IPv6", "https://[2a00::1]/"),
+            ("loopback", "https://127.0.0.1/"),
+            ("loopback by name", "https://localhost/"),
+            ("backslash", "https://evil.example\\@api-m.paypal.com/"),
+        ] {
+            assert!(!allows(&live(), bad), "{name}: {bad}");
+        }
+    }
+
+    #[test]
+    fn full_width_letters_are_the_same_host() {
+        assert!(allows(&live(), "https://\u{ff41}pi-m.paypal.com/"));
+    }
+
+    #[test]
+    fn a_loopback_base_reaches_loopback_only() {
+        let hosts = Hosts::new("http://127.0.0.1:9101", &["www.paypal.com"]).unwrap();
+        assert!(hosts.is_loopback());
+        for good in [
+            "http://127.0.0.1:9101/",
+            "https://127.0.0.2:1/",
+            "http://localhost:80/",
+            "http://[::1]:9/",
+            "http://127.1/",
+        ] {
+            assert!(allows(&hosts, good), "{good}");
+        }
+        for bad in [
+            "https://www.paypal.com/",
+            "http://192.168.0.1/",
+            "http://0.0.0.0/",
+            "http://[::ffff:10.0.0.1]/",
+            "http://localhost.evil.example/",
+            "http://127.0.0.1.evil.example/",
+            "http://user@127.0.0.1/",
+            "file:///etc/passwd",
+        ] {
+            assert!(!allows(&hosts, bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_base_address_is_plain() {
+        for (bad, error) in [
+            ("", HostsError::NotAnAddress),
+            ("api-m.paypal.com", HostsError::NotAnAddress),
+            ("ftp://api-m.paypal.com", HostsError::NotAnAddress),
+            ("https://user@api-m.paypal.com", HostsError::Decorated),
+            ("https://api-m.paypal.com?x", HostsError::Decorated),
+            ("https://api-m.paypal.com#x", HostsError::Decorated),
+            ("http://api-m.paypal.com", HostsError::NotHttps),
+            ("http://localhost.", HostsError::NotHttps),
+            ("https://api-m.paypal.com:8443", HostsError::Port),
+        ] {
+            assert_eq!(Hosts::new(bad, &[]).unwrap_err(), error, "{bad}");
+        }
+        assert!(Hosts::new("https://api-m.paypal.com:443/", &[]).is_ok());
     }
 }

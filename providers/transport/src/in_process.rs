@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cardless_contract::{Delivery, ErrorKind};
 
-use crate::{HttpClient, Request, Response, SendError};
+use crate::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError, classify};
 
 /// The other side of a connection, in the same process.
 pub trait InProcessServer: fmt::Debug + Send + Sync + 'static {
@@ -31,12 +32,12 @@ pub enum Reply {
 #[derive(Debug, Clone)]
 pub struct InProcessClient {
     server: Arc<dyn InProcessServer>,
-    deadline: std::time::Duration,
+    deadline: Duration,
 }
 
 impl InProcessClient {
     /// A client of `server` that gives up on a stalled request after `deadline` of tokio's time.
-    pub fn new(server: Arc<dyn InProcessServer>, deadline: std::time::Duration) -> Self {
+    pub fn new(server: Arc<dyn InProcessServer>, deadline: Duration) -> Self {
         Self { server, deadline }
     }
 }
@@ -45,15 +46,60 @@ impl InProcessClient {
 impl HttpClient for InProcessClient {
     async fn send(&self, request: Request) -> Result<Response, SendError> {
         match self.server.serve(request) {
+            Reply::Answer(response) if response.body().len() > MAX_BODY_BYTES => {
+                Err(classify::oversized())
+            }
             Reply::Answer(response) => Ok(response),
             Reply::Refuse => Err(SendError::new(Delivery::NotSent, ErrorKind::Unreachable)),
             Reply::Stall => {
                 tokio::time::sleep(self.deadline).await;
-                Err(SendError::new(Delivery::Unknown, ErrorKind::Interrupted))
+                Err(classify::deadline())
             }
             Reply::Drop | Reply::HalfBody(_) => {
                 Err(SendError::new(Delivery::Unknown, ErrorKind::Interrupted))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Gives the replies of a list, one after the other, whatever is asked.
+    #[derive(Debug)]
+    struct Script(Mutex<Vec<Reply>>);
+
+    impl InProcessServer for Script {
+        fn serve(&self, _request: Request) -> Reply {
+            self.0.lock().unwrap().remove(0)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_reply_says_how_far_the_request_got() {
+        let answer = |bytes: usize| Response::new(Bytes::from(vec![b'x'; bytes]));
+        let replies = [
+            (Reply::Answer(answer(2)), None),
+            (
+                Reply::Answer(answer(MAX_BODY_BYTES + 1)),
+                Some(Delivery::Unknown),
+            ),
+            (Reply::Refuse, Some(Delivery::NotSent)),
+            (Reply::Stall, Some(Delivery::Unknown)),
+            (Reply::Drop, Some(Delivery::Unknown)),
+            (Reply::HalfBody(answer(2)), Some(Delivery::Unknown)),
+        ];
+        let (script, expected): (Vec<_>, Vec<_>) = replies.into_iter().unzip();
+        let server = Arc::new(Script(Mutex::new(script)));
+        let client = InProcessClient::new(server, Duration::from_secs(30));
+        for delivery in expected {
+            let result = client.send(Request::new(Bytes::new())).await;
+            assert_eq!(result.err().map(|error| error.delivery()), delivery);
         }
     }
 }

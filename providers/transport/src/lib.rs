@@ -1,16 +1,41 @@
 //! The only place where requests leave.
+//!
+//! An adapter builds a whole [`Request`] and gets a whole [`Response`] or a [`SendError`] that
+//! says how far the request got. Between the two lie:
+//!
+//! - [`Hosts`]: the addresses that a provider's calls, links, pages and certificates may have;
+//! - [`HttpClient`]: one attempt, with [`ReqwestClient`] over the network and
+//!   [`InProcessClient`] straight into the sandbox.
+//!
+//! Invariants, each held by a test:
+//!
+//! - A request is written to a connection at most once: no retry, no redirect, no 0-RTT.
+//! - Only a connection that was never made is `NotSent`; whatever fails after it is `Unknown`.
+//! - No answer beyond [`MAX_BODY_BYTES`] is held in memory.
+//! - Neither proxies from the environment nor cookies nor decompression take part.
+//! - Headers, bodies, queries and tokens in paths are in no log line and in no error.
+//!
+//! The libraries below log what passes through them. A program that sets up logging must keep
+//! every target in [`QUIET_TARGETS`] at `warn` or above, whatever its user asks for.
 
+mod classify;
 mod client;
 mod hosts;
 mod in_process;
+mod redact;
+mod reqwest_client;
+mod tls;
 
 pub use client::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError};
 pub use hosts::{Hosts, HostsError};
 pub use in_process::{InProcessClient, InProcessServer, Reply};
+pub use redact::{QUIET_TARGETS, redact_path};
+pub use reqwest_client::{ClientConfig, ClientError, ReqwestClient};
 
 use std::sync::Arc;
 
 use cardless_contract::{Delivery, ErrorKind, ProviderName};
+use tokio::time::Instant;
 
 /// One provider's way out: a client behind the list of addresses that it may reach.
 #[derive(Debug, Clone)]
@@ -47,7 +72,33 @@ impl Transport {
             return Err(SendError::new(Delivery::NotSent, ErrorKind::Internal)
                 .with_source("the address is not on the provider's list"));
         }
-        tracing::debug!(provider = %self.provider, method = %request.method(), path = request.uri().path(), "request");
-        self.client.send(request).await
+        if !tracing::enabled!(tracing::Level::TRACE) {
+            return self.client.send(request).await;
+        }
+        self.send_traced(request).await
+    }
+
+    /// The same with two log lines around it: method, host, redacted path; status or how far it
+    /// got; and how long it took, in milliseconds.
+    async fn send_traced(&self, request: Request) -> Result<Response, SendError> {
+        let method = request.method().clone();
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let path = redact_path(request.uri().path());
+        let provider = &self.provider;
+        tracing::trace!(%provider, %method, host, path, "request leaves");
+        let start = Instant::now();
+        let result = self.client.send(request).await;
+        let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match &result {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                tracing::trace!(%provider, %method, host, path, status, millis, "answer");
+            }
+            Err(error) => {
+                let delivery = error.delivery();
+                tracing::trace!(%provider, %method, host, path, ?delivery, %error, millis, "no answer");
+            }
+        }
+        result
     }
 }
