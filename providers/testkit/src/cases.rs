@@ -29,9 +29,9 @@ macro_rules! contract_suite {
 #[macro_export]
 #[doc(hidden)]
 macro_rules! each_case {
-    ([$($attribute:tt)*], $kind:ident, $fixture:expr, $($case:ident)*) => {
+    ($attribute:tt, $kind:ident, $fixture:expr, $($case:ident)*) => {
         $(
-            #[$($attribute)*]
+            # $attribute
             async fn $case() {
                 let fixture = $fixture;
                 $crate::cases::$kind::$case(&fixture).await;

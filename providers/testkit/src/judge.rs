@@ -77,6 +77,10 @@ impl Judge {
     fn paypal() -> Option<Self> {
         let mut document = read("specs/paypal/contract_judge.json")?;
         document.add_paths(agreements::paths());
+        // The document of 2024 lacks it; the fact sheet's example, from the newer SDK, has it
+        // (`providers/paypal.md` §5.1).
+        let words = json!({ "type": "string", "enum": ["CONTINUE", "PAY_NOW"] });
+        document.add_property("vlt_experience_context", "user_action", words);
         Some(Self::new("paypal", "", document))
     }
 

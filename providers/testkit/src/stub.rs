@@ -177,6 +177,10 @@ pub(crate) mod ends {
         matches!(end, End::Failed(Delivery::Unknown, _))
     }
 
+    pub(crate) fn refused_or_unknown(end: &End) -> bool {
+        refused(end) || unknown(end)
+    }
+
     pub(crate) fn bad_login(end: &End) -> bool {
         matches!(
             end,
@@ -226,7 +230,13 @@ pub(crate) mod ends {
         matches!(end, End::Review)
     }
 
+    /// Accepted and not concluded: the provider or the customer is at it.
+    pub(crate) fn open(end: &End) -> bool {
+        matches!(end, End::ActionRequired | End::Pending)
+    }
+
+    /// The customer must act, or, if the address for it can't be read, nobody knows.
     pub(crate) fn needs_customer(end: &End) -> bool {
-        matches!(end, End::ActionRequired | End::Declined(_))
+        matches!(end, End::ActionRequired | End::Declined(_)) || unknown(end)
     }
 }

@@ -36,6 +36,14 @@ impl Document {
         }
     }
 
+    /// Adds a member that a schema of the document lacks.
+    pub(super) fn add_property(&mut self, schema: &str, name: &str, property: Value) {
+        let place = format!("/components/schemas/{schema}/properties");
+        if let Some(Value::Object(properties)) = self.root.pointer_mut(&place) {
+            properties.insert(name.to_owned(), property);
+        }
+    }
+
     /// Adds members to the `required` list of a schema.
     pub(super) fn require(&mut self, schema: &str, members: &[&str]) {
         if let Some(Value::Object(schema)) = self

@@ -52,7 +52,8 @@ impl Dialect for Aduno {
     }
 
     fn silent(&self, call: Call) -> bool {
-        call == Call::Find
+        // The hold that reserve made is the result of a manual commit.
+        matches!(call, Call::Find | Call::CommitManual)
     }
 
     fn bodiless(&self, call: Call) -> bool {
@@ -95,7 +96,8 @@ impl Dialect for Aduno {
                 error(400, "ALIAS_NOT_FOUND"),
                 ends::done,
             )],
-            Call::Lookup | Call::CompleteSetup => vec![Refusal::new(
+            Call::Lookup => lookups(),
+            Call::CompleteSetup => vec![Refusal::new(
                 "not known",
                 error(404, "TRANSACTION_NOT_FOUND"),
                 ends::not_found,
@@ -174,6 +176,26 @@ fn registration() -> String {
     )
 }
 
+/// What a read says, by the status (`providers/aduno.md` §7).
+fn lookups() -> Vec<Refusal> {
+    let read = |name: &str, status: &str, right: fn(&End) -> bool| {
+        let body = self::status(Call::Lookup, &Seen::default());
+        let body = body.replace(r#""status":"settled""#, &format!(r#""status":"{status}""#));
+        Refusal::new(name, Answer::json(200, body), right)
+    };
+    vec![
+        read("handed to the acquirer", "transmitted", ends::done),
+        read("challenge required", "challenge_required", ends::open),
+        read("challenge running", "challenge_ongoing", ends::open),
+        read("failed", "failed", ends::declined),
+        Refusal::new(
+            "not known",
+            error(404, "TRANSACTION_NOT_FOUND"),
+            ends::not_found,
+        ),
+    ]
+}
+
 /// What can be answered to every call (`providers/aduno.md` §10).
 fn general(call: Call) -> Vec<Refusal> {
     let mut list = vec![Refusal::new(
@@ -229,7 +251,7 @@ fn authorize() -> Vec<Refusal> {
         Refusal::new(
             "another body under the key",
             error(422, "CLIENT_ERROR"),
-            |end| ends::unknown(end) || ends::refused(end),
+            ends::refused_or_unknown,
         ),
     ]
 }
@@ -252,7 +274,7 @@ fn refund() -> Vec<Refusal> {
                 400,
                 r#"{"error":{"code":"INVALID_TRANSACTION_STATUS","message":"the transaction cannot be credited"}}"#,
             ),
-            |end| ends::refused(end) || ends::unknown(end),
+            ends::refused_or_unknown,
         ),
     ]
 }
@@ -260,9 +282,7 @@ fn refund() -> Vec<Refusal> {
 /// The provider says that the state does not allow it, and the state can't be read: it may be our
 /// own first send that has brought it there.
 fn unknown_after(code: &str) -> Refusal {
-    Refusal::new(code, error(400, code), |end| {
-        ends::unknown(end) || ends::refused(end)
-    })
+    Refusal::new(code, error(400, code), ends::refused_or_unknown)
 }
 
 fn error(status: u16, code: &str) -> Answer {

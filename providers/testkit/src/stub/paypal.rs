@@ -124,11 +124,7 @@ impl Dialect for PayPal {
                 error(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID"),
                 ends::done,
             )],
-            Call::Lookup => vec![Refusal::new(
-                "not known",
-                error(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID"),
-                ends::not_found,
-            )],
+            Call::Lookup => lookups(),
             _ => Vec::new(),
         });
         list
@@ -421,6 +417,30 @@ fn refund() -> Vec<Refusal> {
         issue("CAPTURE_FULLY_REFUNDED", ends::unknown),
         Refusal::new("pending", answered("PENDING"), ends::pending),
         Refusal::new("failed", answered("FAILED"), ends::declined),
+    ]
+}
+
+/// What a read of the order says, by its own status and the inner one
+/// (`providers/paypal.md` §6.4).
+fn lookups() -> Vec<Refusal> {
+    let read = |name: &str, body: String, right: fn(&End) -> bool| {
+        Refusal::new(name, Answer::json(200, body), right)
+    };
+    let inner = |status: &str| {
+        let payment = format!(r#""captures":[{}]"#, captured(status));
+        order(Call::Lookup, "COMPLETED", &payment)
+    };
+    vec![
+        read("created", order(Call::Lookup, "CREATED", ""), ends::done),
+        read("declined inside", inner("DECLINED"), ends::declined),
+        read("failed inside", inner("FAILED"), ends::declined),
+        read("pending inside", inner("PENDING"), ends::pending),
+        read("partly refunded", inner("PARTIALLY_REFUNDED"), ends::done),
+        Refusal::new(
+            "not known",
+            error(404, "RESOURCE_NOT_FOUND", "INVALID_RESOURCE_ID"),
+            ends::not_found,
+        ),
     ]
 }
 

@@ -275,7 +275,16 @@ fn external_id(seen: &Seen) -> String {
 fn general(call: Call) -> Vec<Refusal> {
     let mut list = vec![Refusal::new("401", error(401), ends::bad_login)];
     if call.mutates() && call != Call::Revoke {
-        for status in [400, 403, 415, 422] {
+        // A commit or void that was sent before is refused for the state that it has made, and the
+        // state can't be read here.
+        let keyless = matches!(call, Call::Commit | Call::CommitManual | Call::Void);
+        let semantic = if keyless {
+            ends::refused_or_unknown
+        } else {
+            ends::refused
+        };
+        list.push(Refusal::new("422", error(422), semantic));
+        for status in [400, 403, 415] {
             list.push(Refusal::new(
                 status.to_string(),
                 error(status),

@@ -1,0 +1,34 @@
+//! The contract suite: every adapter, on its stub and on the sandbox.
+#![expect(clippy::unwrap_used, reason = "what can't be set up fails the test")]
+
+mod adapters;
+mod sandboxed;
+mod stubbed;
+
+use cardless_testkit::contract_suite;
+
+contract_suite!(postfinance_on_stub, stub, crate::stubbed::postfinance());
+contract_suite!(paypal_vault_on_stub, stub, crate::stubbed::paypal_vault());
+contract_suite!(
+    paypal_agreement_on_stub,
+    stub,
+    crate::stubbed::paypal_agreement()
+);
+contract_suite!(aduno_on_stub, stub, crate::stubbed::aduno());
+
+contract_suite!(
+    postfinance_on_sandbox,
+    sandbox,
+    crate::sandboxed::postfinance()
+);
+contract_suite!(
+    paypal_vault_on_sandbox,
+    sandbox,
+    crate::sandboxed::paypal_vault()
+);
+contract_suite!(
+    paypal_agreement_on_sandbox,
+    sandbox,
+    crate::sandboxed::paypal_agreement()
+);
+contract_suite!(aduno_on_sandbox, sandbox, crate::sandboxed::aduno());
