@@ -4,8 +4,11 @@ use cardless_transport::Response;
 /// What a customer decided on a hosted page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
+    /// Agree, and pay if there is something to pay.
     Approve,
+    /// The provider refuses.
     Decline,
+    /// Go back to the merchant without deciding.
     Abandon,
 }
 
@@ -74,4 +77,46 @@ fn escape(text: &str) -> String {
             other => other.to_string(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_are_read_from_forms() {
+        for (form, decision) in [
+            ("decision=approve", Some(Decision::Approve)),
+            ("a=b&decision=decline", Some(Decision::Decline)),
+            ("decision=abandon&decision=approve", Some(Decision::Abandon)),
+            ("decision=Approve", None),
+            ("approve", None),
+            ("", None),
+        ] {
+            assert_eq!(Decision::from_form(form.as_bytes()), decision, "{form}");
+        }
+    }
+
+    #[test]
+    fn a_page_escapes_what_it_shows() {
+        let page = decision_page("<Pay>", &[("To", "\"A\" & <b>B</b>")]);
+        let text = String::from_utf8_lossy(page.body()).into_owned();
+        assert!(
+            text.contains("&lt;Pay&gt;") && !text.contains("<b>"),
+            "{text}"
+        );
+        for word in ["approve", "decline", "abandon"] {
+            assert!(text.contains(&format!("name=\"decision\" value=\"{word}\"")));
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_303() {
+        let response = see_other("https://pay.example/return?x=1");
+        assert_eq!(response.status(), 303);
+        assert_eq!(
+            response.headers()["location"],
+            "https://pay.example/return?x=1"
+        );
+    }
 }

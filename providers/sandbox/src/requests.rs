@@ -25,7 +25,7 @@ pub struct RecordedRequest {
     /// The headers, names in small letters, without those that carry credentials. Values of a
     /// repeated header are joined by a comma.
     pub headers: BTreeMap<String, String>,
-    /// The body as text, cut at [`MAX_SHOWN_BODY_BYTES`].
+    /// The body as text, cut at 64 KiB.
     pub body: String,
 }
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use cardless_contract::{Clock, Timestamp};
 use cardless_transport::{Reply, Request, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::aduno::Aduno;
 use crate::dialect::{Call, Dialect, Mode, World};
@@ -18,8 +19,8 @@ use crate::postfinance::PostFinance;
 use crate::requests::RequestLog;
 use crate::webhooks::WebhookQueue;
 use crate::{
-    Deliver, Entry, Fault, FaultError, FaultKind, Ledger, OutgoingWebhook, ProviderHandle,
-    RecordedRequest, SandboxClock, WebhookRoute,
+    Addresses, Deliver, Entry, Fault, FaultError, FaultKind, Ledger, OutgoingWebhook,
+    ProviderHandle, RecordedRequest, SandboxClock, WebhookRoute,
 };
 
 /// One of the three providers.
@@ -42,7 +43,7 @@ pub struct Sandbox {
     clock: SandboxClock,
     state: Arc<Mutex<State>>,
     /// Told when a webhook comes to wait.
-    webhooks_wait: Arc<Notify>,
+    webhooks_wait: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,6 @@ struct State {
 /// What belongs to one provider alone.
 #[derive(Debug)]
 struct Channel {
-    provider: Provider,
     dialect: Box<dyn Dialect>,
     base: String,
     webhook_url: Option<String>,
@@ -102,10 +102,11 @@ impl Sandbox {
         aduno: Box<dyn Dialect>,
     ) -> Self {
         let clock = SandboxClock::new(base);
+        let addresses = Addresses::default();
         let state = State {
-            paypal: Channel::new(Provider::PayPal, paypal, 9101),
-            postfinance: Channel::new(Provider::PostFinance, postfinance, 9102),
-            aduno: Channel::new(Provider::Aduno, aduno, 9103),
+            paypal: Channel::new(paypal, addresses.paypal),
+            postfinance: Channel::new(postfinance, addresses.postfinance),
+            aduno: Channel::new(aduno, addresses.aduno),
             ledger: Ledger::default(),
             requests: RequestLog::default(),
             faults: Faults::default(),
@@ -116,7 +117,7 @@ impl Sandbox {
         Self {
             clock,
             state: Arc::new(Mutex::new(state)),
-            webhooks_wait: Arc::default(),
+            webhooks_wait: watch::Sender::default(),
         }
     }
 
@@ -144,8 +145,7 @@ impl Sandbox {
         let mut state = self.lock();
         state.tick(now);
         let reply = state.serve(provider, request, now);
-        drop(state);
-        self.webhooks_wait.notify_one();
+        self.announce_webhooks(state);
         reply
     }
 
@@ -181,8 +181,9 @@ impl Sandbox {
     /// it matters where the base clock moves and nobody calls.
     pub fn tick(&self) {
         let now = self.clock.now();
-        self.lock().tick_all(now);
-        self.webhooks_wait.notify_one();
+        let mut state = self.lock();
+        state.tick_all(now);
+        self.announce_webhooks(state);
     }
 
     /// Says where a provider's webhooks go, and how; it holds for those to come.
@@ -219,15 +220,28 @@ impl Sandbox {
         self.lock().channel(provider).base.clone()
     }
 
-    /// Waits until a webhook may have come to wait.
-    pub(crate) async fn webhook_waits(&self) {
-        self.webhooks_wait.notified().await;
+    /// Takes the webhooks of one provider.
+    pub(crate) fn take_webhooks_of(&self, provider: Provider) -> Vec<OutgoingWebhook> {
+        self.lock().webhooks.take(Some(provider))
     }
 
-    /// Whether webhooks wait that are to be reversed.
-    pub(crate) fn gathers(&self) -> bool {
-        let state = self.lock();
-        Provider::ALL.iter().any(|p| state.webhooks.gathers(*p))
+    /// Changes whenever a webhook comes to wait.
+    pub(crate) fn webhooks_wait(&self) -> watch::Receiver<()> {
+        self.webhooks_wait.subscribe()
+    }
+
+    /// Whether webhooks of a provider wait that are to be reversed.
+    pub(crate) fn gathers(&self, provider: Provider) -> bool {
+        self.lock().webhooks.gathers(provider)
+    }
+
+    /// Tells those who post webhooks, once the lock is free.
+    fn announce_webhooks(&self, state: MutexGuard<'_, State>) {
+        let waiting = !state.webhooks.is_empty();
+        drop(state);
+        if waiting {
+            self.webhooks_wait.send_replace(());
+        }
     }
 
     /// A panic in a dialect must not take the ledger with it, so a poisoned lock is used on.
@@ -353,11 +367,10 @@ impl State {
 }
 
 impl Channel {
-    fn new(provider: Provider, dialect: Box<dyn Dialect>, default_port: u16) -> Self {
+    fn new(dialect: Box<dyn Dialect>, address: SocketAddr) -> Self {
         Self {
-            provider,
             dialect,
-            base: format!("http://127.0.0.1:{default_port}"),
+            base: format!("http://{address}"),
             webhook_url: None,
             deliver: Deliver::default(),
         }

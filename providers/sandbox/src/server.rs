@@ -1,4 +1,3 @@
-use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
@@ -80,7 +79,9 @@ pub struct Running {
     addresses: Addresses,
     doors: Doors,
     stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    listeners: JoinSet<()>,
+    /// Webhooks and the clock; they end when this is dropped.
+    _helpers: JoinSet<()>,
 }
 
 /// The ports of the three providers, to be closed and opened. Without listeners (the default), it
@@ -176,7 +177,7 @@ impl Servers {
         .map_err(io::Error::other)?;
 
         let (stop, stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
+        let mut listeners = JoinSet::new();
         let mut open = |listener, provider: Provider| {
             sandbox.set_base(provider, format!("http://{}", addresses.of(provider)));
             let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
@@ -185,7 +186,7 @@ impl Servers {
                 provider,
             };
             let address = addresses.of(provider);
-            tasks.spawn(Door::new(address, served, inbox, stopped.clone()).run(listener));
+            listeners.spawn(Door::new(address, served, inbox, stopped.clone()).run(listener));
             Some(commands)
         };
         let doors = Doors {
@@ -195,15 +196,19 @@ impl Servers {
         };
         let (_never, inbox) = mpsc::channel(1);
         let respond = Control::new(sandbox.clone(), doors.clone());
-        tasks.spawn(Door::new(addresses.control, respond, inbox, stopped).run(control));
-        tasks.spawn(post_webhooks(sandbox.clone(), client));
-        tasks.spawn(keep_ticking(sandbox.clone()));
+        listeners.spawn(Door::new(addresses.control, respond, inbox, stopped).run(control));
+        let mut helpers = JoinSet::new();
+        for provider in Provider::ALL {
+            helpers.spawn(post_webhooks(sandbox.clone(), provider, client.clone()));
+        }
+        helpers.spawn(keep_ticking(sandbox.clone()));
         Ok(Running {
             sandbox,
             addresses,
             doors,
             stop,
-            tasks,
+            listeners,
+            _helpers: helpers,
         })
     }
 }
@@ -233,17 +238,12 @@ impl Running {
     /// Stops listening, lets calls that are on their way end within a second, and returns.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        let stopped = async {
-            // Two tasks have no end of their own: the webhooks and the clock.
-            while self.tasks.len() > 2 {
-                self.tasks.join_next().await;
-            }
-        };
+        let stopped = async { while self.listeners.join_next().await.is_some() {} };
         let limit = Duration::from_millis(MAX_STOP_MILLIS.saturating_mul(2));
         if tokio::time::timeout(limit, stopped).await.is_err() {
             tracing::warn!("the sandbox was stopped with calls on their way");
         }
-        self.tasks.shutdown().await;
+        self.listeners.shutdown().await;
     }
 }
 
@@ -606,15 +606,18 @@ impl Body for Answer {
     }
 }
 
-/// Posts webhooks as they come about, one after the other.
-async fn post_webhooks(sandbox: Sandbox, client: ReqwestClient) {
+/// Posts a provider's webhooks as they come about, one after the other.
+async fn post_webhooks(sandbox: Sandbox, provider: Provider, client: ReqwestClient) {
+    let mut waiting = sandbox.webhooks_wait();
     loop {
-        sandbox.webhook_waits().await;
-        if sandbox.gathers() {
+        if sandbox.gathers(provider) {
             tokio::time::sleep(Duration::from_millis(GATHER_MILLIS)).await;
         }
-        for webhook in sandbox.take_webhooks() {
+        for webhook in sandbox.take_webhooks_of(provider) {
             webhooks::post(&client, &webhook).await;
+        }
+        if waiting.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -18,7 +18,7 @@ const POSTFINANCE_KEY: &[u8] = b"cardless-sandbox-postfinance-key";
 const ADUNO_MERCHANT_ID: &str = "1100000000";
 const ADUNO_PASSWORD: &str = "sandbox-password";
 const ADUNO_WEBHOOK_KEY_HEX: &str =
-    "636172646c6573732d73616e64626f782d6164756e6f2d7369676e322d6b6579";
+    "636172646c6573732d73616e64626f782d6164756e6f2d776562686f6f6b2d31";
 
 /// The `[providers.*]` tables of `cardless.toml` that fit a sandbox at these addresses, webhook
 /// keys and trust included. All of it is published test material.

@@ -102,3 +102,94 @@ impl Transport {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{self, Write as _};
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tracing::field::{Field, Visit};
+    use tracing::span;
+
+    use super::*;
+
+    /// Answers everything with a body and a header that must not be logged.
+    #[derive(Debug)]
+    struct Canaries;
+
+    impl InProcessServer for Canaries {
+        fn serve(&self, request: Request) -> Reply {
+            if request.uri().path().ends_with("/lost") {
+                return Reply::Drop;
+            }
+            let mut response = Response::new(Bytes::from_static(b"canary"));
+            response
+                .headers_mut()
+                .insert("x-answer", http::HeaderValue::from_static("canary"));
+            Reply::Answer(response)
+        }
+    }
+
+    /// Keeps every log line as text.
+    #[derive(Debug, Clone, Default)]
+    struct Lines(Arc<Mutex<String>>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut self.clone());
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    impl Visit for Lines {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            write!(self.0.lock().unwrap(), "{field}={value:?} ").unwrap();
+        }
+    }
+
+    async fn send(path: &str) {
+        let client = InProcessClient::new(Arc::new(Canaries), Duration::from_secs(1));
+        let transport = Transport::new(
+            ProviderName::new("paypal").unwrap(),
+            Arc::new(client),
+            Hosts::new("https://api-m.paypal.com", &[]).unwrap(),
+        );
+        let request = http::Request::post(format!("https://api-m.paypal.com{path}"))
+            .header("authorization", "Bearer canary")
+            .body(Bytes::from_static(b"canary"))
+            .unwrap();
+        transport.send(request).await.ok();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn log_lines_hold_no_secret() {
+        let lines = Lines::default();
+        let guard = tracing::subscriber::set_default(lines.clone());
+        send("/v3/vault/payment-tokens/canary?page=canary").await;
+        send("/v2/checkout/orders/5O19/lost").await;
+        drop(guard);
+        let text = lines.0.lock().unwrap().clone();
+        for shown in [
+            "method=POST",
+            "host=\"api-m.paypal.com\"",
+            "path=\"/v3/vault/payment-tokens/…\"",
+            "path=\"/v2/checkout/orders/5O19/lost\"",
+            "status=200",
+            "delivery=Unknown",
+        ] {
+            assert!(text.contains(shown), "{shown} in {text}");
+        }
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
