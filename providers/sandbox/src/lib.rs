@@ -54,7 +54,7 @@
     reason = "until all three dialects use what `dialect` and `page` offer them"
 )]
 
-mod aduno;
+pub mod aduno;
 mod client;
 mod clock;
 mod control;
