@@ -8,6 +8,8 @@ mod alias;
 mod customer;
 mod fields;
 mod payment;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use std::collections::BTreeMap;
