@@ -75,6 +75,14 @@ impl Sandboxed {
         }
     }
 
+    /// Another adapter of the same settings before the same sandbox.
+    pub(crate) fn another(&self) -> Box<dyn PaymentProvider> {
+        let client = Arc::new(self.client.clone());
+        let clock = Arc::new(self.sandbox.clock());
+        let base = self.sandbox.base(self.adapter.provider());
+        self.adapter.build(&base, client, clock)
+    }
+
     fn browser(&self) -> impl HttpClient {
         let deadline = Duration::from_secs(DEADLINE_SECONDS);
         self.sandbox
