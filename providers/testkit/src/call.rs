@@ -145,6 +145,8 @@ pub struct Report {
     pub end: End,
     /// What a log would show.
     pub text: String,
+    /// Where a customer would be sent.
+    pub redirect: Option<String>,
 }
 
 /// An amount of `minor` in `currency`.
@@ -199,7 +201,17 @@ pub async fn perform(provider: &dyn PaymentProvider, sample: &Sample, call: Call
     };
     match call {
         Call::Probe => report(provider.probe().await, |()| End::Done),
-        Call::BeginSetup => report(provider.begin_setup(&key, &setup(REFERENCE)).await, end),
+        Call::BeginSetup => {
+            let result = provider.begin_setup(&key, &setup(REFERENCE)).await;
+            let redirect = match &result {
+                Ok(Outcome::Done(started)) => Some(started.redirect.expose().to_owned()),
+                _ => None,
+            };
+            Report {
+                redirect,
+                ..report(result, end)
+            }
+        }
         Call::CompleteSetup => {
             let request = SetupCompletion {
                 setup: sample.setup.clone(),
@@ -341,11 +353,13 @@ fn report<T: std::fmt::Debug>(
             Report {
                 end: end(value),
                 text,
+                redirect: None,
             }
         }
         Err(error) => Report {
             end: End::Failed(error.delivery(), error.kind()),
             text: shown(&error),
+            redirect: None,
         },
     }
 }

@@ -67,6 +67,8 @@ macro_rules! stub_cases {
             an_unknown_word_is_no_verdict
             another_amount_is_never_success
             another_currency_is_never_success
+            another_payment_is_never_success
+            a_foreign_page_is_never_handed_out
             unknown_members_are_tolerated
             what_must_be_dropped_is_dropped
             no_access_token_means_not_sent

@@ -89,6 +89,9 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     /// How the sample's amount and currency stand in a body, each with a wrong one.
     fn amounts(&self) -> [(&'static str, &'static str); 2];
 
+    /// How the sample payment's own names stand in a body, each with another payment's.
+    fn names(&self) -> &'static [(&'static str, &'static str)];
+
     /// What is documented to go wrong with a call.
     fn refusals(&self, call: Call) -> Vec<Refusal>;
 
@@ -213,6 +216,14 @@ pub(crate) mod ends {
             end,
             End::Failed(_, ErrorKind::NotFound) | End::No | End::CannotTell | End::Unlinked
         )
+    }
+
+    pub(crate) fn absent(end: &End) -> bool {
+        matches!(end, End::No | End::CannotTell)
+    }
+
+    pub(crate) fn ambiguous(end: &End) -> bool {
+        matches!(end, End::Failed(_, ErrorKind::Conflict))
     }
 
     pub(crate) fn amount_refused(end: &End) -> bool {

@@ -358,6 +358,43 @@ async fn another_money(fixture: &dyn StubFixture, (good, bad): (&str, &str)) {
     }
 }
 
+/// An answer about another payment, of another account or with another reference, is not an
+/// answer.
+pub async fn another_payment_is_never_success(fixture: &dyn StubFixture) {
+    let dialect = fixture.dialect();
+    for call in [Call::Lookup, Call::Commit, Call::CommitManual, Call::Find] {
+        for (good, bad) in dialect.names() {
+            if dialect.silent(call) {
+                continue;
+            }
+            let texts = vec![((*good).to_owned(), (*bad).to_owned())];
+            let trial = trial(fixture, call, Misbehavior::Replace(texts)).await;
+            let found_by_name = call == Call::Find && good.contains("id");
+            if trial.replaced && !found_by_name {
+                let end = &trial.report.end;
+                let right = matches!(end, End::Failed(..) | End::No | End::CannotTell);
+                assert!(right, "{call:?} with {bad} for {good} ended {end:?}");
+            }
+        }
+    }
+}
+
+/// A customer is sent to the provider's own hosts and nowhere else.
+pub async fn a_foreign_page_is_never_handed_out(fixture: &dyn StubFixture) {
+    for foreign in [
+        "https://pages.example",
+        "javascript:x",
+        "http://127.0.0.1@pages.example",
+    ] {
+        let texts = vec![("http://127.0.0.1".to_owned(), foreign.to_owned())];
+        let trial = trial(fixture, Call::BeginSetup, Misbehavior::Replace(texts)).await;
+        assert!(trial.replaced);
+        let redirect = trial.report.redirect.unwrap_or_default();
+        let own = redirect.is_empty() || redirect.starts_with("http://127.0.0.1:");
+        assert!(own, "a customer would be sent to {redirect}");
+    }
+}
+
 /// Providers add members without notice.
 pub async fn unknown_members_are_tolerated(fixture: &dyn StubFixture) {
     let members = vec![

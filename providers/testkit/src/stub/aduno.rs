@@ -84,6 +84,20 @@ impl Dialect for Aduno {
         [(":4990", ":4991"), (r#""CHF""#, r#""EUR""#)]
     }
 
+    fn names(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            (
+                r#""transactionId":"260101120000000001""#,
+                r#""transactionId":"260101120000000009""#,
+            ),
+            (r#""refno":"abcdefghjk""#, r#""refno":"zzzzzzzzzz""#),
+            (
+                r#""merchantId":"1100000000""#,
+                r#""merchantId":"1100000009""#,
+            ),
+        ]
+    }
+
     fn refusals(&self, call: Call) -> Vec<Refusal> {
         let mut list = general(call);
         list.extend(match call {

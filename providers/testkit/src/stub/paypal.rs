@@ -109,6 +109,13 @@ impl Dialect for PayPal {
         [(r#""49.90""#, r#""49.91""#), (r#""CHF""#, r#""EUR""#)]
     }
 
+    fn names(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            (r#""id":"5O190127TN364715T""#, r#""id":"5O190127TN364715X""#),
+            (r#""custom_id":"abcdefghjk""#, r#""custom_id":"zzzzzzzzzz""#),
+        ]
+    }
+
     fn refusals(&self, call: Call) -> Vec<Refusal> {
         let mut list = general(call);
         list.extend(match call {
@@ -125,6 +132,11 @@ impl Dialect for PayPal {
                 ends::done,
             )],
             Call::Lookup => lookups(),
+            Call::FindCapture | Call::FindVoid => vec![Refusal::new(
+                "not there",
+                Answer::json(200, authorization("CREATED")),
+                |end| !ends::done(end),
+            )],
             _ => Vec::new(),
         });
         list

@@ -115,6 +115,17 @@ impl Dialect for PostFinance {
         [(":49.90", ":49.91"), (r#""CHF""#, r#""EUR""#)]
     }
 
+    fn names(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            (r#"{"id":7001,"#, r#"{"id":7009,"#),
+            (
+                r#""merchantReference":"abcdefghjk""#,
+                r#""merchantReference":"zzzzzzzzzz""#,
+            ),
+            (r#""linkedSpaceId":405"#, r#""linkedSpaceId":406"#),
+        ]
+    }
+
     fn refusals(&self, call: Call) -> Vec<Refusal> {
         let mut list = general(call);
         list.extend(match call {
@@ -158,6 +169,12 @@ impl Dialect for PostFinance {
             ],
             Call::Revoke => vec![Refusal::new("already gone", error(404), ends::done)],
             Call::Lookup => lookups(),
+            Call::Find => finds(),
+            Call::FindCapture | Call::FindRefund => {
+                vec![Refusal::new("not there", error(404), |end| {
+                    !ends::done(end)
+                })]
+            }
             Call::CompleteSetup => vec![Refusal::new("not known", error(404), ends::not_found)],
             _ => Vec::new(),
         });
@@ -300,6 +317,20 @@ fn general(call: Call) -> Vec<Refusal> {
         }
     }
     list
+}
+
+/// What a search says: nothing, or more than one, which is never guessed at.
+fn finds() -> Vec<Refusal> {
+    let one = transaction(Call::Find, "FULFILL");
+    let other = one.replace(r#""id":7001"#, r#""id":7002"#);
+    vec![
+        Refusal::new("none", Answer::json(200, page(&[])), ends::absent),
+        Refusal::new(
+            "two",
+            Answer::json(200, page(&[one, other])),
+            ends::ambiguous,
+        ),
+    ]
 }
 
 /// What a read says by the transaction's state.

@@ -267,6 +267,7 @@ fn replace(answer: &Answer, texts: &[(String, String)]) -> Answer {
     let mut changed = answer.clone();
     for (from, to) in texts {
         changed.body = changed.body.replace(from, to);
+        changed.location = changed.location.map(|location| location.replace(from, to));
     }
     changed
 }
