@@ -36,6 +36,11 @@ impl Document {
         }
     }
 
+    /// Lets the named members be any text: prose that a provider may reword at any time.
+    pub(super) fn free_texts(&mut self, names: &[&str]) {
+        free(&mut self.root, names);
+    }
+
     /// Adds a member that a schema of the document lacks.
     pub(super) fn add_property(&mut self, schema: &str, name: &str, property: Value) {
         let place = format!("/components/schemas/{schema}/properties");
@@ -245,6 +250,23 @@ fn cut_cycles(root: &mut Value) {
                 json!({ "type": "string", "enum": [word] }),
             );
         }
+    }
+}
+
+fn free(value: &mut Value, names: &[&str]) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::Object(properties)) = members.get_mut("properties") {
+                for name in names {
+                    if let Some(Value::Object(schema)) = properties.get_mut(*name) {
+                        schema.remove("enum");
+                    }
+                }
+            }
+            members.values_mut().for_each(|member| free(member, names));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| free(item, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -541,6 +541,15 @@ fn paypal_answers_are_judged() {
         judge.response(&asked, &answer(422, json, r#"{"name":7}"#)),
         []
     );
+    let refused = |issue: &str| {
+        let details = format!(r#"[{{"issue":"{issue}","description":"in other words"}}]"#);
+        let body = format!(
+            r#"{{"name":"UNPROCESSABLE_ENTITY","message":"no","debug_id":"x","details":{details}}}"#
+        );
+        judge.response(&asked, &answer(422, json, &body))
+    };
+    assert_eq!(refused("DUPLICATE_INVOICE_ID"), []);
+    assert_ne!(refused("DUPLICATE_INVOICES"), []);
 }
 
 #[test]
