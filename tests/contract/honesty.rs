@@ -15,6 +15,7 @@ use cardless_testkit::cases::sandbox::{
     reserve_holds_what_it_claims, revoking_twice_is_done, tampered_notifications_are_refused,
 };
 use cardless_testkit::judge::Fault as JudgedFault;
+use cardless_transport::Request;
 
 use crate::sandboxed::{self, Sandboxed};
 
@@ -117,7 +118,7 @@ impl Fixture for Liar {
         self.truth.deliveries()
     }
 
-    fn sent(&self) -> usize {
+    fn sent(&self) -> Vec<Request> {
         self.truth.sent()
     }
 

@@ -9,7 +9,7 @@ use cardless_sandbox::{Deliver, EntryKind, Fault as Injected, FaultKind, Sandbox
 use cardless_testkit::call::{WEBHOOK_URL, moment};
 use cardless_testkit::cases::sandbox::{Decision, Delivered, Fault, Fixture, Kind, Movement, Step};
 use cardless_testkit::judge::{Fault as JudgedFault, Judge, JudgedClient};
-use cardless_transport::HttpClient;
+use cardless_transport::{HttpClient, Request};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::adapters::Adapter;
@@ -184,8 +184,8 @@ impl Fixture for Sandboxed {
         .collect()
     }
 
-    fn sent(&self) -> usize {
-        self.client.sent().len()
+    fn sent(&self) -> Vec<Request> {
+        self.client.sent()
     }
 
     fn faults(&self) -> Vec<JudgedFault> {

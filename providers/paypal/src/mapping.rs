@@ -174,7 +174,7 @@ pub(crate) fn source<'a>(
 fn context<'a>(habits: &'a Habits, return_url: &'a str) -> wire::ExperienceContext<'a> {
     wire::ExperienceContext {
         return_url,
-        cancel_url: return_url,
+        cancel_url: cancel_url(return_url),
         shipping_preference: "NO_SHIPPING",
         user_action: "PAY_NOW",
         vault_instruction: None,
@@ -225,11 +225,23 @@ pub(crate) fn agreement_token<'a>(
             kind: "MERCHANT_INITIATED_BILLING",
             merchant_preferences: wire::MerchantPreferences {
                 return_url: &request.return_url,
-                cancel_url: &request.return_url,
+                cancel_url: cancel_url(&request.return_url),
                 skip_shipping_address: true,
                 accepted_pymt_type: "INSTANT",
             },
         },
+    }
+}
+
+/// Where a customer who says no is sent: the same address, marked. The API never tells of a no, so
+/// the mark is the only hint, and it proves nothing.
+fn cancel_url(return_url: &str) -> String {
+    match Url::parse(return_url) {
+        Ok(mut url) => {
+            url.query_pairs_mut().append_pair("cancelled", "1");
+            url.into()
+        }
+        Err(_) => return_url.to_owned(),
     }
 }
 

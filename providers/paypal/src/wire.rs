@@ -85,7 +85,7 @@ pub(crate) struct StoredCredential {
 #[derive(Serialize)]
 pub(crate) struct ExperienceContext<'a> {
     pub(crate) return_url: &'a str,
-    pub(crate) cancel_url: &'a str,
+    pub(crate) cancel_url: String,
     pub(crate) shipping_preference: &'static str,
     pub(crate) user_action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -273,7 +273,7 @@ pub(crate) struct AgreementPlan<'a> {
 #[derive(Serialize)]
 pub(crate) struct MerchantPreferences<'a> {
     pub(crate) return_url: &'a str,
-    pub(crate) cancel_url: &'a str,
+    pub(crate) cancel_url: String,
     pub(crate) skip_shipping_address: bool,
     pub(crate) accepted_pymt_type: &'static str,
 }

@@ -77,6 +77,11 @@ pub use clock::SandboxClock;
 pub use dialect::OutgoingWebhook;
 pub use fault::{Fault, FaultError, FaultKind, Operation};
 pub use ledger::{Entry, EntryKind, Ledger};
+pub use paypal::{
+    CERTIFICATE_ID as PAYPAL_CERTIFICATE_ID, CLIENT_ID as PAYPAL_CLIENT_ID,
+    CLIENT_SECRET as PAYPAL_CLIENT_SECRET, ROOT_PEM as PAYPAL_ROOT_PEM,
+    WEBHOOK_ID as PAYPAL_WEBHOOK_ID,
+};
 pub use requests::RecordedRequest;
 pub use sandbox::{Provider, Sandbox};
 pub use server::{Addresses, REFUSED_ATTEMPT_SECONDS, Running, Servers};

@@ -100,6 +100,7 @@ macro_rules! sandbox_cases {
             a_capture_is_refunded_in_parts
             more_than_was_captured_is_not_refunded
             repeats_move_nothing_twice
+            the_seal_sees_what_is_sent
             a_lost_reply_moves_once
             a_server_error_after_the_act_moves_once
             half_a_reply_moves_once

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cardless_contract::{Money, PaymentProvider, RedirectUrl};
+use cardless_transport::Request;
 use http::HeaderMap;
 
 use crate::judge::Fault as JudgedFault;
@@ -46,8 +47,8 @@ pub trait Fixture: Send + Sync {
     /// The webhooks that were sent since the last question.
     fn deliveries(&self) -> Vec<Delivered>;
 
-    /// How many requests the adapter has sent.
-    fn sent(&self) -> usize;
+    /// Every request that the adapter has sent, in order.
+    fn sent(&self) -> Vec<Request>;
 
     /// What was not documented so far.
     fn faults(&self) -> Vec<JudgedFault>;

@@ -9,6 +9,7 @@ use cardless_contract::{
     PaymentRequest, ProviderToken, Reference, RefundRequest, Repeat, ReservationId, Result,
     SetupCompletion, SetupProgress, SetupStarted, VoidRequest,
 };
+use cardless_transport::Request;
 
 use super::{Decision, Fixture, Kind};
 use crate::call::{charge, money, setup};
@@ -17,6 +18,9 @@ use crate::call::{charge, money, setup};
 const MAX_QUESTIONS: u32 = 5;
 /// How far the clock moves between two questions, in seconds.
 const BETWEEN_QUESTIONS_SECONDS: u64 = 61;
+
+/// The headers that hold a provider's idempotency key.
+const KEY_HEADERS: [&str; 2] = ["paypal-request-id", "idempotency-key"];
 
 /// One payment on its way, with the names that it has got so far.
 #[derive(Debug, Clone)]
@@ -392,8 +396,24 @@ pub(super) fn moved(fixture: &dyn Fixture, kind: Kind) -> Vec<Money> {
         .collect()
 }
 
-/// Ends a case: nothing undocumented was exchanged.
+/// Ends a case: nothing undocumented was exchanged, and what went out under one key was one
+/// request.
 pub(super) fn documented(fixture: &dyn Fixture) {
+    let mut keyed: Vec<(String, Request)> = Vec::new();
+    for request in fixture.sent() {
+        let Some(key) = KEY_HEADERS
+            .iter()
+            .find_map(|name| request.headers().get(*name))
+        else {
+            continue;
+        };
+        let key = format!("{} {}", request.uri().path(), key.to_str().unwrap());
+        match keyed.iter().find(|(known, _)| *known == key) {
+            Some((_, first)) => assert_eq!(first.body(), request.body(), "two bodies under {key}"),
+            None => keyed.push((key, request)),
+        }
+    }
+
     let faults: Vec<String> = fixture.faults().iter().map(ToString::to_string).collect();
     assert!(faults.is_empty(), "not documented:\n{}", faults.join("\n"));
 }

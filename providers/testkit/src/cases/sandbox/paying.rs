@@ -95,13 +95,13 @@ pub async fn a_manual_charge_is_captured_in_parts(fixture: &impl Fixture) {
 
 /// What is not claimed is not tried.
 async fn refused_unsent(fixture: &impl Fixture, operation: &Operation) {
-    let before = fixture.sent();
+    let before = fixture.sent().len();
     let error = operation.send(fixture).await.unwrap_err();
     assert_eq!(
         (error.delivery(), error.kind()),
         (Delivery::NotSent, ErrorKind::Unsupported)
     );
-    assert_eq!(fixture.sent(), before);
+    assert_eq!(fixture.sent().len(), before);
 }
 
 /// A released hold is void, and stays so.
@@ -319,11 +319,11 @@ pub async fn a_currency_that_the_provider_lacks_is_not_sent(fixture: &impl Fixtu
 
 async fn unsent(fixture: &impl Fixture, amount: Money) {
     let token = link(fixture).await;
-    let before = fixture.sent();
+    let before = fixture.sent().len();
     let paying = Paying::new(&token, amount, CaptureMode::Automatic);
     let error = paying.reserve(fixture).await.unwrap_err();
     assert_eq!(error.delivery(), Delivery::NotSent);
-    assert_eq!(fixture.sent(), before);
+    assert_eq!(fixture.sent().len(), before);
 }
 
 /// By our reference: yes where claimed, "can't tell" elsewhere, and "no" for what never was.

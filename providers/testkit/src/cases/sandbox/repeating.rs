@@ -1,17 +1,22 @@
-use cardless_contract::{CaptureMode, Delivery, OperationKind, Outcome, ProviderError};
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cardless_contract::{
+    BodySeal, CaptureMode, Delivery, ErrorKind, OperationKind, Outcome, ProviderError,
+    ProviderName, Repeat, SetupCompletion, SetupProgress,
+};
 
 use super::flow::{Paid, Paying, Step as Operation, begin, chf, documented, failed, link, moved};
 use super::paying::reserved;
 use super::{Decision, Fault, Fixture, Kind, Step};
-use cardless_contract::SetupCompletion;
 
 /// The same step under the same key, sent again although nothing went wrong.
 pub async fn repeats_move_nothing_twice(fixture: &impl Fixture) {
     let token = link(fixture).await;
     let paying = Paying::new(&token, chf(4990), CaptureMode::Manual);
     let first = reserved(paying.reserve(fixture).await.unwrap());
-    if fixture.provider().capabilities().repeat_reserve != cardless_contract::Repeat::AfterQuestion
-    {
+    if fixture.provider().capabilities().repeat_reserve != Repeat::AfterQuestion {
         assert_eq!(reserved(paying.reserve(fixture).await.unwrap()), first);
     }
     let outcome = paying.commit(fixture, &first).await.unwrap();
@@ -41,6 +46,63 @@ pub async fn repeats_move_nothing_twice(fixture: &impl Fixture) {
     assert!(harmless(&again), "{again:?}");
     assert_eq!(moved(fixture, Kind::Refund), [chf(1000)]);
     documented(fixture);
+}
+
+/// What the journal does not admit does not leave, and what it admits is what leaves.
+pub async fn the_seal_sees_what_is_sent(fixture: &impl Fixture) {
+    let token = link(fixture).await;
+    let seal = Seal::default();
+    let paying = Paying::new(&token, chf(4990), CaptureMode::Manual);
+    let key = paying.key.with("r");
+    let provider = fixture.provider();
+    let first = provider.reserve(&key, &token, &paying.request, &seal).await;
+    reserved(first.unwrap());
+    let admitted = seal.admitted.lock().unwrap().clone();
+    let Some(bytes) = admitted else { return };
+    let sent = fixture.sent();
+    assert!(
+        sent.iter().any(|request| *request.body() == bytes),
+        "other bytes left"
+    );
+
+    let before = fixture.movements();
+    let refusing = Seal {
+        refuses: true,
+        ..Seal::default()
+    };
+    let other = Paying::new(&token, chf(4990), CaptureMode::Manual);
+    let error = provider
+        .reserve(&other.key, &token, &other.request, &refusing)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.delivery(), error.kind()),
+        (Delivery::NotSent, ErrorKind::RepeatRefused)
+    );
+    assert_eq!(fixture.movements(), before);
+    documented(fixture);
+}
+
+#[derive(Debug, Default)]
+struct Seal {
+    refuses: bool,
+    admitted: Mutex<Option<Bytes>>,
+}
+
+#[async_trait]
+impl BodySeal for Seal {
+    async fn admit(&self, bytes: &[u8]) -> cardless_contract::Result<()> {
+        if self.refuses {
+            let name = ProviderName::new("journal").unwrap();
+            return Err(ProviderError::new(
+                name,
+                ErrorKind::RepeatRefused,
+                Delivery::NotSent,
+            ));
+        }
+        *self.admitted.lock().unwrap() = Some(Bytes::copy_from_slice(bytes));
+        Ok(())
+    }
 }
 
 /// Done again, or an honest "I don't know".
@@ -116,7 +178,7 @@ async fn linking(fixture: &impl Fixture, fault: Fault, told: Delivery) {
     let lost = fixture.provider().complete_setup(&key, &request).await;
     assert!(lost.is_err(), "complete_setup: {lost:?}");
     let linked = super::flow::complete(fixture, &key, &request).await;
-    let cardless_contract::SetupProgress::Linked(_) = linked else {
+    let SetupProgress::Linked(_) = linked else {
         failed("a setup after a lost reply", &linked)
     };
 }
