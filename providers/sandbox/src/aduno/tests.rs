@@ -269,6 +269,17 @@ fn a_pending_call_is_in_flight_until_the_clock_moves() {
         (200, &json!("120000"))
     );
     assert_eq!(stage.moved().len(), 1);
+    let path = format!(
+        "/v1/transactions/{}/settle",
+        answer["transactionId"].as_str().unwrap()
+    );
+    stage.key = Some("k2");
+    stage.mode = Mode::Pending;
+    assert_eq!(stage.post(&path, &settle(1000)).0, 409);
+    assert_eq!(stage.moved().len(), 1);
+    stage.pass(60);
+    assert_eq!(stage.post(&path, &settle(1000)).0, 204);
+    assert_eq!(stage.moved().len(), 2);
 }
 
 #[test]
