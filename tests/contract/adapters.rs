@@ -1,4 +1,4 @@
-//! The four adapters under test, made from the settings that the sandbox prints.
+//! The adapters under test, made from the settings that the sandbox prints.
 
 use std::sync::Arc;
 
@@ -11,12 +11,13 @@ use cardless_transport::HttpClient;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-/// One adapter, and at PayPal the kind of its token.
+/// One adapter, and at PayPal the kind of its token and the way it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Adapter {
     PostFinance,
     PayPalVault,
     PayPalAgreement,
+    PayPalOneCall,
     Aduno,
 }
 
@@ -25,7 +26,7 @@ impl Adapter {
     pub(crate) const fn provider(self) -> Provider {
         match self {
             Self::PostFinance => Provider::PostFinance,
-            Self::PayPalVault | Self::PayPalAgreement => Provider::PayPal,
+            Self::PayPalVault | Self::PayPalAgreement | Self::PayPalOneCall => Provider::PayPal,
             Self::Aduno => Provider::Aduno,
         }
     }
@@ -53,7 +54,9 @@ impl Adapter {
                 "authentication_key",
                 "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             ),
-            Self::PayPalVault | Self::PayPalAgreement => ("client_secret", "wrong"),
+            Self::PayPalVault | Self::PayPalAgreement | Self::PayPalOneCall => {
+                ("client_secret", "wrong")
+            }
             Self::Aduno => ("password", "wrong"),
         };
         settings.insert(name.to_owned(), Value::String(value.to_owned()));
@@ -69,20 +72,21 @@ impl Adapter {
         let mut table = table.and_then(Value::as_table).unwrap().clone();
         let base = match self {
             Self::PostFinance => format!("{base}/api/v2.0"),
-            Self::PayPalVault | Self::PayPalAgreement | Self::Aduno => base.to_owned(),
+            Self::PayPalVault | Self::PayPalAgreement | Self::PayPalOneCall | Self::Aduno => {
+                base.to_owned()
+            }
         };
         table.insert("base_url".to_owned(), Value::String(base));
-        if table
-            .get("webhook_roots")
-            .and_then(Value::as_str)
-            .is_some_and(|pem| pem.trim().is_empty())
-        {
-            table.remove("webhook_roots");
-        }
         if self == Self::PayPalAgreement {
             table.insert(
                 "token_kind".to_owned(),
                 Value::String("billing_agreement".to_owned()),
+            );
+        }
+        if self == Self::PayPalOneCall {
+            table.insert(
+                "order_flow".to_owned(),
+                Value::String("one_call".to_owned()),
             );
         }
         table
@@ -98,7 +102,7 @@ impl Adapter {
             Self::PostFinance => {
                 Box::new(PostFinance::new(config(settings), client, clock).unwrap())
             }
-            Self::PayPalVault | Self::PayPalAgreement => {
+            Self::PayPalVault | Self::PayPalAgreement | Self::PayPalOneCall => {
                 Box::new(PayPal::new(config(settings), client, clock).unwrap())
             }
             Self::Aduno => Box::new(Aduno::new(config(settings), client, clock).unwrap()),

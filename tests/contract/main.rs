@@ -33,3 +33,8 @@ contract_suite!(
     crate::sandboxed::paypal_agreement()
 );
 contract_suite!(aduno_on_sandbox, sandbox, crate::sandboxed::aduno());
+contract_suite!(
+    paypal_one_call_on_sandbox,
+    sandbox,
+    crate::sandboxed::paypal_one_call()
+);

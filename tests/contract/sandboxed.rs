@@ -36,6 +36,10 @@ pub(crate) fn paypal_agreement() -> Sandboxed {
     Sandboxed::new(Adapter::PayPalAgreement)
 }
 
+pub(crate) fn paypal_one_call() -> Sandboxed {
+    Sandboxed::new(Adapter::PayPalOneCall)
+}
+
 pub(crate) fn aduno() -> Sandboxed {
     Sandboxed::new(Adapter::Aduno)
 }
@@ -127,6 +131,11 @@ impl Fixture for Sandboxed {
     fn inject(&self, step: Step, fault: Fault) {
         let name = self.adapter.provider();
         let agreements = self.adapter == Adapter::PayPalAgreement;
+        let step = match step {
+            // The order's creation holds the amount, and the commit captures the hold.
+            Step::Commit if self.adapter == Adapter::PayPalOneCall => Step::Capture,
+            other => other,
+        };
         let operation = step.operation(name.name(), agreements).parse().unwrap();
         let fault = match fault {
             Fault::Refuse => FaultKind::Refuse,

@@ -27,6 +27,7 @@ pub async fn wrong_credentials_are_told(fixture: &impl Fixture) {
     assert_eq!(error.kind(), ErrorKind::Authentication);
     assert_ne!(error.delivery(), Delivery::Unknown);
     assert_eq!(fixture.movements(), []);
+    documented(fixture);
 }
 
 /// The whole way over the hosted page. A registration is in no ledger.

@@ -6,7 +6,7 @@ use cardless_contract::{
 };
 use http::{HeaderMap, HeaderValue};
 
-use super::flow::{Step as Operation, chf, paid};
+use super::flow::{Step as Operation, chf, documented, paid};
 use super::{Delivered, Fixture};
 
 /// Longer than any provider's signature is good for, where it carries a time.
@@ -27,6 +27,7 @@ pub async fn notifications_verify(fixture: &impl Fixture) {
         assert_eq!(first, second);
         assert!((1..=Notification::MAX_EVENT_ID_BYTES).contains(&first.event_id.len()));
     }
+    documented(fixture);
 }
 
 /// Each part of a delivery changed, one at a time.
@@ -38,6 +39,7 @@ pub async fn tampered_notifications_are_refused(fixture: &impl Fixture) {
         }
     }
     stale(fixture).await;
+    documented(fixture);
 }
 
 async fn tampered_body(fixture: &impl Fixture, delivery: &Delivered) {
