@@ -12,10 +12,12 @@
 mod orders;
 mod payments;
 mod reply;
+#[cfg(test)]
+mod tests;
 mod vault;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -59,6 +61,8 @@ pub(crate) struct PayPal {
     owners: BTreeMap<String, String>,
     setup_tokens: BTreeMap<String, SetupToken>,
     vault: BTreeMap<String, VaultToken>,
+    /// Payment tokens that were deleted: deleting them again is done.
+    deleted: BTreeSet<String>,
     agreement_tokens: BTreeMap<String, AgreementToken>,
     agreements: BTreeMap<String, Agreement>,
     hooks: BTreeMap<String, Hook>,
@@ -128,11 +132,11 @@ impl PayPal {
 
     fn route_private(&mut self, call: &Call, world: &mut World<'_>) -> Reply {
         if let Err(problem) = self.check_bearer(call, world.now) {
-            return problem;
+            return problem.into();
         }
         let body = match parse_body(call) {
             Ok(body) => body,
-            Err(problem) => return problem,
+            Err(problem) => return problem.into(),
         };
         let full = header_text(call, "prefer").is_some_and(|text| text == "return=representation");
         let ask = Ask { call, body, full };
@@ -206,9 +210,9 @@ impl PayPal {
         )
     }
 
-    fn check_bearer(&self, call: &Call, now: Timestamp) -> Result<(), Reply> {
+    fn check_bearer(&self, call: &Call, now: Timestamp) -> Result<(), Problem> {
         let Some(given) = header_text(call, header::AUTHORIZATION.as_str()) else {
-            return Err(Problem::named(401, "AUTHENTICATION_FAILURE", None).into());
+            return Err(Problem::named(401, "AUTHENTICATION_FAILURE", None));
         };
         let token = given.strip_prefix("Bearer ").unwrap_or_default();
         if self
@@ -218,11 +222,7 @@ impl PayPal {
         {
             return Ok(());
         }
-        let text = "Token signature verification failed";
-        Err(Reply::json(
-            401,
-            json!({"error": "invalid_token", "error_description": text}),
-        ))
+        Err(Problem::named(401, "AUTHENTICATION_FAILURE", None))
     }
 
     /// The latest state of what was made under this request's id. Another body is refused.
@@ -309,16 +309,16 @@ fn header_text<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
 }
 
 /// The body as JSON; an empty one is null.
-fn parse_body(call: &Call) -> Result<Value, Reply> {
+fn parse_body(call: &Call) -> Result<Value, Problem> {
     if call.body.is_empty() {
         return Ok(Value::Null);
     }
     let kind = header_text(call, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     if !kind.starts_with("application/json") {
-        return Err(Problem::named(415, "UNSUPPORTED_MEDIA_TYPE", None).into());
+        return Err(Problem::named(415, "UNSUPPORTED_MEDIA_TYPE", None));
     }
     serde_json::from_slice(&call.body)
-        .map_err(|_| Problem::named(400, "INVALID_REQUEST", Some("MALFORMED_REQUEST_JSON")).into())
+        .map_err(|_| Problem::named(400, "INVALID_REQUEST", Some("MALFORMED_REQUEST_JSON")))
 }
 
 /// Under what a request's id is kept; `None` without one.

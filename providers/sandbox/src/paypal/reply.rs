@@ -40,7 +40,7 @@ impl Reply {
     }
 
     pub(crate) fn into_response(self, number: u64) -> Response {
-        let debug_id = format!("f{number:012x}");
+        let debug_id = id("f", number).to_ascii_lowercase();
         let (status, body) = match self {
             Self::Whole(response) => return *response,
             Self::Empty(status) => (status, None),
@@ -115,7 +115,7 @@ impl From<Problem> for Reply {
         let details: Vec<Value> = problem
             .issue
             .iter()
-            .map(|issue| json!({"issue": issue, "description": "Said by the sandbox."}))
+            .map(|issue| json!({"issue": issue}))
             .collect();
         let mut links = problem.links;
         let more = format!(
@@ -127,12 +127,31 @@ impl From<Problem> for Reply {
             problem.status,
             json!({
                 "name": problem.name,
-                "message": "The requested action could not be performed.",
+                "message": message(problem.status),
                 "debug_id": "",
                 "details": details,
                 "links": links,
             }),
         )
+    }
+}
+
+/// The text that PayPal's documents fix for each status.
+const fn message(status: u16) -> &'static str {
+    match status {
+        400 => "Request is not well-formed, syntactically incorrect, or violates schema.",
+        401 => {
+            "Authentication failed due to missing authorization header, \
+             or invalid authentication credentials."
+        }
+        403 => "Authorization failed due to insufficient permissions.",
+        404 => "The specified resource does not exist.",
+        409 => "The server has detected a conflict while processing this request.",
+        415 => "The server does not support the request payload's media type.",
+        _ => {
+            "The requested action could not be performed, semantically incorrect, \
+             or failed business validation."
+        }
     }
 }
 

@@ -273,9 +273,11 @@ impl PayPal {
     }
 
     fn delete_payment_token(&mut self, id: &str, world: &mut World<'_>) -> Routed {
-        if self.vault.remove(id).is_none() {
-            return Err(Problem::not_found());
+        if self.deleted.contains(id) {
+            return Ok((Reply::Empty(204), None));
         }
+        self.vault.remove(id).ok_or(Problem::not_found())?;
+        self.deleted.insert(id.to_owned());
         self.emit(
             "VAULT.PAYMENT-TOKEN.DELETED",
             "payment_token",
