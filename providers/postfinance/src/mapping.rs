@@ -48,8 +48,8 @@ pub(crate) struct ExpectedOperation<'a> {
 pub(crate) enum SetupStep {
     /// This is all there is to know.
     Progress(SetupProgress),
-    /// The customer is done, and this token was made; `hold` says that a hold must be released.
-    Token { token: i64, hold: bool },
+    /// The customer is done; `token` was made, if any, and `hold` says that a hold must be released.
+    Concluded { token: Option<i64>, hold: bool },
 }
 
 /// What an answer says about whether a token can be charged.
@@ -229,10 +229,13 @@ pub(crate) fn payment(
     let captures = movements(answer.id, completions, expected)?;
     let captured = captured(answer, &captures, expected.amount)?;
     let standing = Standing::of(&answer.state);
+    if !captured.is_zero() && !standing.may_have_captured() {
+        return Err(Misfit("transaction.completedAmount"));
+    }
     let payment = Payment {
         reservation: ReservationId::new(answer.id.to_string())
             .map_err(|_| Misfit("transaction.id"))?,
-        phase: standing.phase(),
+        phase: phase(standing, captured),
         authorization: None,
         expires_at: expiry(answer, standing),
         captured,
@@ -242,8 +245,7 @@ pub(crate) fn payment(
         refunds: Vec::new(),
     };
     Ok(match standing {
-        Standing::Reserved => Outcome::Done(payment),
-        Standing::Authorized | Standing::Voided => Outcome::Done(payment),
+        Standing::Reserved | Standing::Authorized | Standing::Voided => Outcome::Done(payment),
         Standing::Fulfilled if captured.is_zero() => {
             return Err(Misfit("transaction.completedAmount"));
         }
@@ -522,6 +524,11 @@ pub(crate) fn is_released(answer: &wire::Transaction) -> bool {
     Standing::of(&answer.state) == Standing::Voided
 }
 
+/// Whether any void was carried out, or may have been: one that failed does not count.
+pub(crate) fn has_void(voids: &[wire::Void]) -> bool {
+    voids.iter().any(|void| void.state != "FAILED")
+}
+
 /// Whether less than `amount` is left to capture.
 pub(crate) fn exceeds_authorization(answer: &wire::Transaction, amount: Money) -> bool {
     let currency = amount.currency();
@@ -595,15 +602,29 @@ impl Standing {
         }
     }
 
-    const fn phase(self) -> PaymentPhase {
+    /// Whether money can have been taken in this state.
+    const fn may_have_captured(self) -> bool {
         match self {
-            Self::Reserved | Self::Processing | Self::Failed | Self::Unknown => {
-                PaymentPhase::Reserved
-            }
-            Self::Authorized | Self::Completed => PaymentPhase::Authorized,
-            Self::Fulfilled | Self::DoNotDeliver => PaymentPhase::Captured,
-            Self::Voided => PaymentPhase::Voided,
+            Self::Authorized
+            | Self::Completed
+            | Self::Fulfilled
+            | Self::DoNotDeliver
+            | Self::Voided
+            | Self::Unknown => true,
+            Self::Reserved | Self::Processing | Self::Failed => false,
         }
+    }
+}
+
+/// The phase of a state. What was captured before the rest was released stays captured.
+const fn phase(standing: Standing, captured: Money) -> PaymentPhase {
+    match standing {
+        Standing::Reserved | Standing::Processing | Standing::Failed | Standing::Unknown => {
+            PaymentPhase::Reserved
+        }
+        Standing::Authorized | Standing::Completed => PaymentPhase::Authorized,
+        Standing::Voided if captured.is_zero() => PaymentPhase::Voided,
+        Standing::Fulfilled | Standing::DoNotDeliver | Standing::Voided => PaymentPhase::Captured,
     }
 }
 
@@ -613,16 +634,14 @@ fn token_step(
     hold: bool,
 ) -> Result<SetupStep, Misfit> {
     let Some(token) = &answer.token else {
-        return Ok(SetupStep::Progress(SetupProgress::NoToken));
+        return Ok(SetupStep::Concluded { token: None, hold });
     };
     check_space(token.linked_space_id, settings)?;
     if token.id < 1 {
         return Err(Misfit("token.id"));
     }
-    Ok(SetupStep::Token {
-        token: token.id,
-        hold,
-    })
+    let token = Some(token.id);
+    Ok(SetupStep::Concluded { token, hold })
 }
 
 fn check_transaction(answer: &wire::Transaction, expected: &Expected<'_>) -> Result<(), Misfit> {

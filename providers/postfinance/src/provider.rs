@@ -85,7 +85,32 @@ impl PostFinance {
         } else {
             None
         };
-        self.fits(mapping::payment(&answer, completions.as_ref(), expected))
+        let outcome = self.fits(mapping::payment(&answer, completions.as_ref(), expected))?;
+        if mapping::is_released(&answer) {
+            return Ok(self.voided_or_lapsed(outcome, id).await);
+        }
+        Ok(outcome)
+    }
+
+    /// A hold that nobody voided has lapsed. If the question fails, it just counts as voided:
+    /// either way nothing is held and nothing was taken.
+    async fn voided_or_lapsed(&self, outcome: Outcome<Payment>, id: i64) -> Outcome<Payment> {
+        let Ok(page) = self.client.voids_of(id).await else {
+            return outcome;
+        };
+        if mapping::has_void(&page.data) {
+            return outcome;
+        }
+        outcome.map(|payment| match payment.phase {
+            PaymentPhase::Voided => Payment {
+                phase: PaymentPhase::Expired,
+                ..payment
+            },
+            PaymentPhase::Reserved
+            | PaymentPhase::Authorized
+            | PaymentPhase::Captured
+            | PaymentPhase::Expired => payment,
+        })
     }
 
     /// The address of a transaction's payment page, if a customer may be sent there.
@@ -138,12 +163,12 @@ impl PostFinance {
         }
     }
 
-    /// The token of a setup whose customer is done.
-    async fn finish_setup(&self, id: i64, token: i64, hold: bool) -> Result<SetupProgress> {
-        let progress = match self.client.active_version(token).await {
-            Ok(version) => self.fits(mapping::linked(&version, token, &self.settings))?,
-            Err(failure) if failure.is(ErrorKind::NotFound) => SetupProgress::NoToken,
-            Err(failure) => return Err(failure.into()),
+    /// The token of a setup whose customer is done. A hold is released once nothing more can
+    /// come of the setup.
+    async fn finish_setup(&self, id: i64, token: Option<i64>, hold: bool) -> Result<SetupProgress> {
+        let progress = match token {
+            Some(token) => self.link(token).await?,
+            None => SetupProgress::NoToken,
         };
         let still_open = matches!(
             progress,
@@ -153,6 +178,15 @@ impl PostFinance {
             self.release(id).await?;
         }
         Ok(progress)
+    }
+
+    /// Whether a token has credentials that can be charged.
+    async fn link(&self, token: i64) -> Result<SetupProgress> {
+        match self.client.active_version(token).await {
+            Ok(version) => self.fits(mapping::linked(&version, token, &self.settings)),
+            Err(failure) if failure.is(ErrorKind::NotFound) => Ok(SetupProgress::NoToken),
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     /// Voids a registration's hold. A void that the provider gave up is told to the log: the hold
@@ -394,7 +428,7 @@ impl PaymentProvider for PostFinance {
         let answer = self.client.transaction(id).await?;
         match self.fits(mapping::setup_step(&answer, id, request, &self.settings))? {
             SetupStep::Progress(progress) => Ok(progress),
-            SetupStep::Token { token, hold } => self.finish_setup(id, token, hold).await,
+            SetupStep::Concluded { token, hold } => self.finish_setup(id, token, hold).await,
         }
     }
 

@@ -3,7 +3,10 @@
 #![expect(clippy::panic, reason = "helpers of tests")]
 #![expect(clippy::indexing_slicing, reason = "helpers of tests")]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "what is not expected fails the test")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not expected fails the test"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -296,6 +299,12 @@ async fn looked_up(body: String) -> Result<Outcome<Payment>, ProviderError> {
     provider(vec![ok(body)]).0.lookup(&lookup_request()).await
 }
 
+/// The phase of a voided transaction whose voids are these.
+async fn voided_phase(voids: Step) -> PaymentPhase {
+    let (provider, _) = provider(vec![ok(transaction("VOIDED", "")), voids]);
+    done(provider.lookup(&lookup_request()).await.unwrap()).phase
+}
+
 // ---------------------------------------------------------------------------------------------
 // Requests, byte for byte.
 
@@ -562,6 +571,38 @@ async fn a_registration_that_needs_money_is_held_and_released() {
 }
 
 #[tokio::test]
+async fn a_registration_without_a_token_is_released_too() {
+    let (provider, script) = provider(vec![
+        ok(transaction("AUTHORIZED", "")),
+        ok(void_answer("PENDING")),
+    ]);
+    let progress = provider
+        .complete_setup(&key(), &completion_request(None))
+        .await
+        .unwrap();
+    assert!(matches!(progress, SetupProgress::NoToken), "{progress:?}");
+    assert_eq!(
+        script.calls()[1],
+        "POST /payment/transactions/123/void-online"
+    );
+}
+
+#[tokio::test]
+async fn what_was_captured_before_a_void_stays_captured() {
+    let body = transaction("VOIDED", r#","completedAmount":10"#);
+    let (provider, _) = provider(vec![ok(body), ok(r#"{"data":[]}"#)]);
+    let payment = done(provider.lookup(&lookup_request()).await.unwrap());
+    assert_eq!(
+        (payment.phase, payment.captured),
+        (PaymentPhase::Captured, money("CHF", 1000))
+    );
+    for state in ["PENDING", "PROCESSING", "FAILED"] {
+        let error = looked_up(transaction(state, CAPTURED)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnreadableAnswer, "{state}");
+    }
+}
+
+#[tokio::test]
 async fn a_registration_is_never_taken_as_captured() {
     let answer = transaction("FULFILL", r#","token":{"id":77},"completedAmount":29.95"#);
     let (provider, _) = provider(vec![ok(answer)]);
@@ -661,7 +702,6 @@ async fn what_each_state_means() {
         ("COMPLETED", "Pending", PaymentPhase::Authorized),
         ("FULFILL", "Done", PaymentPhase::Captured),
         ("DECLINE", "Review", PaymentPhase::Captured),
-        ("VOIDED", "Done", PaymentPhase::Voided),
     ] {
         let more = if ["COMPLETED", "FULFILL", "DECLINE"].contains(&state) {
             CAPTURED
@@ -679,6 +719,22 @@ async fn what_each_state_means() {
     }
     let outcome = looked_up(transaction("SETTLED", "")).await.unwrap();
     assert!(matches!(outcome, Outcome::Unmapped(word) if word.field == "transaction.state"));
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_voided_has_lapsed() {
+    let voids = |state| ok(format!(r#"{{"data":[{}]}}"#, void_answer(state)));
+    assert_eq!(
+        voided_phase(voids("SUCCESSFUL")).await,
+        PaymentPhase::Voided
+    );
+    assert_eq!(voided_phase(voids("FAILED")).await, PaymentPhase::Expired);
+    assert_eq!(
+        voided_phase(ok(r#"{"data":[]}"#)).await,
+        PaymentPhase::Expired
+    );
+    let unknown = Step::Answer(503, String::new());
+    assert_eq!(voided_phase(unknown).await, PaymentPhase::Voided);
 }
 
 #[tokio::test]

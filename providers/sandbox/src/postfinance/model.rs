@@ -7,6 +7,7 @@ use cardless_contract::{Currency, Timestamp};
 
 use super::SPACE_ID;
 use super::json::{Json, Object, amount};
+use crate::dialect::Mode;
 
 /// How long an authorization is held before it lapses.
 pub(super) const HOLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -64,6 +65,8 @@ pub(super) struct Transaction {
     pub(super) failure: Option<Failure>,
     /// When an open processing concludes.
     pub(super) due: Option<Timestamp>,
+    /// What a fault that was injected when it was made wants of its payment.
+    pub(super) fate: Mode,
 }
 
 #[derive(Debug, Clone)]

@@ -82,11 +82,10 @@ impl PostFinance {
         if body.line_items.is_none() {
             return Err(Fault::invalid("lineItems is required."));
         }
-        if call.mode == Mode::Decline {
-            return Err(Fault::unprocessable("The sandbox was told to refuse."));
-        }
         let mut transaction = blank(next_id(world), world.now)?;
         self.change(&mut transaction, body)?;
+        // Making a transaction declines nothing (§5.3): the fault meets it when it is paid.
+        transaction.fate = call.mode;
         Ok(Reply::Json(201, self.add(transaction)))
     }
 
@@ -351,6 +350,8 @@ impl PostFinance {
         kind: &'static str,
         world: &mut World<'_>,
     ) -> Result<i64, Fault> {
+        let fate = self.transaction(id)?.fate;
+        let mode = if mode == Mode::Normal { fate } else { mode };
         self.start(id)?;
         let charge = next_id(world);
         let attempt = next_id(world);
@@ -519,6 +520,7 @@ fn blank(id: i64, now: Timestamp) -> Result<Transaction, Fault> {
         refunded: 0,
         failure: None,
         due: None,
+        fate: Mode::Normal,
     })
 }
 

@@ -408,6 +408,21 @@ fn faults_decline_or_delay() {
 }
 
 #[test]
+fn a_fault_at_the_making_meets_the_payment() {
+    let mut bench = bench();
+    let token = bench.register();
+    let body = format!(
+        r#"{{"token":{token},"lineItems":[{{"uniqueId":"1","type":"PRODUCT","name":"x",
+        "quantity":1,"amountIncludingTax":5}}]}}"#
+    );
+    let (status, made) = bench.mode(Mode::Decline, "POST", "/payment/transactions", &body);
+    assert_eq!((status, &made["state"]), (201, &json!("PENDING")));
+    let id = made["id"].to_string();
+    let process = format!("/payment/transactions/{id}/process-with-token");
+    assert_eq!(bench.ask("POST", &process, "").1["state"], "FAILED");
+}
+
+#[test]
 fn a_change_needs_the_present_version() {
     let mut bench = bench();
     let id = bench.create("", "5");
