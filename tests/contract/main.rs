@@ -15,6 +15,11 @@ contract_suite!(
     stub,
     crate::stubbed::paypal_agreement()
 );
+contract_suite!(
+    paypal_one_call_on_stub,
+    stub,
+    crate::stubbed::paypal_one_call()
+);
 contract_suite!(aduno_on_stub, stub, crate::stubbed::aduno());
 
 contract_suite!(

@@ -131,11 +131,9 @@ impl Fixture for Sandboxed {
     fn inject(&self, step: Step, fault: Fault) {
         let name = self.adapter.provider();
         let agreements = self.adapter == Adapter::PayPalAgreement;
-        let step = match step {
-            // The order's creation holds the amount, and the commit captures the hold.
-            Step::Commit if self.adapter == Adapter::PayPalOneCall => Step::Capture,
-            other => other,
-        };
+        // In one call the order's creation holds the amount, and the commit captures the hold.
+        let captures = self.adapter == Adapter::PayPalOneCall && step == Step::Commit;
+        let step = if captures { Step::Capture } else { step };
         let operation = step.operation(name.name(), agreements).parse().unwrap();
         let fault = match fault {
             Fault::Refuse => FaultKind::Refuse,

@@ -30,6 +30,10 @@ pub(crate) fn paypal_agreement() -> Stubbed {
     )
 }
 
+pub(crate) fn paypal_one_call() -> Stubbed {
+    Stubbed::new(Adapter::PayPalOneCall, stub::PayPalOneCall)
+}
+
 pub(crate) fn aduno() -> Stubbed {
     Stubbed::new(Adapter::Aduno, stub::Aduno)
 }

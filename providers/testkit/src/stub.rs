@@ -10,7 +10,7 @@ use std::fmt;
 use crate::call::{Call, End, Sample};
 
 pub use aduno::Aduno;
-pub use paypal::{PayPal, PayPalToken};
+pub use paypal::{PayPal, PayPalOneCall, PayPalToken};
 pub use postfinance::PostFinance;
 pub use server::{Misbehavior, Stub, closed_port};
 
@@ -235,6 +235,10 @@ pub(crate) mod ends {
 
     pub(crate) fn pending(end: &End) -> bool {
         matches!(end, End::Pending)
+    }
+
+    pub(crate) fn pending_or_unknown(end: &End) -> bool {
+        pending(end) || unknown(end)
     }
 
     pub(crate) fn review(end: &End) -> bool {

@@ -8,6 +8,11 @@ use crate::call::{Call, End, REFERENCE, Sample};
 #[derive(Debug, Clone, Copy)]
 pub struct PayPal(pub PayPalToken);
 
+/// The same with a payment token that goes with the order's creation, which then holds the amount
+/// (`providers/paypal.md` §6.2).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PayPalOneCall;
+
 /// What a linked method is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayPalToken {
@@ -120,7 +125,7 @@ impl Dialect for PayPal {
         let mut list = general(call);
         list.extend(match call {
             Call::Commit | Call::CommitManual => commit(call),
-            Call::Capture => capture(call),
+            Call::Capture => capture(ends::pending),
             Call::Void => vec![
                 issue("AUTHORIZATION_VOIDED", |end| !ends::pending(end)),
                 issue("PREVIOUSLY_CAPTURED", ends::unknown),
@@ -166,6 +171,87 @@ impl Dialect for PayPal {
         ]
     }
 }
+
+impl Dialect for PayPalOneCall {
+    fn provider(&self) -> &'static str {
+        TWO_CALLS.provider()
+    }
+
+    fn sample(&self) -> Sample {
+        TWO_CALLS.sample()
+    }
+
+    fn answer(&self, call: Call, seen: &Seen) -> Answer {
+        let held = || payments(Call::CommitManual);
+        let captured = || payments(Call::Capture);
+        let mut answer = match (seen.method.as_str(), seen.segments().as_slice()) {
+            ("POST", ["v2", "checkout", "orders"]) => {
+                Answer::json(201, order(call, "COMPLETED", &held()))
+            }
+            ("GET", ["v2", "checkout", "orders", ORDER]) => match (call, seen.carried_out) {
+                (Call::Reserve, _) | (Call::Commit, false) => {
+                    Answer::json(200, order(call, "COMPLETED", &held()))
+                }
+                (Call::Commit, true) => Answer::json(200, order(call, "COMPLETED", &captured())),
+                _ => TWO_CALLS.answer(call, seen),
+            },
+            _ => TWO_CALLS.answer(call, seen),
+        };
+        answer.body = answer
+            .body
+            .replace(r#""intent":"CAPTURE""#, r#""intent":"AUTHORIZE""#);
+        answer
+    }
+
+    fn login(&self) -> Option<&'static str> {
+        TWO_CALLS.login()
+    }
+
+    fn silent(&self, call: Call) -> bool {
+        TWO_CALLS.silent(call)
+    }
+
+    fn bodiless(&self, call: Call) -> bool {
+        TWO_CALLS.bodiless(call)
+    }
+
+    fn well(&self, call: Call) -> End {
+        TWO_CALLS.well(call)
+    }
+
+    fn words(&self, call: Call) -> &'static [&'static str] {
+        match call {
+            Call::Reserve => TWO_CALLS.words(Call::CommitManual),
+            Call::Commit => TWO_CALLS.words(Call::Capture),
+            other => TWO_CALLS.words(other),
+        }
+    }
+
+    fn amounts(&self) -> [(&'static str, &'static str); 2] {
+        TWO_CALLS.amounts()
+    }
+
+    fn names(&self) -> &'static [(&'static str, &'static str)] {
+        TWO_CALLS.names()
+    }
+
+    fn refusals(&self, call: Call) -> Vec<Refusal> {
+        let further = match call {
+            Call::Reserve => commit(Call::CommitManual),
+            // The payment as a whole is read from the order, which here can't be read.
+            Call::Commit => capture(ends::pending_or_unknown),
+            Call::CommitManual => Vec::new(),
+            other => return TWO_CALLS.refusals(other),
+        };
+        general(call).into_iter().chain(further).collect()
+    }
+
+    fn canaries(&self) -> &'static [&'static str] {
+        TWO_CALLS.canaries()
+    }
+}
+
+const TWO_CALLS: PayPal = PayPal(PayPalToken::Vault);
 
 fn order(call: Call, status: &str, payments: &str) -> String {
     let intent = match call {
@@ -401,16 +487,15 @@ fn commit(call: Call) -> Vec<Refusal> {
     list
 }
 
-fn capture(call: Call) -> Vec<Refusal> {
+fn capture(while_open: fn(&End) -> bool) -> Vec<Refusal> {
     let answered = |status: &str| Answer::json(201, captured(status));
-    debug_assert_eq!(call, Call::Capture);
     vec![
         issue("MAX_CAPTURE_AMOUNT_EXCEEDED", ends::amount_refused),
         issue("AUTHORIZATION_ALREADY_CAPTURED", ends::unknown),
         issue("AUTHORIZATION_VOIDED", ends::declined_or_refused),
         issue("INSTRUMENT_DECLINED", ends::declined_or_refused),
         Refusal::new("declined", answered("DECLINED"), ends::declined),
-        Refusal::new("pending", answered("PENDING"), ends::pending),
+        Refusal::new("pending", answered("PENDING"), while_open),
     ]
 }
 
