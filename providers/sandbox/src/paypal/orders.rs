@@ -125,6 +125,15 @@ impl Order {
         links.into()
     }
 
+    /// Whether time alone changes nothing in it any more.
+    fn is_settled(&self) -> bool {
+        let held = self.authorization.as_ref();
+        matches!(self.status, "COMPLETED" | "VOIDED")
+            && held.is_none_or(|held| matches!(held.status, "VOIDED" | "CAPTURED"))
+            && self.captures.iter().all(|capture| capture.due.is_none())
+            && self.refunds.iter().all(|refund| refund.due.is_none())
+    }
+
     fn page(&self, base: &str) -> String {
         format!("{base}/checkoutnow?token={}", self.id)
     }
@@ -179,6 +188,7 @@ impl PayPal {
         let Some(source) = source else {
             order.mode = ask.call.mode;
             self.orders.insert(id.clone(), order);
+            self.restless.insert(id.clone());
             return Ok((
                 self.order_reply(201, &id, ask.full, world),
                 Some(Target::Order(id)),
@@ -192,6 +202,7 @@ impl PayPal {
             return Err(Problem::issue(422, "INSTRUMENT_DECLINED"));
         }
         self.orders.insert(id.clone(), order);
+        self.restless.insert(id.clone());
         match source {
             Source::Merchant => self.execute(&id, intent, ask.call.mode, world)?,
             Source::Customer => self.set_status(&id, "PAYER_ACTION_REQUIRED"),
@@ -419,10 +430,12 @@ impl PayPal {
 
     /// Concludes what is pending, ends what has lapsed.
     pub(super) fn tick_orders(&mut self, world: &mut World<'_>) {
-        let ids: Vec<String> = self.orders.keys().cloned().collect();
-        for id in ids {
+        for id in self.restless.clone() {
             self.tick_order(&id, world);
             self.tick_payments(&id, world);
+            if self.orders.get(&id).is_none_or(Order::is_settled) {
+                self.restless.remove(&id);
+            }
         }
     }
 
@@ -450,7 +463,9 @@ impl PayPal {
         }
     }
 
+    /// Whoever takes an order this way may leave something to time.
     pub(super) fn order_mut(&mut self, id: &str) -> Result<&mut Order, Problem> {
+        self.restless.insert(id.to_owned());
         self.orders.get_mut(id).ok_or(Problem::not_found())
     }
 
