@@ -194,8 +194,9 @@ impl PayPal {
                 Some(Target::Order(id)),
             ));
         };
-        // A refused source leaves no order behind.
-        let source = self.check_source(source)?;
+        // A refused source leaves no order behind. The published document lists another issue for
+        // a token that is gone here than for the calls on an order.
+        let source = self.check_source(source, "TOKEN_EXPIRED")?;
         order.has_source = true;
         let intent = order.intent;
         if matches!(source, Source::Merchant) && ask.call.mode == Mode::Decline {
@@ -220,7 +221,7 @@ impl PayPal {
 
     fn confirm_source(&mut self, id: &str, ask: &Ask<'_>, world: &mut World<'_>) -> Routed {
         let source = ask.body.get("payment_source").ok_or(Problem::missing())?;
-        let source = self.check_source(source)?;
+        let source = self.check_source(source, "TOKEN_ID_NOT_FOUND")?;
         take_addresses(self.order_mut(id)?, ask);
         let order = self.order_mut(id)?;
         if order.status == "COMPLETED" || order.status == "VOIDED" {
@@ -248,7 +249,8 @@ impl PayPal {
             .body
             .get("payment_source")
             .filter(|source| !source.is_null());
-        let source = source.map(|source| self.check_source(source)).transpose()?;
+        let check = |source| self.check_source(source, "TOKEN_ID_NOT_FOUND");
+        let source = source.map(check).transpose()?;
         let page = order.page(world.base);
         let approved = order.status == "APPROVED";
         let own_mode = order.mode;
@@ -366,8 +368,9 @@ impl PayPal {
         );
     }
 
-    /// Checks a payment source, and says who must be there.
-    fn check_source(&self, source: &Value) -> Result<Source, Problem> {
+    /// Checks a payment source, and says who must be there. `gone` is the issue of the call for a
+    /// token that is not there.
+    fn check_source(&self, source: &Value, gone: &'static str) -> Result<Source, Problem> {
         let text = |pointer: &str| source.pointer(pointer).and_then(Value::as_str);
         if source.get("card").is_some() {
             // The sandbox takes no card data either.
@@ -389,7 +392,7 @@ impl PayPal {
             return Ok(Source::Customer);
         };
         if !self.vault.contains_key(id) {
-            return Err(Problem::issue(422, "TOKEN_ID_NOT_FOUND"));
+            return Err(Problem::issue(422, gone));
         }
         match text("/paypal/stored_credential/payment_initiator") {
             Some("CUSTOMER") => Ok(Source::Customer),
