@@ -296,7 +296,7 @@ fn refund() -> Vec<Refusal> {
 /// The provider says that the state does not allow it, and the state can't be read: it may be our
 /// own first send that has brought it there.
 fn unknown_after(code: &str) -> Refusal {
-    Refusal::new(code, error(400, code), ends::refused_or_unknown)
+    Refusal::new(code, error(400, code), ends::unknown)
 }
 
 fn error(status: u16, code: &str) -> Answer {
