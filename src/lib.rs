@@ -117,6 +117,8 @@
 //!   `the_arrows_between_modules_go_one_way`.
 //! - No unsafe code in any crate: `tests/architecture.rs`, `every_crate_forbids_unsafe_code`.
 //! - No float near an amount: `tests/architecture.rs`, `no_float_stands_near_an_amount`.
+//! - No adapter turns what it does not know into success or failure, or sends more than it was
+//!   asked to: `tests/contract`, one suite for all three, on stubs and on the sandbox.
 //! - No request is sent twice by anything below the gateway, and none goes to an address that is
 //!   not on the provider's list: `providers/transport/tests/network.rs`,
 //!   `closed_after_reading_is_unknown_and_sent_once`, `redirects_are_answers`,
