@@ -4,7 +4,7 @@
 //! method has a default body, so nothing can be forgotten. `House` keeps its book in memory, moves
 //! an amount when a reservation is committed, and can be asked about each of them. A real adapter
 //! also says, for every error, how far the request got (`Delivery`): that is what decides whether
-//! anything may be sent again. `cargo test -p cardless-testkit` has the suite that an adapter passes.
+//! anything may be sent again. `tests/contract` shows the suite that holds an adapter to all of it.
 //!
 //! The program links a balance of CHF 60, charges 49.90, and is declined for another 20.
 //!
