@@ -1,18 +1,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpListener;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::{Answer, Dialect, Seen};
 use crate::call::Call;
 
 /// A stub at work: answers by its dialect, and misbehaves on the request that carries the call
-/// out. It speaks HTTP/1.1 by hand, because half of what it does no HTTP library lets one do.
+/// out.
 #[derive(Debug)]
 pub struct Stub {
     state: Arc<State>,
-    task: JoinHandle<()>,
+    _server: MockServer,
 }
 
 /// What becomes of the request that carries the call out.
@@ -54,8 +54,8 @@ struct Log {
     replaced: bool,
 }
 
-/// The largest request that a stub reads, in bytes.
-const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// How long a stalled answer takes: beyond every deadline that a client is given here.
+const STALL: Duration = Duration::from_secs(3600);
 
 /// An address on loopback where nobody listens.
 pub async fn closed_port() -> String {
@@ -66,8 +66,8 @@ pub async fn closed_port() -> String {
 impl Stub {
     /// Starts a stub for one call.
     pub async fn start(dialect: Arc<dyn Dialect>, call: Call, misbehavior: Misbehavior) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let server = MockServer::start().await;
+        let base = server.uri();
         let log = Mutex::default();
         let state = Arc::new(State {
             dialect,
@@ -76,8 +76,19 @@ impl Stub {
             base,
             log,
         });
-        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
-        Self { state, task }
+        let broken = Arc::clone(&state);
+        Mock::given(move |request: &Request| broken.breaks(request))
+            .respond_with_err(|_: &Request| std::io::Error::other("the connection breaks"))
+            .mount(&server)
+            .await;
+        Mock::given(wiremock::matchers::any())
+            .respond_with(Script(Arc::clone(&state)))
+            .mount(&server)
+            .await;
+        Self {
+            state,
+            _server: server,
+        }
     }
 
     /// Its address, without a slash at the end.
@@ -101,12 +112,6 @@ impl Stub {
     }
 }
 
-impl Drop for Stub {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl State {
     fn log(&self) -> std::sync::MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,7 +125,26 @@ impl State {
         !login && (reads || (seen.method != "GET" && seen.method != "PATCH"))
     }
 
-    /// Notes a request and decides what becomes of it. `None` is a broken connection.
+    /// Whether the connection breaks without a whole head of an answer; then the request is noted
+    /// here, since nothing else sees it.
+    fn breaks(&self, request: &Request) -> bool {
+        let seen = seen(request);
+        if !self.carries_out(&seen) {
+            return false;
+        }
+        let breaks = match &self.misbehavior {
+            Misbehavior::Reset => true,
+            // An empty answer has no half: its connection breaks at once.
+            Misbehavior::HalfBody => self.dialect.answer(self.call, &seen).body.is_empty(),
+            _ => false,
+        };
+        if breaks {
+            self.decide(seen);
+        }
+        breaks
+    }
+
+    /// Notes a request and decides what becomes of it.
     fn decide(&self, mut seen: Seen) -> Fate {
         let mut log = self.log();
         seen.carried_out = !log.hits.is_empty();
@@ -166,101 +190,56 @@ enum Fate {
     Stall,
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(converse(stream, Arc::clone(&state)));
+/// Answers by the state's decisions.
+struct Script(Arc<State>);
+
+impl Respond for Script {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        match self.0.decide(seen(request)) {
+            Fate::Whole(answer) => written(&answer),
+            Fate::Half(answer) => half(&answer),
+            // A broken connection is another mock's; an answer is not what the test expects.
+            Fate::Close => ResponseTemplate::new(599),
+            Fate::Stall => ResponseTemplate::new(200).set_delay(STALL),
+        }
     }
 }
 
-async fn converse(mut stream: TcpStream, state: Arc<State>) {
-    let Some(seen) = read_request(&mut stream).await else {
-        return;
-    };
-    let (answer, half) = match state.decide(seen) {
-        Fate::Whole(answer) => (answer, false),
-        Fate::Half(answer) => (answer, true),
-        Fate::Close => return,
-        Fate::Stall => return std::future::pending().await,
-    };
-    let bytes = written(&answer, half);
-    if stream.write_all(&bytes).await.is_ok() {
-        drop(stream.shutdown().await);
-    }
-}
-
-/// Reads one request with a body of announced length.
-async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
-    let mut bytes = Vec::new();
-    let head_end = loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end;
-        }
-        if bytes.len() > MAX_REQUEST_BYTES || stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let (head, rest) = bytes.split_at_checked(head_end + 4)?;
-    let mut seen = parse_head(std::str::from_utf8(head).ok()?)?;
-    let length = seen
-        .header("content-length")
-        .map_or(Some(0), |text| text.parse().ok())?;
-    let mut body = rest.to_vec();
-    while body.len() < length {
-        if stream.read_buf(&mut body).await.ok()? == 0 {
-            return None;
-        }
-    }
-    seen.body = String::from_utf8(body).ok()?;
-    Some(seen)
-}
-
-fn parse_head(head: &str) -> Option<Seen> {
-    let mut lines = head.split("\r\n");
-    let mut words = lines.next()?.split(' ');
-    let (method, target) = (words.next()?, words.next()?);
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let headers = lines.filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        Some((name.to_lowercase(), value.trim().to_owned()))
+fn seen(request: &Request) -> Seen {
+    let headers = request.headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.as_str().to_owned(), value)
     });
-    Some(Seen {
-        method: method.to_owned(),
-        path: path.to_owned(),
-        query: url::form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect(),
+    Seen {
+        method: request.method.to_string(),
+        path: request.url.path().to_owned(),
+        query: request.url.query_pairs().into_owned().collect(),
         headers: headers.collect(),
+        body: String::from_utf8_lossy(&request.body).into_owned(),
         ..Seen::default()
-    })
+    }
 }
 
-fn written(answer: &Answer, half: bool) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", answer.status);
-    if answer.status != 204 {
-        // Half of an empty body still breaks off: one byte is announced and none comes.
-        let length = if half {
-            answer.body.len().max(1)
-        } else {
-            answer.body.len()
-        };
-        head.push_str(&format!("Content-Length: {length}\r\n"));
-    } else if half {
-        return b"HTTP/1.1 20".to_vec();
-    }
+fn written(answer: &Answer) -> ResponseTemplate {
+    let mut template = ResponseTemplate::new(answer.status);
     if !answer.kind.is_empty() {
-        head.push_str(&format!("Content-Type: {}\r\n", answer.kind));
+        template = template.set_body_raw(answer.body.clone(), answer.kind);
     }
     if let Some(location) = &answer.location {
-        head.push_str(&format!("Location: {location}\r\n"));
+        template = template.insert_header("location", location.as_str());
     }
-    let mut bytes = format!("{head}\r\n").into_bytes();
-    let kept = if half {
-        answer.body.len() / 2
-    } else {
-        answer.body.len()
-    };
-    bytes.extend(answer.body.bytes().take(kept));
-    bytes
+    template
+}
+
+/// The whole length is announced, and half of it comes.
+fn half(answer: &Answer) -> ResponseTemplate {
+    let bytes = answer.body.as_bytes();
+    let (kept, _) = bytes
+        .split_at_checked(bytes.len() / 2)
+        .unwrap_or((bytes, &[]));
+    ResponseTemplate::new(answer.status)
+        .insert_header("content-length", bytes.len().to_string())
+        .set_body_raw(kept, answer.kind)
 }
 
 fn replace(answer: &Answer, texts: &[(String, String)]) -> Answer {
