@@ -45,7 +45,7 @@ async fn a_lost_reply_is_found_out_and_taken_once() {
                     PaymentStatus::Unknown,
                     "{shape:?} {call} {fault:?}"
                 );
-                world.run_for(10 * MINUTE).await;
+                world.run_minutes(10).await;
                 let payment = world.payment(&payment.id).await;
                 assert_eq!(
                     payment.status,
@@ -78,7 +78,7 @@ async fn a_worker_that_dies_at_any_call_is_taken_over() {
                     code(world.gateway.pay(&key, &request).await),
                     Code::InProgress
                 );
-                world.run_for(10 * MINUTE).await;
+                world.run_minutes(10).await;
                 let repeat = world.gateway.pay(&key, &request).await.unwrap();
                 assert_eq!(
                     repeat.body.status,
@@ -293,7 +293,7 @@ async fn the_void_of_a_commit_in_flight_ends_by_what_the_provider_shows() {
                 .await
                 .unwrap();
             assert!(void.open, "{shape:?}");
-            world.run_for(10 * MINUTE).await;
+            world.run_minutes(10).await;
             assert_eq!(world.payment(&payment.id).await.status, end, "{shape:?}");
             let again = world
                 .gateway
@@ -337,7 +337,7 @@ async fn declines_settle_and_suspend_a_method_that_is_gone() {
             let method = world.linked().await;
             world.fake.fault(call, Fault::MethodGone);
             let payment = world.pay(&charge("r-1")).await;
-            world.run_for(10 * MINUTE).await;
+            world.run_minutes(10).await;
             let payment = world.payment(&payment.id).await;
             assert_eq!(payment.status, PaymentStatus::Declined, "{shape:?} {call}");
             assert_eq!(payment.decline.unwrap().provider_code, "NO_FUNDS");
@@ -367,7 +367,7 @@ async fn a_declined_commit_of_a_customer_releases_the_hold() {
     world.linked().await;
     world.fake.fault("commit", Fault::Declined);
     let payment = world.pay(&present("r-1")).await;
-    world.run_for(10 * MINUTE).await;
+    world.run_minutes(10).await;
     assert_eq!(
         world.payment(&payment.id).await.status,
         PaymentStatus::Declined
@@ -382,7 +382,7 @@ async fn a_refused_commit_fails_and_a_refused_repeat_asks() {
         world.linked().await;
         world.fake.fault("commit", Fault::Refused);
         let payment = world.pay(&charge("r-1")).await;
-        world.run_for(10 * MINUTE).await;
+        world.run_minutes(10).await;
         assert_eq!(
             world.payment(&payment.id).await.status,
             PaymentStatus::Failed,
@@ -397,7 +397,7 @@ async fn a_refused_commit_fails_and_a_refused_repeat_asks() {
             world.fake.fault("commit", Fault::Refused);
         }
         let payment = world.pay(&charge("r-2")).await;
-        world.run_for(10 * MINUTE).await;
+        world.run_minutes(10).await;
         assert_eq!(
             world.payment(&payment.id).await.status,
             PaymentStatus::Captured,
@@ -522,7 +522,7 @@ async fn a_merchants_charge_that_needs_the_customer_is_declined() {
             world.linked().await;
             world.fake.fault(call, Fault::Challenge);
             let payment = world.pay(&charge("r-1")).await;
-            world.run_for(10 * MINUTE).await;
+            world.run_minutes(10).await;
             let payment = world.payment(&payment.id).await;
             assert_eq!(payment.status, PaymentStatus::Declined, "{shape:?} {call}");
             assert_eq!(payment.decline.unwrap().category, "authentication_required");
@@ -540,7 +540,7 @@ async fn a_customer_who_is_present_approves_and_pays_once() {
         assert_eq!(payment.status, PaymentStatus::ActionRequired, "{shape:?}");
         assert!(payment.redirect_url.is_some());
         // The customer takes longer than a commit may wait.
-        world.run_for(40 * MINUTE).await;
+        world.run_minutes(40).await;
         assert_eq!(
             world.payment(&payment.id).await.status,
             PaymentStatus::ActionRequired
@@ -548,7 +548,7 @@ async fn a_customer_who_is_present_approves_and_pays_once() {
         world.fake.fault("commit", Fault::LostBefore);
         world.fake.approve(&payment.id);
         world.webhook("e-1", &payment.id).await;
-        world.run_for(10 * MINUTE).await;
+        world.run_minutes(10).await;
         let payment = world.payment(&payment.id).await;
         assert_eq!(payment.status, PaymentStatus::Captured, "{shape:?}");
         assert_eq!(payment.redirect_url, None);
@@ -581,7 +581,7 @@ async fn a_voided_payment_page_that_is_paid_after_all_is_captured() {
             .await
             .unwrap();
         assert!(void.open);
-        world.run_for(10 * MINUTE).await;
+        world.run_minutes(10).await;
         assert_eq!(
             world.payment(&payment.id).await.status,
             PaymentStatus::Pending

@@ -35,7 +35,7 @@ async fn every_lost_operation_happens_once() {
             assert!(answer.open, "{shape:?} {fault:?}");
             assert_eq!(answer.body.status, PaymentStatus::Authorized);
             world.fake.finish_pending();
-            world.run_for(20 * MINUTE).await;
+            world.run_minutes(20).await;
             assert_eq!(
                 world.payment(&payment.id).await.captured.minor(),
                 4000,
@@ -51,7 +51,7 @@ async fn every_lost_operation_happens_once() {
                 .unwrap();
             assert!(answer.open);
             world.fake.finish_pending();
-            world.run_for(20 * MINUTE).await;
+            world.run_minutes(20).await;
             let refund = world.gateway.refund_by_id(&answer.body.id).await.unwrap();
             assert_eq!(
                 refund.status,
@@ -70,7 +70,7 @@ async fn every_lost_operation_happens_once() {
             assert!(answer.open);
             assert_eq!(answer.body.status, PaymentStatus::Authorized);
             world.fake.finish_pending();
-            world.run_for(20 * MINUTE).await;
+            world.run_minutes(20).await;
             assert_eq!(
                 world.payment(&held.id).await.status,
                 PaymentStatus::Voided,
@@ -102,7 +102,7 @@ async fn a_worker_that_dies_during_an_operation_is_taken_over() {
                 .refund(&key, &payment.id, &give(Some(1000)))
                 .await;
             assert_eq!(code(twin), Code::InProgress);
-            world.run_for(20 * MINUTE).await;
+            world.run_minutes(20).await;
             let answer = world
                 .gateway
                 .refund(&key, &payment.id, &give(Some(1000)))
@@ -356,7 +356,7 @@ async fn an_operation_is_not_sent_again_before_the_question_proves_anything() {
         .refund(&world.key(), &payment.id, &give(Some(1000)))
         .await
         .unwrap();
-    world.run_for(20 * MINUTE).await;
+    world.run_minutes(20).await;
     assert_eq!(world.fake.calls("refund"), 6);
     assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
     world.books_fit(&payment.id).await;
@@ -400,7 +400,7 @@ async fn equal_refunds_that_overlap_are_not_taken_for_each_other() {
             .await
             .unwrap();
     }
-    world.run_for(20 * MINUTE).await;
+    world.run_minutes(20).await;
     assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (2, 2000));
     assert_eq!(world.payment(&payment.id).await.refunded.minor(), 2000);
 }

@@ -9,7 +9,7 @@ use cardless_contract::CaptureMode;
 use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
 use crate::world::*;
 
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 25;
 const STEPS: u32 = 14;
 
 /// xorshift64*.
@@ -93,8 +93,13 @@ impl Schedule {
                 }
             }
             self.call(step).await;
-            let pause = [0, 1, 30, 300, 1200][usize::try_from(self.dice.below(5)).unwrap()];
-            self.world.run_for(Duration::from_secs(pause)).await;
+            match self.dice.below(5) {
+                0 => {}
+                1 => self.world.run_for(Duration::from_secs(2)).await,
+                2 => self.world.run_for(Duration::from_secs(30)).await,
+                3 => self.world.run_minutes(5).await,
+                _ => self.world.run_minutes(20).await,
+            }
             if self.dice.below(3) == 0 {
                 self.world.fake.finish_pending();
             }

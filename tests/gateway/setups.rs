@@ -40,10 +40,11 @@ async fn a_first_payment_is_taken_once_and_links_the_method() {
             world.fake.approve(&id);
         }
         world.fake.end_setup("linked");
-        world.run_for(2 * MINUTE).await;
+        world.run_minutes(2).await;
         if shape == Shape::TwoCalls {
             world.fake.approve(&id);
-            world.run_for(2 * MINUTE).await;
+            world.webhook("e-1", &id).await;
+            world.run_minutes(2).await;
         }
         let payment = world.payment(&id).await;
         assert_eq!(payment.status, PaymentStatus::Captured, "{shape:?}");
@@ -82,10 +83,11 @@ async fn a_worker_that_dies_after_the_link_leaves_a_payment_that_goes_on() {
         let call = tokio::spawn(async move { dead.complete_link(&setup_id).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
         call.abort();
-        world.run_for(20 * MINUTE).await;
+        world.run_minutes(20).await;
         if shape == Shape::TwoCalls {
             world.fake.approve(&id);
-            world.run_for(2 * MINUTE).await;
+            world.webhook("e-1", &id).await;
+            world.run_minutes(2).await;
         }
         let payment = world.payment(&id).await;
         assert_eq!(payment.status, PaymentStatus::Captured, "{shape:?}");
@@ -115,13 +117,13 @@ async fn a_payment_that_is_being_looked_at_while_its_method_is_linked_goes_on() 
         .unwrap();
     world.fake.end_setup("linked");
     world.gateway.complete_link(&setup.id).await.unwrap();
-    world.run_for(10 * MINUTE).await;
+    world.run_minutes(10).await;
     assert_eq!(
         world.payment(&id).await.status,
         PaymentStatus::ActionRequired
     );
     world.fake.approve(&id);
-    world.run_for(10 * MINUTE).await;
+    world.run_minutes(10).await;
     assert_eq!(world.payment(&id).await.status, PaymentStatus::Captured);
 }
 
@@ -135,16 +137,17 @@ async fn a_first_payment_whose_customer_took_long_is_still_charged() {
         .unwrap()
         .body;
     let id = setup.payment.clone().unwrap();
-    world.run_for(40 * MINUTE).await;
+    world.run_minutes(40).await;
     world.fake.fault("reserve", Fault::LostBefore);
     world.fake.end_setup("linked");
-    world.run_for(40 * MINUTE).await;
+    world.run_minutes(40).await;
     assert_eq!(
         world.payment(&id).await.status,
         PaymentStatus::ActionRequired
     );
     world.fake.approve(&id);
-    world.run_for(10 * MINUTE).await;
+    world.webhook("e-1", &id).await;
+    world.run_minutes(10).await;
     assert_eq!(world.payment(&id).await.status, PaymentStatus::Captured);
 }
 
@@ -202,7 +205,7 @@ async fn a_link_first_setup_without_token_ends_at_once() {
         .unwrap()
         .body;
     world.fake.end_setup("no_token");
-    world.run_for(2 * MINUTE).await;
+    world.run_minutes(2).await;
     assert_eq!(
         world.gateway.setup(&setup.id).await.unwrap().status,
         SetupStatus::Declined
@@ -224,7 +227,7 @@ async fn paid_without_a_token_is_said_so() {
         let id = setup.payment.clone().unwrap();
         world.fake.approve(&id);
         world.fake.end_setup("no_token");
-        world.run_for(2 * MINUTE).await;
+        world.run_minutes(2).await;
         assert_eq!(
             world.gateway.setup(&setup.id).await.unwrap().status,
             SetupStatus::PaidNotLinked
