@@ -99,6 +99,17 @@ impl Gateway {
     }
 }
 
+/// What is known of earlier sends of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// There was none.
+    None,
+    /// The provider has shown that none was carried out, or will be.
+    NotCarriedOut,
+    /// One may have been carried out.
+    Unknown,
+}
+
 /// What a request to begin an operation came to.
 pub(super) enum Begun {
     /// A twin under the same key was faster.
@@ -172,7 +183,7 @@ impl Inner {
         match begun {
             Begun::Replay(key) => self.replay_operation(&key, account).await,
             Begun::New(row) => {
-                let row = on_a_task(Arc::clone(self).send_operation(row, true)).await?;
+                let row = on_a_task(Arc::clone(self).send_operation(row, Earlier::None)).await?;
                 if !row.may_end() {
                     // The stored answer: what happens beside this call does not change its bytes.
                     return self.first_answer(key, digest, account).await;
@@ -372,11 +383,11 @@ impl Inner {
         self.payment_answer(&row, account.to_owned()).await
     }
 
-    /// Sends an operation that is marked as sent. `fresh` says that it was never sent before.
+    /// Sends an operation that is marked as sent.
     pub(super) async fn send_operation(
         self: Arc<Self>,
         row: OperationRow,
-        fresh: bool,
+        earlier: Earlier,
     ) -> Result<OperationRow, Error> {
         let provider = Arc::clone(self.provider(&row.provider)?);
         let payment = self.payment_row(&row.payment).await?;
@@ -384,7 +395,7 @@ impl Inner {
         let result = send(|| call(provider.as_ref(), &key, &row, &payment)).await;
         match result {
             Ok(outcome) => self.take_outcome(row, outcome).await,
-            Err(error) => self.operation_failed(row, &error, fresh).await,
+            Err(error) => self.operation_failed(row, &error, earlier).await,
         }
     }
 
@@ -424,16 +435,16 @@ impl Inner {
         self: Arc<Self>,
         row: OperationRow,
         error: &ProviderError,
-        fresh: bool,
+        earlier: Earlier,
     ) -> Result<OperationRow, Error> {
         tracing::warn!(operation = %row.id, %error, delivery = ?error.delivery(), "operation");
         match (error.delivery(), error.kind()) {
             (Delivery::NotSent, ErrorKind::RepeatRefused) => self.park_operation(row).await,
-            (Delivery::NotSent, kind) if fresh => {
+            (Delivery::NotSent, kind) if earlier == Earlier::None => {
                 self.operation_ended(row, OperationState::Failed, None, not_sent_code(kind))
                     .await
             }
-            (Delivery::Refused, kind) if fresh => {
+            (Delivery::Refused, kind) if earlier != Earlier::Unknown => {
                 self.operation_ended(row, OperationState::Failed, None, refused_code(kind))
                     .await
             }
@@ -507,7 +518,12 @@ impl Inner {
         };
         let too_long = now.since(row.created_at) > PARK_UNKNOWN_AFTER;
         if again && !too_long {
-            return self.send_again(row).await;
+            let earlier = if proven {
+                Earlier::NotCarriedOut
+            } else {
+                Earlier::Unknown
+            };
+            return self.send_again(row, earlier).await;
         }
         if proven {
             return self
@@ -539,7 +555,11 @@ impl Inner {
         Ok(open || done != row.settled_before)
     }
 
-    async fn send_again(self: Arc<Self>, row: OperationRow) -> Result<OperationRow, Error> {
+    async fn send_again(
+        self: Arc<Self>,
+        row: OperationRow,
+        earlier: Earlier,
+    ) -> Result<OperationRow, Error> {
         let now = self.journal.now();
         let lease = row.lease_until();
         let marked = self
@@ -548,7 +568,7 @@ impl Inner {
         if marked.lease_until() != lease {
             return Ok(marked);
         }
-        Box::pin(self.send_operation(marked, false)).await
+        Box::pin(self.send_operation(marked, earlier)).await
     }
 
     /// Writes a success: the operation, the payment's sums, the event and the caller's answer, in

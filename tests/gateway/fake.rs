@@ -83,7 +83,7 @@ struct Done {
     last: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) objects: BTreeMap<String, Object>,
     pub(crate) ledger: Vec<(Kind, String, i64)>,
@@ -93,6 +93,10 @@ pub(crate) struct State {
     setups: BTreeMap<String, Setup>,
     next: u64,
     pub(crate) revoked: Vec<String>,
+    /// Stands in the bytes of a reserve.
+    pub(crate) expiry: u32,
+    /// When the last call came that may change something.
+    asked_at: Timestamp,
 }
 
 #[derive(Debug, Clone)]
@@ -175,7 +179,18 @@ impl Fake {
         Self {
             name: ProviderName::new("fake").unwrap(),
             capabilities,
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(State {
+                objects: BTreeMap::new(),
+                ledger: Vec::new(),
+                calls: Vec::new(),
+                faults: BTreeMap::new(),
+                reserved_by_key: BTreeMap::new(),
+                setups: BTreeMap::new(),
+                next: 0,
+                revoked: Vec::new(),
+                expiry: 0,
+                asked_at: Timestamp::from_millis(0),
+            })),
             clock,
             hold_for: None,
         }
@@ -265,7 +280,8 @@ impl Fake {
             }
             for (key, done) in object.operations {
                 if done.pending {
-                    state.operate(&id, &key, done.kind, done.amount, done.last);
+                    // What the ceilings forbid stays pending.
+                    drop(state.operate(&id, &key, done.kind, done.amount, done.last));
                 }
             }
         }
@@ -273,6 +289,9 @@ impl Fake {
 
     fn begin(&self, call: &'static str, note: &str) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
+        if call != "lookup" && !call.starts_with("find") {
+            state.asked_at = self.clock.now();
+        }
         state.calls.push(format!("{call} {note}"));
         state.faults.get_mut(call).and_then(VecDeque::pop_front)
     }
@@ -631,8 +650,9 @@ impl PaymentProvider for Fake {
         seal: &dyn BodySeal,
     ) -> Result<Outcome<ReservationId>> {
         if self.capabilities.reserve_holds {
-            seal.admit(format!("{} {}", key.as_str(), token.expose()).as_bytes())
-                .await?;
+            let expiry = self.state.lock().unwrap().expiry;
+            let bytes = format!("{key} {} {expiry}", token.expose());
+            seal.admit(bytes.as_bytes()).await?;
         }
         let keyed = self.capabilities.repeat_reserve != Repeat::AfterQuestion;
         let holds = self.capabilities.reserve_holds;
@@ -809,7 +829,13 @@ impl PaymentProvider for Fake {
         };
         match fault {
             None => {}
-            Some(Fault::Stale) => object.phase = Phase::Created,
+            Some(Fault::Stale) => {
+                // A read lags behind, but not for longer than the longest delay.
+                let since = self.clock.now().since(self.state.lock().unwrap().asked_at);
+                if since < Duration::from_secs(60) {
+                    object.phase = Phase::Created;
+                }
+            }
             Some(Fault::Unmapped) => {
                 return Ok(Outcome::Unmapped(Unmapped::new("status", "NEW_WORD")));
             }

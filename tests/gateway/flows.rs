@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cardless::error::Code;
 use cardless::message::{MethodStatus, MethodUpdate, PaymentStatus};
-use cardless_contract::{Clock as _, Repeat};
+use cardless_contract::Clock as _;
 use tokio::sync::Notify;
 
 use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
@@ -714,19 +714,35 @@ async fn another_account_finds_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_body_is_never_sent_again() {
-    // The fake's bytes hold the token: another token behind the method changes them.
-    let mut capabilities = Shape::Holds.capabilities();
-    capabilities.repeat_reserve = Repeat::KeyedForever;
-    let world = World::with(capabilities, |_| {});
+    for (expiry, status) in [(0, PaymentStatus::Captured), (1, PaymentStatus::Parked)] {
+        let world = World::new(Shape::Holds);
+        world.linked().await;
+        world.fake.fault("reserve", Fault::LostAfter);
+        let payment = world.pay(&charge("r-1")).await;
+        assert_eq!(payment.status, PaymentStatus::Unknown);
+        world.fake.state.lock().unwrap().expiry = expiry;
+        world.run_minutes(1).await;
+        assert_eq!(world.payment(&payment.id).await.status, status);
+        assert_eq!(world.fake.calls("reserve"), if expiry == 0 { 2 } else { 1 });
+        let captures = world.fake.moved(Kind::Capture, &payment.id).0;
+        assert_eq!(captures, usize::from(expiry == 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reconcile_drives_what_is_open_now() {
+    let world = World::new(Shape::TwoCalls);
     world.linked().await;
-    world.fake.fault("reserve", Fault::LostAfter);
+    world.fake.fault("commit", Fault::LostAfter);
     let payment = world.pay(&charge("r-1")).await;
-    assert_eq!(payment.status, PaymentStatus::Unknown);
-    world.run_for(MINUTE).await;
+    let report = world.reconcile().await;
+    assert_eq!(
+        (report.looked_at, report.concluded, report.errors),
+        (1, 1, 0)
+    );
     assert_eq!(
         world.payment(&payment.id).await.status,
         PaymentStatus::Captured
     );
-    assert_eq!(world.fake.calls("reserve"), 2);
-    assert_eq!(world.fake.moved(Kind::Capture, &payment.id), (1, 4990));
+    assert_eq!(world.reconcile().await.looked_at, 0);
 }

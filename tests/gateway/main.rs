@@ -4,7 +4,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
+    clippy::wildcard_enum_match_arm,
     reason = "helpers of tests fail by panicking"
 )]
 

@@ -428,3 +428,29 @@ async fn a_twin_of_an_operation_is_not_told_that_nothing_is_left() {
     }
     world.books_fit(&payment.id).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_that_is_refused_after_the_proof_fails() {
+    let mut capabilities = Shape::Page.capabilities();
+    capabilities.repeat_refund = Repeat::AfterQuestion;
+    let world = World::with(capabilities, |_| {});
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::LostBefore);
+    world.fake.fault("refund", Fault::Refused);
+    let refund = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(1000)))
+        .await
+        .unwrap();
+    world.run_minutes(20).await;
+    let refund = world.gateway.refund_by_id(&refund.body.id).await.unwrap();
+    assert_eq!(refund.status, OperationStatus::Failed);
+    assert_eq!(world.fake.calls("refund"), 2);
+    let again = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(None))
+        .await
+        .unwrap();
+    assert_eq!(again.body.amount.minor(), 4990);
+}

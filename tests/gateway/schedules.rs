@@ -9,7 +9,9 @@ use cardless_contract::CaptureMode;
 use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
 use crate::world::*;
 
-const SEEDS: u64 = 25;
+/// How many schedules run at each shape, unless `CARDLESS_GATEWAY_SCHEDULES` says.
+const SCHEDULES: u64 = 12;
+
 const STEPS: u32 = 14;
 
 /// xorshift64*.
@@ -42,8 +44,10 @@ impl Dice {
 
 #[tokio::test(start_paused = true)]
 async fn no_schedule_moves_money_twice_or_loses_it() {
+    let asked = std::env::var("CARDLESS_GATEWAY_SCHEDULES");
+    let count = asked.map_or(SCHEDULES, |text| text.parse().unwrap());
     for shape in SHAPES {
-        for seed in 1..=SEEDS {
+        for seed in 1..=count {
             Schedule::new(shape, seed).run().await;
         }
     }
@@ -233,14 +237,13 @@ impl Schedule {
                 let automatic = object.capture == CaptureMode::Automatic;
                 let captures = self.world.fake.moved(Kind::Capture, id).0;
                 assert!(!automatic || captures <= 1, "{context}");
-                let hold_may_remain = payment
-                    .failure
-                    .as_ref()
-                    .is_some_and(|failure| failure.code == "hold_may_remain");
+                // Without its id a hold can be neither settled nor released: it lapses.
+                let row = self.world.store.payment(id).await.unwrap().unwrap();
+                let id_is_known = row.reservation.is_some();
                 let held =
                     object.phase == Phase::Held && payment.status != PaymentStatus::Authorized;
                 assert!(
-                    !held || hold_may_remain || payment.captured.minor() > 0,
+                    !held || !id_is_known || payment.captured.minor() > 0,
                     "{context}"
                 );
             }

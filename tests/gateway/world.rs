@@ -11,9 +11,7 @@ use cardless::gateway::{Gateway, ReconcileReport, RequestKey};
 use cardless::message::*;
 use cardless::store::{SqliteStore, Store, Threads};
 use cardless::vault::KeyRing;
-use cardless_contract::{
-    Capabilities, Clock, Entropy, EntropyError, ProviderName, SystemEntropy, Timestamp,
-};
+use cardless_contract::{Capabilities, Clock, Entropy, EntropyError, SystemEntropy, Timestamp};
 use http::HeaderMap;
 use tokio::time::Instant;
 
@@ -206,10 +204,6 @@ fn build(
         .keys(KeyRing::parse(keys).unwrap())
         .build()
         .unwrap()
-}
-
-pub(crate) fn fake_name() -> ProviderName {
-    ProviderName::new("fake").unwrap()
 }
 
 pub(crate) fn link_request() -> LinkRequest {
