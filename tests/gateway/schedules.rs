@@ -10,7 +10,7 @@ use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
 use crate::world::*;
 
 /// How many schedules run at each shape, unless `CARDLESS_GATEWAY_SCHEDULES` says.
-const SCHEDULES: u64 = 12;
+const SCHEDULES: u64 = 8;
 
 const STEPS: u32 = 14;
 
