@@ -171,6 +171,10 @@ impl Drive {
         match outcome {
             Ok(Outcome::Done(id) | Outcome::Pending(id)) => self.reserved(&id).await,
             Ok(Outcome::ActionRequired(id, url)) => self.customer_must_act(Some(&id), &url).await,
+            Ok(Outcome::Declined(_)) if !fresh && self.provider.capabilities().reserve_holds => {
+                // This refusal says nothing of the first send, which may have left a hold.
+                self.failed("hold_may_remain").await
+            }
             Ok(Outcome::Declined(decline)) => self.declined(&decline).await,
             Ok(Outcome::Review(id)) => {
                 let id = id.as_str().to_owned();

@@ -9,7 +9,7 @@ use cardless_contract::{
 };
 use url::Url;
 
-use super::drive::PARK_UNKNOWN_AFTER;
+use super::drive::{Drive, PARK_UNKNOWN_AFTER};
 use super::pay::{capture_text, in_progress, key_of, outcome_unknown, reference_of};
 use super::{Gateway, Inner, RequestKey, check, send, stored, view};
 use crate::account::{AccountId, Handle, HandleKind};
@@ -24,6 +24,9 @@ use crate::store::{
 
 /// How often a setup's change is made again because its first payment has changed meanwhile.
 const MAX_RACES: u32 = 16;
+
+/// What a provider's way back for a customer who says no carries in its query.
+const CANCELLED: &str = "cancelled=1";
 
 /// Where a browser goes on after the provider has sent it back to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,32 +110,62 @@ impl Gateway {
     }
 
     /// The customer comes back: `GET /return/{…}`. It proves nothing; the provider is asked, and
-    /// the browser goes on to the caller's `return_url` with what is known then.
+    /// the browser goes on to the caller's `return_url` with what is known then, or to the
+    /// provider's next page. `address` is what follows `/return/`, with the query if there is one.
+    ///
+    /// A query of `cancelled=1` (PayPal's way back for a customer who says no, whom its API shows
+    /// as undecided) is believed so far that the setup or payment is closed. At worst that makes
+    /// nothing happen.
     ///
     /// # Errors
     ///
     /// [`Code::NotFound`] if we did not make the address.
-    pub async fn returned(&self, state: &str) -> Result<ReturnTo, Error> {
+    pub async fn returned(&self, address: &str) -> Result<ReturnTo, Error> {
         let gone = || Error::not_found("return address");
+        let (state, query) = address.split_once('?').unwrap_or((address, ""));
+        let cancelled = query.split('&').any(|part| part == CANCELLED);
         let object = self.inner.returned_object(state).ok_or_else(gone)?;
         match Handle::parse(object).ok_or_else(gone)?.kind() {
-            HandleKind::Setup => {
-                let setup = self.complete_link(object).await?;
-                let row = self.inner.setup_row(object).await?;
-                let status = word(&setup.status)?;
-                return_to(&row.return_url, &[("setup", object), ("status", &status)])
-            }
-            HandleKind::Payment => {
-                let row = self.inner.payment_row(object).await?;
-                let row = self.inner.look_now(row).await?;
-                let url = row.return_url.clone().ok_or_else(gone)?;
-                return_to(&url, &[("payment", object), ("status", row.state.as_str())])
-            }
+            HandleKind::Setup => self.setup_returned(object, cancelled).await,
+            HandleKind::Payment => self.payment_returned(object, cancelled).await,
             HandleKind::PaymentMethod
             | HandleKind::Capture
             | HandleKind::Void
             | HandleKind::Refund => Err(gone()),
         }
+    }
+
+    async fn setup_returned(&self, id: &str, cancelled: bool) -> Result<ReturnTo, Error> {
+        let mut setup = self.complete_link(id).await?;
+        if cancelled && setup.status == SetupStatus::AwaitingCustomer {
+            let row = self.inner.setup_row(id).await?;
+            if let Some(leased) = self.inner.journal.lease(&row).await.map_err(stored)? {
+                let decline = Some(cancelled_decline());
+                self.inner
+                    .end_setup(leased, SetupState::Declined, decline)
+                    .await?;
+            }
+            setup = self.setup(id).await?;
+        }
+        if let Some(page) = self.inner.next_page(setup.payment.as_deref()).await? {
+            return Ok(ReturnTo { location: page });
+        }
+        let row = self.inner.setup_row(id).await?;
+        let status = word(&setup.status)?;
+        return_to(&row.return_url, &[("setup", id), ("status", &status)])
+    }
+
+    async fn payment_returned(&self, id: &str, cancelled: bool) -> Result<ReturnTo, Error> {
+        let row = self.inner.payment_row(id).await?;
+        let mut row = self.inner.look_now(row).await?;
+        if cancelled && row.state == PaymentState::ActionRequired {
+            row = self.inner.close_cancelled(row).await?;
+        }
+        let url = row
+            .return_url
+            .clone()
+            .ok_or_else(|| Error::not_found("return address"))?;
+        return_to(&url, &[("payment", id), ("status", row.state.as_str())])
     }
 }
 
@@ -237,6 +270,40 @@ impl Inner {
             open: body.status == SetupStatus::Unknown,
             body,
         })
+    }
+
+    /// Closes a payment whose customer said no, and drives it to its end.
+    async fn close_cancelled(self: &Arc<Self>, row: PaymentRow) -> Result<PaymentRow, Error> {
+        let Some(leased) = self.journal.lease(&row).await.map_err(stored)? else {
+            return Ok(row);
+        };
+        let written = self
+            .journal
+            .change(&leased, |row| {
+                row.decline = Some(cancelled_decline());
+                state::close(row, PaymentState::Declined, None);
+                Vec::new()
+            })
+            .await
+            .map_err(stored)?;
+        match written {
+            Written::Yes(row) => Drive::spawn(self, row, false).await,
+            Written::Lost(row) => Ok(row),
+        }
+    }
+
+    /// The page where the customer must confirm the first payment, now that the method is linked:
+    /// the same visit goes on there.
+    async fn next_page(&self, payment: Option<&str>) -> Result<Option<String>, Error> {
+        let Some(id) = payment else { return Ok(None) };
+        let row = self.payment_row(id).await?;
+        match &row.redirect {
+            Some(sealed) if row.method.is_some() && row.state == PaymentState::ActionRequired => {
+                self.open_redirect(&row.account, &row.provider, &row.id, sealed)
+                    .map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Makes the provider's page. A repeat makes at most another page that nobody is sent to, so
@@ -722,6 +789,14 @@ fn word(status: &SetupStatus) -> Result<String, Error> {
         Ok(serde_json::Value::String(word)) => Ok(word),
         _ => Err(Error::new(Code::Internal, "A status can't be written.")),
     }
+}
+
+fn cancelled_decline() -> (String, String, String) {
+    (
+        "other".to_owned(),
+        "later".to_owned(),
+        "customer_cancelled".to_owned(),
+    )
 }
 
 fn unsealed() -> Error {

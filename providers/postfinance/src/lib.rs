@@ -1,1 +1,36 @@
-//! Placeholder.
+//! PostFinance Checkout (Web Service API 2.0) behind the contract.
+//!
+//! PostFinance's word for each of ours:
+//!
+//! | ours | PostFinance's |
+//! | --- | --- |
+//! | setup | transaction with `tokenizationMode` `FORCE_CREATION`, and its payment page |
+//! | provider token | id of a token; its credentials are the token's active version |
+//! | reservation | transaction with `token`, in state `PENDING` or `CONFIRMED` |
+//! | commit | `process-with-token`, then a read of the transaction |
+//! | authorized | `AUTHORIZED` |
+//! | captured | `FULFILL`, and nothing else (`providers/postfinance.md` §2.6) |
+//! | capture | completion, under an `externalId` |
+//! | void, refund | void; refund, under an `externalId` |
+//! | our reference | `merchantReference` |
+//!
+//! What is absent:
+//!
+//! - No operation that takes a card number (`process-card-details…`) is here.
+//! - No amount is ever a float: amounts are read and written as the digits of a JSON number.
+//! - Nothing but `mapping.rs` knows both vocabularies, and it sends nothing.
+//! - Making a transaction has no idempotency key at PostFinance (§3.8), so this crate never
+//!   repeats one; [`PaymentProvider::find`](cardless_contract::PaymentProvider::find) tells
+//!   whether it is there.
+
+mod auth;
+mod client;
+mod config;
+mod error;
+mod mapping;
+mod notification;
+mod provider;
+mod wire;
+
+pub use config::{Config, ConfigError, CustomersPresence, Environment};
+pub use provider::PostFinance;

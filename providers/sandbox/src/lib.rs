@@ -48,13 +48,8 @@
 //! `POST /webhooks` (or [`Sandbox::route_webhooks`]) says where a provider's webhooks go and how:
 //! at once, twice, in reverse order, or never. Over sockets they are posted, and again a few times
 //! until one is answered with 2xx; in process they wait for [`Sandbox::take_webhooks`].
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "until all three dialects use what `dialect` and `page` offer them"
-)]
 
-mod aduno;
+pub mod aduno;
 mod client;
 mod clock;
 mod control;
@@ -62,8 +57,8 @@ mod dialect;
 mod fault;
 mod ledger;
 mod page;
-mod paypal;
-mod postfinance;
+pub mod paypal;
+pub mod postfinance;
 mod requests;
 mod sandbox;
 mod server;

@@ -1,60 +1,45 @@
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use crate::Addresses;
-
-// from the dialect: paypal
-const PAYPAL_CLIENT_ID: &str = "sandbox-client";
-const PAYPAL_CLIENT_SECRET: &str = "sandbox-secret";
-const PAYPAL_WEBHOOK_ID: &str = "1JE4291016473214C";
-const PAYPAL_WEBHOOK_ROOTS_PEM: &str = "";
-
-// from the dialect: postfinance
-const POSTFINANCE_SPACE_ID: u64 = 405;
-const POSTFINANCE_USER_ID: &str = "512";
-const POSTFINANCE_KEY: &[u8] = b"cardless-sandbox-postfinance-key";
-
-// from the dialect: aduno
-const ADUNO_MERCHANT_ID: &str = "1100000000";
-const ADUNO_PASSWORD: &str = "sandbox-password";
-const ADUNO_WEBHOOK_KEY_HEX: &str =
-    "636172646c6573732d73616e64626f782d6164756e6f2d776562686f6f6b2d31";
+use crate::{Addresses, aduno, paypal, postfinance};
 
 /// The `[providers.*]` tables of `cardless.toml` that fit a sandbox at these addresses, webhook
 /// keys and trust included. All of it is published test material.
 pub fn print_settings(addresses: &Addresses) -> String {
-    let postfinance_key = STANDARD.encode(POSTFINANCE_KEY);
-    let roots = PAYPAL_WEBHOOK_ROOTS_PEM.trim_end();
+    let roots = paypal::ROOT_PEM.trim_end();
     let Addresses {
-        paypal,
-        postfinance,
-        aduno,
-        control: _,
+        paypal: at_paypal,
+        postfinance: at_postfinance,
+        aduno: at_aduno,
+        ..
     } = addresses;
+    let (client_id, client_secret) = (paypal::CLIENT_ID, paypal::CLIENT_SECRET);
+    let webhook_id = paypal::WEBHOOK_ID;
+    let (space_id, user_id) = (postfinance::SPACE_ID, postfinance::USER_ID);
+    let authentication_key = postfinance::AUTHENTICATION_KEY;
+    let (merchant_id, password) = (aduno::MERCHANT_ID, aduno::PASSWORD);
+    let webhook_key = aduno::WEBHOOK_KEY;
     format!(
         "[providers.paypal]
 environment = \"sandbox\"
-base_url = \"http://{paypal}\"
-client_id = \"{PAYPAL_CLIENT_ID}\"
-client_secret = \"{PAYPAL_CLIENT_SECRET}\"
-webhook_id = \"{PAYPAL_WEBHOOK_ID}\"
+base_url = \"http://{at_paypal}\"
+client_id = \"{client_id}\"
+client_secret = \"{client_secret}\"
+webhook_id = \"{webhook_id}\"
 token_kind = \"vault_v3\"
 webhook_roots = \"\"\"
 {roots}
 \"\"\"
 
 [providers.postfinance]
-base_url = \"http://{postfinance}/api/v2.0\"
-space_id = {POSTFINANCE_SPACE_ID}
-user_id = \"{POSTFINANCE_USER_ID}\"
-authentication_key = \"{postfinance_key}\"
+base_url = \"http://{at_postfinance}/api/v2.0\"
+space_id = {space_id}
+user_id = \"{user_id}\"
+authentication_key = \"{authentication_key}\"
 
 [providers.aduno]
 environment = \"sandbox\"
-base_url = \"http://{aduno}\"
-merchant_id = \"{ADUNO_MERCHANT_ID}\"
-password = \"{ADUNO_PASSWORD}\"
-webhook_key = \"{ADUNO_WEBHOOK_KEY_HEX}\"
+base_url = \"http://{at_aduno}\"
+merchant_id = \"{merchant_id}\"
+password = \"{password}\"
+webhook_key = \"{webhook_key}\"
 "
     )
 }

@@ -1,0 +1,210 @@
+use bytes::Bytes;
+use cardless_contract::{Delivery, ErrorKind, IdempotencyKey, ProviderError, ProviderName};
+use cardless_transport::{Request, Response, Transport};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::error::{Failure, Refusal};
+use crate::wire::{self, Alias, TransactionId};
+
+/// Datatrans' operations, as far as they are used: each builds a request, sends it once, and
+/// decodes the answer. None of them takes or gives a card number.
+#[derive(Debug)]
+pub(crate) struct Client {
+    provider: ProviderName,
+    transport: Transport,
+    authorization: HeaderValue,
+}
+
+/// An init that the provider has accepted.
+pub(crate) struct Initialized {
+    pub(crate) started: wire::Started,
+    /// Where to send the customer; on the list of hosts.
+    pub(crate) location: Url,
+}
+
+type Call<T> = Result<T, Failure>;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
+const ACCEPT_JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+impl Client {
+    pub(crate) const fn new(
+        provider: ProviderName,
+        transport: Transport,
+        authorization: HeaderValue,
+    ) -> Self {
+        Self {
+            provider,
+            transport,
+            authorization,
+        }
+    }
+
+    /// `POST /v1/transactions`
+    pub(crate) async fn init(&self, key: &IdempotencyKey, body: Bytes) -> Call<Initialized> {
+        let answer = self.post("/v1/transactions", key, body).await?;
+        let location = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| Url::parse(text).ok())
+            .filter(|url| self.transport.hosts().allow(url))
+            .ok_or_else(|| self.unreadable("no Location of the payment page"))?;
+        Ok(Initialized {
+            started: self.decode(&answer)?,
+            location,
+        })
+    }
+
+    /// `POST /v1/transactions/authorize`
+    pub(crate) async fn authorize(&self, key: &IdempotencyKey, body: Bytes) -> Call<wire::Started> {
+        let answer = self.post("/v1/transactions/authorize", key, body).await?;
+        self.decode(&answer)
+    }
+
+    /// `POST /v1/transactions/{id}/settle`. Any 2xx is success, whatever its body (§3).
+    pub(crate) async fn settle(
+        &self,
+        key: &IdempotencyKey,
+        id: TransactionId<'_>,
+        body: &wire::Movement<'_>,
+    ) -> Call<()> {
+        let path = format!("/v1/transactions/{}/settle", id.as_str());
+        self.post(&path, key, self.encode(body)?).await.map(drop)
+    }
+
+    /// `POST /v1/transactions/{id}/cancel`. Any 2xx is success, whatever its body (§3).
+    pub(crate) async fn cancel(&self, key: &IdempotencyKey, id: TransactionId<'_>) -> Call<()> {
+        let path = format!("/v1/transactions/{}/cancel", id.as_str());
+        let body = self.encode(&wire::Cancel {})?;
+        self.post(&path, key, body).await.map(drop)
+    }
+
+    /// `POST /v1/transactions/{id}/credit`. A 204 is success without the new
+    /// transaction's id; any other answer has to name it.
+    pub(crate) async fn credit(
+        &self,
+        key: &IdempotencyKey,
+        id: TransactionId<'_>,
+        body: &wire::Movement<'_>,
+    ) -> Call<Option<wire::Started>> {
+        let path = format!("/v1/transactions/{}/credit", id.as_str());
+        let answer = self.post(&path, key, self.encode(body)?).await?;
+        if answer.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        self.decode(&answer).map(Some)
+    }
+
+    /// `GET /v1/transactions/{id}`
+    pub(crate) async fn status(&self, id: TransactionId<'_>) -> Call<wire::Status> {
+        let path = format!("/v1/transactions/{}", id.as_str());
+        let answer = self.send(Method::GET, &path, None, None).await?;
+        self.decode(&answer)
+    }
+
+    /// `GET /v1/aliases/{alias}`
+    pub(crate) async fn alias(&self, alias: Alias<'_>) -> Call<wire::AliasInfo> {
+        let answer = self
+            .send(Method::GET, &alias_path(alias), None, None)
+            .await?;
+        self.decode(&answer)
+    }
+
+    /// `PATCH /v1/aliases/{alias}`. The answer holds the whole alias again and is dropped.
+    pub(crate) async fn date_alias(&self, alias: Alias<'_>, expiry: &wire::Expiry) -> Call<()> {
+        let body = Some(self.encode(expiry)?);
+        let path = alias_path(alias);
+        self.send(Method::PATCH, &path, None, body).await.map(drop)
+    }
+
+    /// `DELETE /v1/aliases/{alias}`
+    pub(crate) async fn delete_alias(&self, alias: Alias<'_>) -> Call<()> {
+        let path = alias_path(alias);
+        self.send(Method::DELETE, &path, None, None).await.map(drop)
+    }
+
+    /// The exact bytes of a body: members in the order of the type, so that a repeat is equal.
+    pub(crate) fn encode(&self, body: &impl Serialize) -> Call<Bytes> {
+        serde_json::to_vec(body)
+            .map(Bytes::from)
+            .map_err(|_| self.not_sent("the body can't be written"))
+    }
+
+    async fn post(&self, path: &str, key: &IdempotencyKey, body: Bytes) -> Call<Response> {
+        self.send(Method::POST, path, Some(key), Some(body)).await
+    }
+
+    /// Sends once. The key goes with POST only: nothing else keeps it (§8).
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&IdempotencyKey>,
+        body: Option<Bytes>,
+    ) -> Call<Response> {
+        let request = self
+            .request(method, path, key, body)
+            .ok_or_else(|| self.not_sent("the request can't be built"))?;
+        let answer = self
+            .transport
+            .send(request)
+            .await
+            .map_err(|error| Failure::Broken(error.into_provider_error(&self.provider)))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(Failure::Refused(Refusal::new(
+            answer.status(),
+            answer.body(),
+        )))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&IdempotencyKey>,
+        body: Option<Bytes>,
+    ) -> Option<Request> {
+        let base = self.transport.hosts().base().as_str();
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", base.trim_end_matches('/')))
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, ACCEPT_JSON);
+        if let Some(key) = key {
+            request = request.header(IDEMPOTENCY_KEY, key.as_str());
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, JSON);
+        }
+        request.body(body.unwrap_or_default()).ok()
+    }
+
+    /// Decodes a body. The decoder's own message is dropped, since it can quote the body.
+    fn decode<T: DeserializeOwned>(&self, answer: &Response) -> Call<T> {
+        serde_json::from_slice(answer.body()).map_err(|_| self.unreadable("the body can't be read"))
+    }
+
+    fn unreadable(&self, why: &'static str) -> Failure {
+        let kind = ErrorKind::UnreadableAnswer;
+        let error = ProviderError::new(self.provider.clone(), kind, Delivery::Unknown);
+        Failure::Broken(error.with_source(why))
+    }
+
+    fn not_sent(&self, why: &'static str) -> Failure {
+        let kind = ErrorKind::Internal;
+        let error = ProviderError::new(self.provider.clone(), kind, Delivery::NotSent);
+        Failure::Broken(error.with_source(why))
+    }
+}
+
+fn alias_path(alias: Alias<'_>) -> String {
+    format!("/v1/aliases/{}", alias.expose())
+}

@@ -1,0 +1,142 @@
+use super::*;
+
+/// The states that `state-machines.json` lists for an entity.
+fn listed(entity: &str) -> Option<Vec<String>> {
+    let root = std::env::var_os("CARDLESS_SHARED").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        std::path::PathBuf::from,
+    );
+    let path = root.join("specs/postfinance/state-machines.json");
+    let all: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).unwrap();
+    let machine = &all[entity];
+    let mut states: Vec<String> = machine["transitions"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
+    let last = machine["final"].as_array().unwrap().iter();
+    states.extend(last.map(|state| state.as_str().unwrap().to_owned()));
+    Some(states)
+}
+
+fn skipped(test: &str) {
+    println!("{test}: skipped, the shared folder is not there");
+}
+
+fn settings() -> Settings {
+    Settings {
+        space: 405,
+        live: false,
+        customers_presence: None,
+        registration: Money::zero(chf()),
+        allowed_configurations: None,
+        line_item_name: "Payment".to_owned(),
+    }
+}
+
+fn chf() -> Currency {
+    Currency::from_code("CHF").unwrap()
+}
+
+fn operation_answer<T: serde::de::DeserializeOwned>(state: &str) -> T {
+    serde_json::from_str(&format!("{{\"id\":5,\"state\":\"{state}\"}}")).unwrap()
+}
+
+#[test]
+fn every_listed_state_of_a_transaction_is_known() {
+    let Some(states) = listed("Transaction") else {
+        return skipped("every_listed_state_of_a_transaction_is_known");
+    };
+    assert_eq!(states.len(), 10);
+    for state in states {
+        assert_ne!(Standing::of(&state), Standing::Unknown, "{state}");
+    }
+}
+
+#[test]
+fn every_listed_state_of_an_operation_is_known() {
+    let key = IdempotencyKey::new("k").unwrap();
+    let amount = Money::zero(chf());
+    let settings = settings();
+    let expected = ExpectedOperation {
+        settings: &settings,
+        transaction: 1,
+        key: &key,
+        amount,
+    };
+    for entity in ["TransactionCompletion", "TransactionVoid", "Refund"] {
+        let Some(states) = listed(entity) else {
+            return skipped("every_listed_state_of_an_operation_is_known");
+        };
+        for state in states {
+            let outcome = match entity {
+                "TransactionCompletion" => completion(&operation_answer(&state), &expected),
+                "TransactionVoid" => void(&operation_answer(&state), &settings, 1),
+                _ => refund_outcome(&operation_answer(&state), &expected),
+            };
+            assert!(
+                !matches!(outcome, Ok(Outcome::Unmapped(_)) | Err(_)),
+                "{entity} {state}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_listed_state_of_a_token_is_known() {
+    let Some(states) = listed("Token") else {
+        return skipped("every_listed_state_of_a_token_is_known");
+    };
+    for state in states {
+        let fate = token_fate(&operation_answer(&state), 5, &settings()).unwrap();
+        let expected = match state.as_str() {
+            "CREATE" | "ACTIVE" => TokenFate::Usable,
+            "INACTIVE" => TokenFate::Suspended,
+            _ => TokenFate::Gone,
+        };
+        assert_eq!(fate, expected, "{state}");
+    }
+    for state in listed("TokenVersion").unwrap() {
+        let version: wire::TokenVersion = operation_answer(&state);
+        let progress = linked(&version, 5, &settings()).unwrap();
+        assert!(!matches!(progress, SetupProgress::Unmapped(_)), "{state}");
+    }
+}
+
+#[test]
+fn an_id_is_a_plain_number_above_zero() {
+    for bad in [
+        "0",
+        "-1",
+        "+1",
+        "1.0",
+        "a",
+        "",
+        " 1",
+        "99999999999999999999",
+    ] {
+        assert_eq!(positive(bad), None, "{bad}");
+    }
+    assert_eq!(positive("9223372036854775807"), Some(i64::MAX));
+    let token = ProviderToken::new("77x").unwrap();
+    assert!(token_id(&token).is_err());
+}
+
+#[test]
+fn a_reason_that_is_too_long_for_a_code_gives_its_category() {
+    let reason: wire::FailureReason =
+        serde_json::from_str(r#"{"id":1479893453498,"category":"END_USER"}"#).unwrap();
+    assert_eq!(decline(Some(&reason)).provider_code.as_str(), "END_USER");
+    assert_eq!(decline(None).provider_code.as_str(), "FAILED");
+}
+
+#[test]
+fn line_items_add_up_where_the_sum_is_missing() {
+    let answer: wire::Transaction = serde_json::from_str(
+        r#"{"id":1,"state":"PENDING","lineItems":[{"amountIncludingTax":1.50},
+        {"amountIncludingTax":0.25}]}"#,
+    )
+    .unwrap();
+    assert_eq!(total(&answer, chf()), Ok(Money::new(chf(), 175).unwrap()));
+}

@@ -1,0 +1,61 @@
+//! `check`: what works.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Context, Failure, Outcome, Providers, say, say_json, table};
+
+/// The arguments of `check`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Row {
+    what: String,
+    ok: bool,
+    detail: String,
+}
+
+pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    let settings = context.settings()?;
+    let gateway = context.open(&settings, Providers::Needed)?;
+    let ready = gateway.ready().await.map_err(|error| error.to_string());
+    let mut rows = vec![row("store and keys", ready)];
+    for probe in gateway.check().await {
+        let result = probe.result.map_err(|error| error.to_string());
+        rows.push(row(probe.provider.as_str(), result));
+    }
+    print(&rows, arguments.json)?;
+    if rows.iter().all(|row| row.ok) {
+        return Ok(());
+    }
+    Err(Failure::Failed(
+        "not all of it works; see the table".to_owned(),
+    ))
+}
+
+fn row(what: &str, result: Result<(), String>) -> Row {
+    let ok = result.is_ok();
+    Row {
+        what: what.to_owned(),
+        ok,
+        detail: result.err().unwrap_or_else(|| "works".to_owned()),
+    }
+}
+
+fn print(rows: &[Row], json: bool) -> Outcome {
+    if json {
+        return say_json(&rows);
+    }
+    let mut table = table(&["what", "ok", "detail"]);
+    for row in rows {
+        let ok = if row.ok { "yes" } else { "no" };
+        table.add_row([row.what.as_str(), ok, row.detail.as_str()]);
+    }
+    say(table)
+}

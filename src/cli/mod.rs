@@ -1,0 +1,291 @@
+//! The verbs, one file each, and what they share.
+
+mod account;
+mod check;
+mod client;
+#[cfg(feature = "sandbox")]
+mod demo;
+mod init;
+mod log;
+mod payment;
+mod reconcile;
+#[cfg(feature = "sandbox")]
+mod sandbox;
+mod serve;
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cardless_contract::{Clock, SystemClock, SystemEntropy};
+use clap::{Parser, Subcommand};
+use comfy_table::Table;
+use serde::Serialize;
+
+use cardless::config::{DEFAULT_FILE, Environment, Settings, SettingsError};
+use cardless::error::{Code, Error};
+use cardless::gateway::Gateway;
+use cardless::registry;
+use cardless::vault::KeyRing;
+
+/// Charges accounts at PostFinance, PayPal and Aduno, and never holds a card.
+#[derive(Debug, Parser)]
+#[command(name = "cardless", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Every setting can be overridden: CARDLESS__SERVICE__LISTEN=127.0.0.1:9000. \
+                        RUST_LOG sets the log level. Exit codes: 0 success, 1 failure, \
+                        2 wrong use or settings."
+)]
+struct Cli {
+    /// The settings file [default: cardless.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write a commented cardless.toml and a key file; never overwrites.
+    Init,
+    /// Run the service.
+    Serve,
+    /// Ask store, keys and each provider one harmless question, and show what works.
+    Check(check::Arguments),
+    /// Make, list and revoke the API keys of the service's clients.
+    #[command(subcommand)]
+    Client(client::Command),
+    /// Drive every payment whose outcome is open now.
+    Reconcile(reconcile::Arguments),
+    /// What is kept of an account.
+    #[command(subcommand)]
+    Account(account::Command),
+    /// Payments, as the service sees them.
+    #[command(subcommand)]
+    Payment(payment::Command),
+    /// Run the three providers on loopback, for development and tests.
+    #[cfg(feature = "sandbox")]
+    Sandbox(sandbox::Arguments),
+    /// Show all of it at once, on the sandbox and a store in a temporary folder.
+    #[cfg(feature = "sandbox")]
+    Demo(demo::Arguments),
+}
+
+/// Why a verb did not do what it was asked: what happened, to what, what to do next.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Wrong use or settings; exit code 2.
+    Usage(String),
+    /// It did not work; exit code 1.
+    Failed(String),
+}
+
+/// The result of a verb.
+type Outcome = Result<(), Failure>;
+
+impl Failure {
+    /// Something that a later version does.
+    fn not_yet(what: &str) -> Self {
+        Self::Usage(format!("{what} is not available yet in this version."))
+    }
+
+    fn failed(error: impl fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(message) | Self::Failed(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let source = std::error::Error::source(&error).map(|source| format!(" ({source})"));
+        let message = format!("{error}{}", source.unwrap_or_default());
+        if error.code() == Code::InvalidField {
+            return Self::Usage(message);
+        }
+        Self::Failed(message)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// Runs the verb of the command line.
+pub(crate) fn main() -> ExitCode {
+    // clap answers wrong use itself, with exit code 2.
+    let cli = Cli::parse();
+    log::start(matches!(cli.verb, Verb::Serve));
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let mut stderr = std::io::stderr().lock();
+            // Nobody is left to tell if stderr is closed.
+            drop(writeln!(stderr, "cardless: {failure}"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let context = Context {
+        config: cli.config,
+        environment: Environment::of_process(),
+    };
+    runtime.block_on(async {
+        match cli.verb {
+            Verb::Init => init::run(&context),
+            Verb::Serve => serve::run(&context).await,
+            Verb::Check(arguments) => check::run(&context, &arguments).await,
+            Verb::Client(command) => client::run(&context, command).await,
+            Verb::Reconcile(arguments) => reconcile::run(&context, &arguments).await,
+            Verb::Account(command) => account::run(&context, command).await,
+            Verb::Payment(command) => payment::run(&context, command).await,
+            #[cfg(feature = "sandbox")]
+            Verb::Sandbox(arguments) => sandbox::run(&arguments).await,
+            #[cfg(feature = "sandbox")]
+            Verb::Demo(arguments) => demo::run(&arguments).await,
+        }
+    })
+}
+
+/// What every verb starts from.
+#[derive(Debug)]
+struct Context {
+    config: Option<PathBuf>,
+    environment: Environment,
+}
+
+/// Whether a verb asks the providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Providers {
+    /// It does, and one at least must be set.
+    Needed,
+    /// It reads or changes the store only, so no provider's secret is needed.
+    Unused,
+}
+
+impl Context {
+    fn settings(&self) -> Result<Settings, Failure> {
+        Ok(Settings::load(self.config.as_deref(), &self.environment)?)
+    }
+
+    /// Where the settings are, or will be.
+    fn config(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE))
+    }
+
+    /// Opens the store (and migrates it if need be), the keys and, if needed, the providers.
+    fn open(&self, settings: &Settings, providers: Providers) -> Result<Gateway, Failure> {
+        open(settings, providers, clock(&self.environment)?)
+    }
+}
+
+fn open(
+    settings: &Settings,
+    providers: Providers,
+    clock: Arc<dyn Clock>,
+) -> Result<Gateway, Failure> {
+    let keys = KeyRing::load(&settings.keys.file).map_err(|error| {
+        Failure::Usage(format!(
+            "the key file {} can't be used: {error}. It is named by the setting `keys.file`; \
+             `cardless init` writes one",
+            settings.keys.file.display()
+        ))
+    })?;
+    let store = registry::store(settings).map_err(|error| {
+        let source = std::error::Error::source(&error).map(|source| format!(" ({source})"));
+        Failure::Failed(format!(
+            "the store {} (setting `store.url`) can't be opened: {error}{}",
+            settings.store.url,
+            source.unwrap_or_default()
+        ))
+    })?;
+    let mut builder = Gateway::builder()
+        .public_url(&settings.service.public_url)
+        .store(store)
+        .keys(keys)
+        .clock(clock.clone())
+        .entropy(Arc::new(SystemEntropy));
+    if providers == Providers::Needed {
+        let adapters = registry::providers(settings, &clock)?;
+        if adapters.is_empty() {
+            return Err(Failure::Usage(NO_PROVIDER.to_owned()));
+        }
+        for adapter in adapters {
+            builder = builder.provider(adapter);
+        }
+    }
+    Ok(builder.build()?)
+}
+
+/// What is said when no provider is set.
+const NO_PROVIDER: &str = "no provider is set: add a table [providers.paypal], \
+                           [providers.postfinance] or [providers.aduno] to the settings; \
+                           `cardless init` writes a file that shows them";
+
+/// The machine's clock; in builds with the sandbox it can be moved, together with the sandbox's.
+#[cfg(feature = "sandbox")]
+fn clock(environment: &Environment) -> Result<Arc<dyn Clock>, Failure> {
+    const OFFSET: &str = "CARDLESS_CLOCK_OFFSET_SECONDS";
+    let seconds = match environment.get(OFFSET) {
+        None | Some("") => 0,
+        Some(text) => text.parse().map_err(|_| {
+            Failure::Usage(format!(
+                "the environment variable {OFFSET} is not a number of seconds"
+            ))
+        })?,
+    };
+    Ok(Arc::new(SystemClock::with_offset_seconds(seconds)))
+}
+
+#[cfg(not(feature = "sandbox"))]
+fn clock(_: &Environment) -> Result<Arc<dyn Clock>, Failure> {
+    Ok(Arc::new(SystemClock::default()))
+}
+
+/// Prints a line on standard output.
+fn say(line: impl fmt::Display) -> Outcome {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    Ok(stdout.flush()?)
+}
+
+/// Prints a value as indented JSON.
+fn say_json<T: Serialize>(value: &T) -> Outcome {
+    say(serde_json::to_string_pretty(value).map_err(Failure::failed)?)
+}
+
+/// A table without lines, as a listing shows it.
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(header.iter().copied());
+    table
+}

@@ -1,0 +1,101 @@
+//! `serve`: the service.
+
+use std::future::Future;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use cardless::gateway::Gateway;
+use cardless::serve;
+
+use super::{Context, Failure, Outcome, Providers, say};
+
+pub(super) async fn run(context: &Context) -> Outcome {
+    let mut settings = context.settings()?;
+    let listen = settings.service.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        Failure::Failed(format!(
+            "the address {listen} (setting `service.listen`) can't be used: {error}"
+        ))
+    })?;
+    // Port 0 is a free one, known only now.
+    let bound = listener.local_addr()?;
+    if settings.service.public_url == format!("http://{listen}") {
+        settings.service.public_url = format!("http://{bound}");
+    }
+    let gateway = context.open(&settings, Providers::Needed)?;
+    let signals = Signals::new()?;
+    say(format_args!("cardless listens on http://{bound}"))?;
+    run_until(gateway, listener, signals.stop()).await
+}
+
+/// Serves and resolves until `stop` ends. The requests that run are finished first, then the
+/// resolver stops. A resolver that breaks off takes the service with it: payments whose outcome is
+/// open must not go unasked.
+pub(super) async fn run_until(
+    gateway: Gateway,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send,
+) -> Outcome {
+    let (stop_resolver, stopped) = watch::channel(false);
+    let (alive, ended) = oneshot::channel::<()>();
+    let resolver = tokio::spawn({
+        let gateway = gateway.clone();
+        async move {
+            // Dropped when this task ends, however it ends.
+            let _alive = alive;
+            gateway.run(until(stopped)).await;
+        }
+    });
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            _ = ended => tracing::error!("the resolver broke off; the service stops"),
+        }
+    };
+    let served = serve::serve(listener, serve::router(gateway), stop).await;
+    stop_resolver.send_replace(true);
+    let resolved = resolver.await;
+    served?;
+    resolved.map_err(|_| Failure::Failed("the resolver broke off; see the log".to_owned()))
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop as well.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+/// The signals that a service answers to.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ends at SIGTERM or SIGINT.
+    pub(super) async fn stop(mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                hangup = self.hangup.recv() => if hangup.is_some() {
+                    tracing::warn!("settings can't be reloaded in this version; restart instead");
+                } else {
+                    break;
+                },
+            }
+        }
+        tracing::info!("stopping: requests that run are finished first");
+    }
+}

@@ -1,0 +1,109 @@
+//! Settings to providers and store: the one file that names the provider crates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cardless_contract::{Clock, PaymentProvider};
+use cardless_transport::{ClientConfig, HttpClient, ReqwestClient};
+
+use crate::config::{Settings, SettingsError};
+#[cfg(feature = "sqlite")]
+use crate::store::{SqliteStore, Store, StoreError, Threads};
+
+/// The providers that settings can name.
+const KNOWN: [&str; 3] = ["aduno", "paypal", "postfinance"];
+
+/// How long a connection to a provider may take; passing it leaves nothing sent.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a whole call to a provider may take. A charge that needs longer is asked for later.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A provider for each table under `[providers]`; each has connections of its own.
+///
+/// # Errors
+///
+/// [`SettingsError`] for a table that names no provider we know, and for what an adapter finds
+/// wrong with its settings.
+pub fn providers(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Arc<dyn PaymentProvider>>, SettingsError> {
+    refuse_unknown(settings)?;
+    let mut providers: Vec<Arc<dyn PaymentProvider>> = Vec::new();
+    if let Some(config) = settings.provider::<cardless_postfinance::Config>("postfinance")? {
+        let provider =
+            cardless_postfinance::PostFinance::new(config, client(settings)?, clock.clone());
+        providers.push(Arc::new(
+            provider.map_err(|error| wrong(settings, "postfinance", &error))?,
+        ));
+    }
+    if let Some(config) = settings.provider::<cardless_paypal::Config>("paypal")? {
+        let provider = cardless_paypal::PayPal::new(config, client(settings)?, clock.clone());
+        providers.push(Arc::new(
+            provider.map_err(|error| wrong(settings, "paypal", &error))?,
+        ));
+    }
+    if let Some(config) = settings.provider::<cardless_aduno::Config>("aduno")? {
+        let provider = cardless_aduno::Aduno::new(config, client(settings)?, clock.clone());
+        providers.push(Arc::new(
+            provider.map_err(|error| wrong(settings, "aduno", &error))?,
+        ));
+    }
+    Ok(providers)
+}
+
+/// The store of the settings, its schema up to date.
+///
+/// # Errors
+///
+/// [`StoreError`], whose source says what the database or the file system said.
+#[cfg(feature = "sqlite")]
+pub fn store(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(SqliteStore::open(
+        &settings.store.url,
+        Threads::Own,
+    )?))
+}
+
+/// The way out to one address or provider, with a pool of connections of its own.
+///
+/// # Errors
+///
+/// [`SettingsError`] if TLS can't be set up.
+pub fn client(settings: &Settings) -> Result<Arc<dyn HttpClient>, SettingsError> {
+    let config = ClientConfig {
+        connect_timeout: CONNECT_TIMEOUT,
+        total_timeout: TOTAL_TIMEOUT,
+        extra_roots: None,
+    };
+    let client = ReqwestClient::new(&config)
+        .map_err(|error| settings.error("providers", format!("can't be reached: {error}")))?;
+    Ok(Arc::new(client))
+}
+
+fn refuse_unknown(settings: &Settings) -> Result<(), SettingsError> {
+    match settings
+        .provider_names()
+        .into_iter()
+        .find(|name| !KNOWN.contains(name))
+    {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("is no provider; known are {}", KNOWN.join(", "));
+            Err(settings.error(&format!("providers.{name}"), message))
+        }
+    }
+}
+
+/// What an adapter finds wrong: its text is `setting: problem` and quotes no value.
+fn wrong(settings: &Settings, provider: &str, error: &dyn std::error::Error) -> SettingsError {
+    let text = error.to_string();
+    match text.split_once(": ") {
+        Some((setting, problem)) => {
+            let setting = format!("providers.{provider}.{setting}");
+            settings.error(&setting, format!("can't be used: {problem}"))
+        }
+        None => settings.error(&format!("providers.{provider}"), text),
+    }
+}

@@ -1,0 +1,28 @@
+use axum::Json;
+use axum::extract::State;
+use axum::http::Method;
+use axum::routing::get;
+
+use super::{Access, Content, Doc, Id, Problem, Route, Service};
+use crate::message::Refund;
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route {
+        method: Method::GET,
+        path: "/v1/refunds/{id}",
+        access: Access::Read,
+        handler: get(read),
+        doc: Doc {
+            id: "readRefund",
+            summary: "A refund.",
+            keyed: false,
+            query: &[],
+            body: Content::None,
+            answers: &[(200, "The refund.", Content::Json("Refund"))],
+        },
+    }]
+}
+
+async fn read(State(service): State<Service>, Id(id): Id) -> Result<Json<Refund>, Problem> {
+    Ok(Json(service.gateway().refund_by_id(&id).await?))
+}

@@ -1,0 +1,382 @@
+//! The main job at each provider, through the gateway, judged by the sandbox's ledger.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "test code stops at the first surprise"
+)]
+
+mod world;
+
+use cardless::message::{
+    Amount, Capture, CaptureRequest, Initiator, OperationStatus, PaymentStatus, RefundRequest,
+    SetupStatus, VoidRequest,
+};
+use cardless_sandbox::EntryKind;
+use world::{ALL, World};
+
+#[tokio::test(start_paused = true)]
+async fn links_charges_and_gives_back() {
+    for provider in ALL {
+        let world = World::new();
+        let method = world.link(provider).await;
+        let payment = world.pay(&World::charge(&method, 4990, "invoice-1")).await;
+        assert_eq!(
+            payment.status,
+            PaymentStatus::Captured,
+            "{provider}: {payment:?}"
+        );
+        assert_eq!(payment.captured.minor(), 4990);
+        let request = RefundRequest {
+            account: "acct-7".into(),
+            amount: Some(Amount::new("CHF", 990)),
+        };
+        let refund = world
+            .gateway
+            .refund(&world.key(), &payment.id, &request)
+            .await
+            .unwrap();
+        assert_eq!(refund.body.status, OperationStatus::Succeeded, "{provider}");
+        assert_eq!(world.moved(EntryKind::Capture), [4990], "{provider}");
+        assert_eq!(world.moved(EntryKind::Refund), [990], "{provider}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn authorizes_captures_a_part_and_voids() {
+    for provider in ALL {
+        let world = World::new();
+        let method = world.link(provider).await;
+        let mut request = World::charge(&method, 5000, "invoice-1");
+        request.capture = Capture::Manual;
+        let payment = world.pay(&request).await;
+        assert_eq!(
+            payment.status,
+            PaymentStatus::Authorized,
+            "{provider}: {payment:?}"
+        );
+        let part = CaptureRequest {
+            account: "acct-7".into(),
+            amount: Some(Amount::new("CHF", 3000)),
+            last: None,
+        };
+        let answer = world
+            .gateway
+            .capture(&world.key(), &payment.id, &part)
+            .await
+            .unwrap();
+        assert_eq!(
+            answer.body.status,
+            PaymentStatus::Captured,
+            "{provider}: {answer:?}"
+        );
+        assert_eq!(answer.body.captured.minor(), 3000, "{provider}");
+
+        request.reference = "invoice-2".into();
+        let payment = world.pay(&request).await;
+        let void = VoidRequest {
+            account: "acct-7".into(),
+        };
+        let answer = world
+            .gateway
+            .void(&world.key(), &payment.id, &void)
+            .await
+            .unwrap();
+        assert_eq!(
+            answer.body.status,
+            PaymentStatus::Voided,
+            "{provider}: {answer:?}"
+        );
+        assert_eq!(world.moved(EntryKind::Capture), [3000], "{provider}");
+    }
+}
+
+/// Where each step of each provider goes, in the words of the sandbox's faults.
+const STEPS: [(&str, [(&str, &str); 6]); 3] = [
+    (
+        "postfinance",
+        [
+            ("reserve", "POST /api/v2.0/payment/transactions"),
+            (
+                "commit",
+                "POST /api/v2.0/payment/transactions/*/process-with-token",
+            ),
+            (
+                "capture",
+                "POST /api/v2.0/payment/transactions/*/complete-partially-online",
+            ),
+            ("void", "POST /api/v2.0/payment/transactions/*/void-online"),
+            ("refund", "POST /api/v2.0/payment/refunds"),
+            ("revoke", "DELETE /api/v2.0/payment/tokens"),
+        ],
+    ),
+    (
+        "paypal",
+        [
+            ("reserve", "POST /v2/checkout/orders"),
+            ("commit", "POST /v2/checkout/orders/*/capture"),
+            ("capture", "POST /v2/payments/authorizations/*/capture"),
+            ("void", "POST /v2/payments/authorizations/*/void"),
+            ("refund", "POST /v2/payments/captures/*/refund"),
+            ("revoke", "DELETE /v3/vault/payment-tokens"),
+        ],
+    ),
+    (
+        "aduno",
+        [
+            ("reserve", "POST /v1/transactions/authorize"),
+            ("commit", "POST /v1/transactions/*/settle"),
+            ("capture", "POST /v1/transactions/*/settle"),
+            ("void", "POST /v1/transactions/*/cancel"),
+            ("refund", "POST /v1/transactions/*/credit"),
+            ("revoke", "DELETE /v1/aliases"),
+        ],
+    ),
+];
+
+/// Faults after which nobody knows whether the call was carried out.
+const LOSSES: [&str; 5] = [
+    "execute_then_drop",
+    "execute_then_500",
+    "half_body",
+    "drop_before",
+    "stall",
+];
+
+fn step(provider: &str, wanted: &str) -> &'static str {
+    let steps = STEPS.iter().find(|(name, _)| *name == provider).unwrap().1;
+    steps.iter().find(|(name, _)| *name == wanted).unwrap().1
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_of_a_charge_is_unknown_and_then_the_truth() {
+    for provider in ALL {
+        for lost in ["reserve", "commit"] {
+            for fault in LOSSES {
+                let case = format!("{provider}, {lost}, {fault}");
+                let world = World::new();
+                let method = world.link(provider).await;
+                world.inject(provider, step(provider, lost), fault);
+                let request = World::charge(&method, 4990, "invoice-1");
+                let key = world.key();
+                let payment = world.gateway.pay(&key, &request).await.unwrap().body;
+                assert_eq!(
+                    payment.status,
+                    PaymentStatus::Unknown,
+                    "{case}: {payment:?}"
+                );
+                world.settle().await;
+                let payment = world.gateway.payment(&payment.id).await.unwrap();
+                assert_eq!(
+                    payment.status,
+                    PaymentStatus::Captured,
+                    "{case}: {payment:?}"
+                );
+                assert_eq!(world.moved(EntryKind::Capture), [4990], "{case}");
+                let again = world.gateway.pay(&key, &request).await.unwrap();
+                assert_eq!(again.body, payment, "{case}");
+                assert_eq!(world.moved(EntryKind::Capture), [4990], "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_of_an_operation_is_unknown_and_then_the_truth() {
+    for provider in ALL {
+        for lost in ["capture", "void", "refund"] {
+            for fault in LOSSES {
+                let case = format!("{provider}, {lost}, {fault}");
+                let world = World::new();
+                let method = world.link(provider).await;
+                let mut request = World::charge(&method, 5000, "invoice-1");
+                if lost != "refund" {
+                    request.capture = Capture::Manual;
+                }
+                let payment = world.pay(&request).await;
+                world.inject(provider, step(provider, lost), fault);
+                let amount = Some(Amount::new("CHF", 2000));
+                let open = match lost {
+                    "capture" => {
+                        let part = CaptureRequest {
+                            account: "acct-7".into(),
+                            amount,
+                            last: None,
+                        };
+                        world
+                            .gateway
+                            .capture(&world.key(), &payment.id, &part)
+                            .await
+                            .unwrap()
+                            .open
+                    }
+                    "void" => {
+                        let void = VoidRequest {
+                            account: "acct-7".into(),
+                        };
+                        world
+                            .gateway
+                            .void(&world.key(), &payment.id, &void)
+                            .await
+                            .unwrap()
+                            .open
+                    }
+                    _ => {
+                        let refund = RefundRequest {
+                            account: "acct-7".into(),
+                            amount,
+                        };
+                        world
+                            .gateway
+                            .refund(&world.key(), &payment.id, &refund)
+                            .await
+                            .unwrap()
+                            .open
+                    }
+                };
+                assert!(open, "{case}");
+                world.settle().await;
+                let payment = world.gateway.payment(&payment.id).await.unwrap();
+                let operation = &payment.operations[0];
+                assert_eq!(
+                    operation.status,
+                    OperationStatus::Succeeded,
+                    "{case}: {payment:?}"
+                );
+                let (kind, moved) = match lost {
+                    "capture" => (EntryKind::Capture, 2000),
+                    "void" => (EntryKind::Void, 5000),
+                    _ => (EntryKind::Refund, 2000),
+                };
+                assert_eq!(world.moved(kind), [moved], "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_payment_links_the_method_in_the_same_visit() {
+    for provider in ALL {
+        let world = World::new();
+        let setup = world.begin(provider, Some(4990)).await;
+        let payment = setup.payment.clone().unwrap();
+        let mut page = setup.redirect_url.clone().unwrap();
+        // PayPal wants the customer twice; the second page follows in the same visit.
+        let mut visits = 0;
+        let back = loop {
+            visits += 1;
+            let next = world.decide(provider, &page, "approve").await;
+            if next.starts_with("https://shop.example/back") {
+                break next;
+            }
+            assert!(visits < 3, "{provider}: {next}");
+            page = next;
+        };
+        world.settle().await;
+        let setup = world.gateway.setup(&setup.id).await.unwrap();
+        assert_eq!(
+            setup.status,
+            SetupStatus::Completed,
+            "{provider}: {setup:?}, {back}"
+        );
+        let payment = world.gateway.payment(&payment).await.unwrap();
+        assert_eq!(
+            payment.status,
+            PaymentStatus::Captured,
+            "{provider}: {payment:?}"
+        );
+        assert_eq!(payment.payment_method, setup.payment_method, "{provider}");
+        assert_eq!(world.moved(EntryKind::Capture), [4990], "{provider}");
+        let again = World::charge(&setup.payment_method.unwrap(), 100, "invoice-2");
+        assert_eq!(
+            world.pay(&again).await.status,
+            PaymentStatus::Captured,
+            "{provider}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_confirms_a_charge_of_a_saved_method() {
+    for provider in ALL {
+        let world = World::new();
+        let method = world.link(provider).await;
+        let mut request = World::charge(&method, 2500, "invoice-1");
+        request.initiator = Initiator::Customer;
+        request.return_url = Some("https://shop.example/back".into());
+        let payment = world.pay(&request).await;
+        assert_eq!(
+            payment.status,
+            PaymentStatus::ActionRequired,
+            "{provider}: {payment:?}"
+        );
+        assert_eq!(world.moved(EntryKind::Capture), [0; 0], "{provider}");
+        let page = payment.redirect_url.clone().unwrap();
+        let back = world.decide(provider, &page, "approve").await;
+        assert!(back.contains("payment=pay_"), "{back}");
+        world.settle().await;
+        let payment = world.gateway.payment(&payment.id).await.unwrap();
+        assert_eq!(
+            payment.status,
+            PaymentStatus::Captured,
+            "{provider}: {payment:?}"
+        );
+        assert_eq!(world.moved(EntryKind::Capture), [2500], "{provider}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_who_says_no_links_and_pays_nothing() {
+    for provider in ALL {
+        for amount in [None, Some(4990)] {
+            let world = World::new();
+            let setup = world.begin(provider, amount).await;
+            let page = setup.redirect_url.clone().unwrap();
+            let back = world.decide(provider, &page, "decline").await;
+            assert!(back.contains("status=declined"), "{provider}: {back}");
+            let setup = world.gateway.setup(&setup.id).await.unwrap();
+            assert_eq!(setup.status, SetupStatus::Declined, "{provider}: {setup:?}");
+            world.settle().await;
+            if let Some(payment) = setup.payment {
+                let payment = world.gateway.payment(&payment).await.unwrap();
+                assert_eq!(
+                    payment.status,
+                    PaymentStatus::Declined,
+                    "{provider}: {payment:?}"
+                );
+            }
+            assert!(world.sandbox.ledger().is_empty(), "{provider}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_who_never_comes_back_leaves_nothing_open() {
+    for provider in ALL {
+        let world = World::new();
+        let method = world.link(provider).await;
+        let setup = world.begin(provider, Some(4990)).await;
+        let mut request = World::charge(&method, 2500, "invoice-1");
+        request.initiator = Initiator::Customer;
+        request.return_url = Some("https://shop.example/back".into());
+        let payment = world.pay(&request).await;
+        world
+            .sandbox
+            .advance(std::time::Duration::from_secs(4 * 3600));
+        world.settle().await;
+        let setup = world.gateway.setup(&setup.id).await.unwrap();
+        // PostFinance shows a page that lapsed as a payment that failed.
+        let ended = [SetupStatus::Expired, SetupStatus::Declined];
+        assert!(ended.contains(&setup.status), "{provider}: {setup:?}");
+        for id in [setup.payment.unwrap(), payment.id] {
+            let payment = world.gateway.payment(&id).await.unwrap();
+            let ended = [
+                PaymentStatus::Failed,
+                PaymentStatus::Declined,
+                PaymentStatus::Voided,
+            ];
+            assert!(ended.contains(&payment.status), "{provider}: {payment:?}");
+        }
+        assert_eq!(world.moved(EntryKind::Capture), [0; 0], "{provider}");
+    }
+}

@@ -1,0 +1,187 @@
+//! A gateway over the three adapters over the sandbox, in one process, on one thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cardless::gateway::{Gateway, RequestKey};
+use cardless::message::{Amount, Capture, Initiator, LinkRequest, PayRequest, Payment, Setup};
+use cardless::store::{SqliteStore, Threads};
+use cardless::vault::KeyRing;
+use cardless_contract::{Clock, PaymentProvider, SystemEntropy, Timestamp};
+use cardless_sandbox::{Addresses, Entry, EntryKind, Fault, Provider, Sandbox, print_settings};
+use cardless_transport::{HttpClient as _, InProcessClient};
+use http::Method;
+
+/// How long a client waits for a stalled answer, in tokio's paused time.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+struct Morning;
+
+impl Clock for Morning {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(1_795_000_000)
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) gateway: Gateway,
+    keys: std::cell::Cell<u32>,
+}
+
+pub(crate) const ALL: [&str; 3] = ["postfinance", "paypal", "aduno"];
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let sandbox = Sandbox::new(Arc::new(Morning));
+        let settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
+        let table = |name: &str| settings["providers"][name].clone();
+        let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
+        let client = |provider| -> Arc<InProcessClient> {
+            Arc::new(sandbox.provider(provider).client(DEADLINE))
+        };
+        let providers: [Arc<dyn PaymentProvider>; 3] = [
+            Arc::new(
+                cardless_paypal::PayPal::new(
+                    table("paypal").try_into().unwrap(),
+                    client(Provider::PayPal),
+                    Arc::clone(&clock),
+                )
+                .unwrap(),
+            ),
+            Arc::new(
+                cardless_postfinance::PostFinance::new(
+                    table("postfinance").try_into().unwrap(),
+                    client(Provider::PostFinance),
+                    Arc::clone(&clock),
+                )
+                .unwrap(),
+            ),
+            Arc::new(
+                cardless_aduno::Aduno::new(
+                    table("aduno").try_into().unwrap(),
+                    client(Provider::Aduno),
+                    Arc::clone(&clock),
+                )
+                .unwrap(),
+            ),
+        ];
+        let keys = KeyRing::parse(&KeyRing::generate(&SystemEntropy).unwrap()).unwrap();
+        let store = SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap();
+        let mut builder = Gateway::builder()
+            .store(Arc::new(store))
+            .keys(keys)
+            .clock(Arc::clone(&clock));
+        for provider in providers {
+            builder = builder.provider(provider);
+        }
+        Self {
+            sandbox,
+            gateway: builder.build().unwrap(),
+            keys: std::cell::Cell::new(0),
+        }
+    }
+
+    pub(crate) fn key(&self) -> RequestKey {
+        self.keys.set(self.keys.get() + 1);
+        RequestKey::new("test", format!("key-{}", self.keys.get())).unwrap()
+    }
+
+    pub(crate) fn sandbox_provider(name: &str) -> Provider {
+        match name {
+            "paypal" => Provider::PayPal,
+            "postfinance" => Provider::PostFinance,
+            _ => Provider::Aduno,
+        }
+    }
+
+    pub(crate) async fn begin(&self, provider: &str, amount: Option<i64>) -> Setup {
+        let request = LinkRequest {
+            account: "acct-7".into(),
+            provider: provider.into(),
+            return_url: "https://shop.example/back".into(),
+            language: None,
+            amount: amount.map(|minor| Amount::new("CHF", minor)),
+            reference: amount.map(|_| "first-1".into()),
+            capture: None,
+        };
+        let answer = self.gateway.link(&self.key(), &request).await.unwrap();
+        answer.body
+    }
+
+    /// Presses a button on a hosted page and follows the browser back to us.
+    pub(crate) async fn decide(&self, provider: &str, page: &str, decision: &str) -> String {
+        let request = http::Request::builder()
+            .method(Method::POST)
+            .uri(page)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Bytes::from(format!("decision={decision}")))
+            .unwrap();
+        let client = self
+            .sandbox
+            .provider(Self::sandbox_provider(provider))
+            .client(DEADLINE);
+        let answer = client.send(request).await.unwrap();
+        assert_eq!(answer.status(), 303, "{:?}", answer.body());
+        let location = answer.headers()["location"].to_str().unwrap();
+        let back = location
+            .strip_prefix("http://127.0.0.1:8080/return/")
+            .unwrap();
+        self.gateway.returned(back).await.unwrap().location
+    }
+
+    pub(crate) async fn link(&self, provider: &str) -> String {
+        let setup = self.begin(provider, None).await;
+        self.decide(provider, setup.redirect_url.as_deref().unwrap(), "approve")
+            .await;
+        let setup = self.gateway.setup(&setup.id).await.unwrap();
+        setup
+            .payment_method
+            .unwrap_or_else(|| panic!("{provider}: {:?}", setup.status))
+    }
+
+    pub(crate) fn charge(method: &str, minor: i64, reference: &str) -> PayRequest {
+        PayRequest {
+            account: "acct-7".into(),
+            payment_method: Some(method.into()),
+            amount: Amount::new("CHF", minor),
+            reference: reference.into(),
+            capture: Capture::Automatic,
+            initiator: Initiator::Merchant,
+            return_url: None,
+            description: Some("Monthly plan".into()),
+        }
+    }
+
+    pub(crate) async fn pay(&self, request: &PayRequest) -> Payment {
+        self.gateway.pay(&self.key(), request).await.unwrap().body
+    }
+
+    /// Lets the clock run and the resolver ask until nothing is open.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..40 {
+            let report = self.gateway.reconcile().await.unwrap();
+            if report.still_open == 0 {
+                assert_eq!(report.errors, 0);
+                return;
+            }
+            self.sandbox.advance(Duration::from_secs(20));
+        }
+        panic!("still open: {:?}", self.gateway.reconcile().await);
+    }
+
+    pub(crate) fn inject(&self, provider: &str, operation: &str, fault: &str) {
+        let fault: Fault = serde_json::from_value(serde_json::json!({
+            "provider": provider, "operation": operation, "times": 1, "fault": fault,
+        }))
+        .unwrap();
+        self.sandbox.inject(fault).unwrap();
+    }
+
+    pub(crate) fn moved(&self, kind: EntryKind) -> Vec<i64> {
+        let of_kind = |entry: &Entry| (entry.kind == kind).then(|| entry.amount.minor());
+        self.sandbox.ledger().iter().filter_map(of_kind).collect()
+    }
+}

@@ -1,0 +1,213 @@
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Runs the program in a folder, with nothing of ours in its environment but `environment`.
+fn cardless(folder: &TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cardless"));
+    command
+        .current_dir(folder.path())
+        .args(arguments)
+        .env_clear();
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn init_writes_two_private_files_and_never_overwrites() {
+    let folder = TempDir::new().unwrap();
+    let first = cardless(&folder, &["init"], &[]);
+    assert_eq!(code(&first), 0, "{}", stderr(&first));
+    let settings = folder.path().join("cardless.toml");
+    let keys = folder.path().join("cardless.keys");
+    let written = std::fs::read(&keys).unwrap();
+    assert_eq!((mode(&settings), mode(&keys)), (0o600, 0o600));
+
+    let second = cardless(&folder, &["init"], &[]);
+    assert_eq!(code(&second), 1);
+    assert!(
+        stderr(&second).contains("nothing was written"),
+        "{}",
+        stderr(&second)
+    );
+    assert_eq!(std::fs::read(&keys).unwrap(), written);
+
+    std::fs::remove_file(&settings).unwrap();
+    let third = cardless(&folder, &["init"], &[]);
+    assert_eq!(code(&third), 1);
+    assert!(!settings.exists());
+    assert_eq!(std::fs::read(&keys).unwrap(), written);
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn config_stands_before_or_after_the_verb() {
+    for arguments in [
+        ["--config", "a.toml", "init"],
+        ["init", "--config", "a.toml"],
+    ] {
+        let folder = TempDir::new().unwrap();
+        assert_eq!(code(&cardless(&folder, &arguments, &[])), 0);
+        assert!(folder.path().join("a.toml").exists());
+        assert!(folder.path().join("cardless.keys").exists());
+    }
+}
+
+#[test]
+fn wrong_use_and_wrong_settings_exit_with_2() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(code(&cardless(&folder, &["nonsense"], &[])), 2);
+    assert_eq!(code(&cardless(&folder, &["client", "add", "shop"], &[])), 2);
+    assert_eq!(
+        code(&cardless(
+            &folder,
+            &["serve", "--config", "nowhere.toml"],
+            &[]
+        )),
+        2
+    );
+    std::fs::write(
+        folder.path().join("cardless.toml"),
+        "[service]\nlissten = 1\n",
+    )
+    .unwrap();
+    let output = cardless(&folder, &["serve"], &[]);
+    assert_eq!(code(&output), 2);
+    let expected = "cardless.toml:2:1: setting `service.lissten` is not known";
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+}
+
+#[test]
+fn what_a_later_version_does_says_so() {
+    let folder = TempDir::new().unwrap();
+    for arguments in [
+        &["client", "add", "shop", "--role", "billing", "--sealed"][..],
+        &["client", "renew", "shop", "--overlap", "7d"],
+        &["client", "key", "add", "shop"],
+        &["reconcile", "--verify"],
+    ] {
+        let output = cardless(&folder, arguments, &[]);
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        assert!(
+            stderr(&output).contains("not available yet"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn serve_needs_a_provider_that_is_known() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(code(&cardless(&folder, &["init"], &[])), 0);
+    let none = cardless(&folder, &["serve"], &[]);
+    assert_eq!(code(&none), 2);
+    assert!(
+        stderr(&none).contains("no provider is set"),
+        "{}",
+        stderr(&none)
+    );
+    let unknown = cardless(
+        &folder,
+        &["check"],
+        &[("CARDLESS__PROVIDERS__STRIPE__KEY", "canary")],
+    );
+    assert_eq!(code(&unknown), 2);
+    assert!(
+        stderr(&unknown).contains("providers.stripe"),
+        "{}",
+        stderr(&unknown)
+    );
+    assert!(!stderr(&unknown).contains("canary"));
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = TempDir::new().unwrap();
+    assert_eq!(code(&cardless(&folder, &["init"], &[])), 0);
+    let keys = folder.path().join("cardless.keys");
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let output = cardless(&folder, &["client", "list"], &[]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("keys.file"), "{}", stderr(&output));
+}
+
+#[test]
+fn help_is_there_for_every_verb() {
+    let folder = TempDir::new().unwrap();
+    for verb in [
+        "init",
+        "serve",
+        "check",
+        "client",
+        "reconcile",
+        "account",
+        "payment",
+    ] {
+        assert_eq!(
+            code(&cardless(&folder, &[verb, "--help"], &[])),
+            0,
+            "{verb}"
+        );
+    }
+}
+
+#[cfg(feature = "sandbox")]
+#[test]
+fn the_demo_is_true_and_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let temporary = folder.path().to_str().unwrap().to_owned();
+    let output = cardless(&folder, &["demo"], &[("TMPDIR", &temporary)]);
+    let printed = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(code(&output), 0, "{printed}{}", stderr(&output));
+    for line in ["postfinance", "paypal", "aduno", "all of it is true"] {
+        assert!(printed.lines().any(|found| found == line), "{printed}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[cfg(feature = "sandbox")]
+#[test]
+fn the_sandbox_prints_settings_that_fit_what_init_writes() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(code(&cardless(&folder, &["init"], &[])), 0);
+    // Port 9 is for discarding; nothing answers HTTP there.
+    let printed = cardless(&folder, &NOWHERE, &[]);
+    assert_eq!(code(&printed), 0);
+    let path = folder.path().join("cardless.toml");
+    let mut settings = std::fs::read(&path).unwrap();
+    settings.extend_from_slice(&printed.stdout);
+    std::fs::write(&path, settings).unwrap();
+    // The settings are good; it is nobody's fault that no sandbox listens.
+    let checked = cardless(&folder, &["check", "--json"], &[]);
+    assert_eq!(code(&checked), 1, "{}", stderr(&checked));
+    let rows: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 4);
+    assert_eq!(rows[0]["ok"], true);
+}
+
+#[cfg(feature = "sandbox")]
+const NOWHERE: [&str; 8] = [
+    "sandbox",
+    "--print-settings",
+    "--paypal",
+    "127.0.0.1:9",
+    "--postfinance",
+    "127.0.0.1:9",
+    "--aduno",
+    "127.0.0.1:9",
+];

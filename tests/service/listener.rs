@@ -1,0 +1,42 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use cardless::serve::{router, serve};
+
+use crate::support::gateway;
+
+#[tokio::test]
+async fn it_answers_on_a_socket_and_stops_when_it_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let service = tokio::spawn(serve(listener, router(gateway()), async {
+        drop(stopped.await);
+    }));
+
+    let answer = exchange(address, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(!answer.to_lowercase().contains("\r\nserver:"), "{answer}");
+
+    let many = "X-A: b\r\n".repeat(100);
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{many}\r\n");
+    assert!(
+        exchange(address, &request)
+            .await
+            .starts_with("HTTP/1.1 431")
+    );
+
+    stop.send(()).unwrap();
+    service.await.unwrap().unwrap();
+}
+
+/// Sends a request and reads until the answer's body ends.
+async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}

@@ -1,0 +1,14 @@
+//! The service from outside: its router without a socket, and the command line.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod answers;
+mod client;
+mod command_line;
+mod listener;
+mod log;
+mod openapi;
+mod support;
