@@ -302,9 +302,13 @@ pub enum PaymentStatus {
 }
 
 impl PaymentStatus {
-    /// Whether nobody knows yet how it ends: the HTTP answer is 202.
+    /// Whether nobody knows yet how it ends, or only a person can tell: the HTTP answer is 202, and
+    /// no other payment of the account begins under the same reference.
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::ActionRequired | Self::Pending | Self::Unknown)
+        matches!(
+            self,
+            Self::ActionRequired | Self::Pending | Self::Unknown | Self::Parked
+        )
     }
 }
 

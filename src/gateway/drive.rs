@@ -581,10 +581,15 @@ impl Drive {
             row.attempts = 0;
             let lapses_at = state::look_at_hold(row, now);
             release_row(row, lapses_at);
-            if changed {
-                inner.payment_concluded(row)
-            } else {
-                Vec::new()
+            match (changed, state::is_contradicted(row)) {
+                (false, _) => Vec::new(),
+                (true, false) => inner.payment_concluded(row),
+                (true, true) => {
+                    tracing::error!(payment = %row.id, state = row.state.as_str(),
+                        "money moved at the provider after the payment had ended without: a person must look");
+                    let kind = "payment.contradicted".to_owned();
+                    vec![inner.journal.event(&row.account, kind, &row.id)]
+                }
             }
         })
         .await?;

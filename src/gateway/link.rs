@@ -494,7 +494,7 @@ impl Inner {
                         .clone()
                         .map(|id| Change::WakePayment { id, at: now }),
                 );
-                batch.extend(event.clone());
+                batch.push(event.clone());
                 batch
             })
             .await?;
@@ -589,7 +589,7 @@ impl Inner {
             row.decline.clone_from(&decline);
             row.redirect = None;
             release_row(row, None);
-            let mut batch: Vec<Change> = event.iter().cloned().collect();
+            let mut batch = vec![event.clone()];
             let ends =
                 |payment: &PaymentRow| state != SetupState::PaidNotLinked && payment.is_open();
             if let Some(mut payment) = payment.filter(ends) {

@@ -148,7 +148,7 @@ impl Inner {
             batch.push(Change::UpdateMethod(changed));
             batch.extend(row.record.clone().map(Change::DeleteRecord));
             let kind = "payment_method.revoked".to_owned();
-            batch.extend(self.journal.event(&row.account, kind, &row.id));
+            batch.push(self.journal.event(&row.account, kind, &row.id));
         } else {
             changed.next_at = Some(self.journal.now().plus(pause(changed.attempts)));
             changed.attempts = changed.attempts.saturating_add(1);
@@ -181,7 +181,7 @@ impl Inner {
                 row.state = MethodState::Suspended;
                 let kind = "payment_method.suspended".to_owned();
                 let mut batch = vec![Change::UpdateMethod(row.clone())];
-                batch.extend(self.journal.event(&row.account, kind, &row.id));
+                batch.push(self.journal.event(&row.account, kind, &row.id));
                 self.journal.write(batch).await
             }
             Ok(_) => Ok(()),

@@ -666,7 +666,7 @@ impl Inner {
                 answer,
             },
         ];
-        batch.extend(self.journal.event(&ended.account, kind, &ended.id));
+        batch.push(self.journal.event(&ended.account, kind, &ended.id));
         Ok(batch)
     }
 
@@ -705,7 +705,7 @@ impl Inner {
                 row.state = OperationState::Parked;
                 release_row(row, None);
                 if news {
-                    event.iter().cloned().collect()
+                    vec![event.clone()]
                 } else {
                     Vec::new()
                 }

@@ -254,11 +254,7 @@ impl Inner {
     /// What goes with a payment's conclusion: the event, and the first final answer of its key.
     pub(super) fn payment_concluded(&self, row: &PaymentRow) -> Vec<Change> {
         let kind = format!("payment.{}", row.state.as_str());
-        let mut batch: Vec<Change> = self
-            .journal
-            .event(&row.account, kind, &row.id)
-            .into_iter()
-            .collect();
+        let mut batch = vec![self.journal.event(&row.account, kind, &row.id)];
         if row.step == Step::Settled
             && let Ok(view) = view::payment_view(row, String::new(), &[])
             && let Ok(answer) = serde_json::to_string(&view)

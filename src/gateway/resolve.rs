@@ -11,10 +11,25 @@ use super::drive::Drive;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
 use crate::journal::{LEASE, Leased, Reload};
-use crate::store::{Due, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step};
+use crate::store::{
+    Change, Due, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step,
+};
 
 /// How often the resolver looks for what is due, if nobody wakes it.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a caller's key is kept (`API`: 400 days).
+const KEEP_KEYS: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// How long a webhook's event id is kept, well beyond the four days in which PayPal's are accepted
+/// (`providers/paypal.md` §8.4).
+const KEEP_WEBHOOKS: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How often old keys and webhooks are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+
+/// How many of each are forgotten at once.
+const FORGET_AT_ONCE: u32 = 1000;
 
 /// How many objects one look takes.
 const BATCH: u32 = 100;
@@ -53,7 +68,12 @@ impl Gateway {
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         tokio::pin!(shutdown);
         let mut tasks = JoinSet::new();
+        let mut forget_at = self.inner.journal.now();
         loop {
+            if self.inner.journal.now() >= forget_at {
+                self.inner.forget().await;
+                forget_at = self.inner.journal.now().plus(FORGET_EVERY);
+            }
             let found = self.inner.spawn_due(&mut tasks).await;
             while tasks.try_join_next().is_some() {}
             let pause = if found { Duration::ZERO } else { INTERVAL };
@@ -110,6 +130,20 @@ impl Gateway {
 }
 
 impl Inner {
+    /// Forgets callers' keys and webhooks whose time is over. A failure is logged; the next round
+    /// does it.
+    async fn forget(&self) {
+        let now = self.journal.now();
+        let forget = Change::Forget {
+            keys_before: now.minus(KEEP_KEYS),
+            webhooks_before: now.minus(KEEP_WEBHOOKS),
+            limit: FORGET_AT_ONCE,
+        };
+        if let Err(error) = self.journal.write(vec![forget]).await {
+            tracing::warn!(error = %Causes(&error), "old keys and webhooks were not forgotten");
+        }
+    }
+
     /// Starts what is due; answers whether there may be more.
     async fn spawn_due(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> bool {
         let due = match self.journal.store().due(self.journal.now(), BATCH).await {

@@ -21,6 +21,9 @@ use crate::store::{
 /// chain of calls within one drive.
 pub(crate) const LEASE: Duration = Duration::from_secs(180);
 
+/// How many bytes an event's id is made from.
+const EVENT_ID_BYTES: usize = 10;
+
 /// How often a change is made again on a row that has changed meanwhile.
 const MAX_REPEATS: u32 = 64;
 
@@ -146,16 +149,24 @@ impl Journal {
     }
 
     /// An event about an object, for the batch that makes it true.
-    pub(crate) fn event(&self, account: &str, kind: String, object: &str) -> Option<Change> {
-        let mut bytes = [0; 10];
-        self.entropy.fill(&mut bytes).ok()?;
-        Some(Change::InsertEvent(EventRow {
+    pub(crate) fn event(&self, account: &str, kind: String, object: &str) -> Change {
+        let at = self.now();
+        let mut bytes = [0; EVENT_ID_BYTES];
+        if self.entropy.fill(&mut bytes).is_err() {
+            // An event is never lost for want of a random id: what it says names it well enough.
+            let said = format!("{kind} {object} {at}");
+            let digest = ring::digest::digest(&ring::digest::SHA256, said.as_bytes());
+            for (byte, hashed) in bytes.iter_mut().zip(digest.as_ref()) {
+                *byte = *hashed;
+            }
+        }
+        Change::InsertEvent(EventRow {
             id: format!("evt_{}", crate::letters::letters(&bytes)),
             account: account.to_owned(),
             kind,
             object: object.to_owned(),
-            at: self.now(),
-        }))
+            at,
+        })
     }
 }
 

@@ -129,6 +129,16 @@ pub(crate) fn look_at_hold(row: &PaymentRow, now: Timestamp) -> Option<Timestamp
     Some(lapses_at.max(now.plus(LONGEST_PAUSE)))
 }
 
+/// Whether a payment that ended without money has money moved at its provider: its status stays,
+/// and a person must look.
+pub(crate) const fn is_contradicted(row: &PaymentRow) -> bool {
+    let without = matches!(
+        row.state,
+        PaymentState::Declined | PaymentState::Failed | PaymentState::Voided
+    );
+    without && row.captured > 0
+}
+
 /// Concludes as declined.
 pub(crate) fn decline(row: &mut PaymentRow, decline: &Decline, now: Timestamp) {
     row.decline = Some((

@@ -156,6 +156,15 @@ pub enum Change {
         /// The answer, without the account.
         answer: String,
     },
+    /// Forget callers' keys and webhooks from before.
+    Forget {
+        /// Keys that were first used before this.
+        keys_before: Timestamp,
+        /// Webhooks that came before this.
+        webhooks_before: Timestamp,
+        /// How many of each at most, so that the writer is never long at it.
+        limit: u32,
+    },
     /// An event for the outbox.
     InsertEvent(EventRow),
     /// A verified webhook; one that came before is a conflict.

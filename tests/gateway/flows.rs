@@ -746,3 +746,45 @@ async fn reconcile_drives_what_is_open_now() {
     );
     assert_eq!(world.reconcile().await.looked_at, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn money_that_moves_after_the_end_raises_an_alarm_and_changes_no_status() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    let voided = world
+        .gateway
+        .void(&world.key(), &payment.id, &release())
+        .await
+        .unwrap();
+    assert_eq!(voided.body.status, PaymentStatus::Voided);
+    // Somebody takes it in the back office all the same.
+    world.fake.change(&payment.id, |object| {
+        object.phase = Phase::Taken;
+        object.captured = 4990;
+    });
+    world.webhook("late", &payment.id).await;
+    world.run_minutes(1).await;
+    let found = world.payment(&payment.id).await;
+    assert_eq!(found.status, PaymentStatus::Voided);
+    assert_eq!(found.captured.minor(), 4990);
+    let alarm = ("payment.contradicted".to_owned(), payment.id);
+    assert!(world.events().await.contains(&alarm));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_kept_for_400_days() {
+    let day = Duration::from_secs(24 * 3600);
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let key = world.key();
+    let first = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
+    world.clock.forward(399 * day);
+    world.run_for(Duration::from_secs(1)).await;
+    let again = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
+    assert_eq!(bytes(&first), bytes(&again));
+    world.clock.forward(2 * day);
+    world.run_for(Duration::from_secs(1)).await;
+    let fresh = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
+    assert_ne!(fresh.body.id, first.body.id);
+}

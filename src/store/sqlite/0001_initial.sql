@@ -156,6 +156,7 @@ CREATE TABLE request_keys (
 ) STRICT;
 -- A void that closes an open payment is answered by the payment, as the call that made it.
 CREATE INDEX request_keys_by_object ON request_keys (object);
+CREATE INDEX request_keys_by_age ON request_keys (created_at);
 
 CREATE TABLE events (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -172,6 +173,7 @@ CREATE TABLE webhooks (
     received_at INTEGER NOT NULL,
     PRIMARY KEY (provider, event)
 ) STRICT;
+CREATE INDEX webhooks_by_age ON webhooks (received_at);
 
 CREATE TABLE clients (
     name        TEXT PRIMARY KEY,

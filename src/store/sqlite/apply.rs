@@ -135,6 +135,27 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             Subject::Key,
         )
         .map(drop),
+        Change::Forget {
+            keys_before,
+            webhooks_before,
+            limit,
+        } => {
+            execute(
+                connection,
+                "DELETE FROM request_keys WHERE rowid IN (
+                     SELECT rowid FROM request_keys WHERE created_at < ?1 LIMIT ?2)",
+                params![keys_before.millis(), limit],
+                Subject::Key,
+            )?;
+            execute(
+                connection,
+                "DELETE FROM webhooks WHERE rowid IN (
+                     SELECT rowid FROM webhooks WHERE received_at < ?1 LIMIT ?2)",
+                params![webhooks_before.millis(), limit],
+                Subject::Webhook,
+            )
+            .map(drop)
+        }
         Change::InsertEvent(row) => one(
             connection,
             "INSERT INTO events (account, id, kind, object, at) VALUES (?1, ?2, ?3, ?4, ?5)",
