@@ -148,6 +148,7 @@ async fn replay_all(run: &mut Run) -> Result<(), Broken> {
         };
         let gateway = run.world.processes[1].gateway.clone();
         let again = match perform(gateway, made.clone()).await {
+            Ok(Reply::Setup(_)) => continue,
             Ok(Reply::Payment(answer)) => serde_json::to_string(&answer.body)?,
             Ok(Reply::Refund(answer)) => serde_json::to_string(&answer.body)?,
             Err(error) => format!("{}: {error}", error.code().as_str()),

@@ -61,6 +61,13 @@ pub enum Call {
         payment: usize,
         percent: i64,
     },
+    /// A first payment that links a method in the same visit.
+    Link {
+        provider: usize,
+        minor: i64,
+        manual: bool,
+        reference: u64,
+    },
     /// The same call under the same key as an earlier one.
     Again {
         call: usize,
@@ -164,7 +171,13 @@ fn step(random: &mut Random) -> Step {
 
 fn call(random: &mut Random) -> Call {
     let payment = random.index(8);
-    match random.below(10) {
+    match random.below(11) {
+        10 => Call::Link {
+            provider: random.index(PROVIDERS.len()),
+            minor: 100 + i64::try_from(random.below(9900)).unwrap_or(0),
+            manual: random.chance(40),
+            reference: random.below(4),
+        },
         0..4 => Call::Pay {
             method: random.index(6),
             minor: 100 + i64::try_from(random.below(9900)).unwrap_or(0),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cardless::gateway::{Gateway, RequestKey};
 use cardless::message::{
-    Amount, Answer, Capture, CaptureRequest, Initiator, PayRequest, Payment, PaymentStatus, Refund,
-    RefundRequest, VoidRequest,
+    Amount, Answer, Capture, CaptureRequest, Initiator, LinkRequest, PayRequest, Payment,
+    PaymentStatus, Refund, RefundRequest, Setup, VoidRequest,
 };
 use cardless_sandbox::{Deliver, Fault, WebhookRoute};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -47,6 +47,7 @@ pub(crate) struct Made {
 /// A call's request, with its objects picked.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
+    Link(LinkRequest),
     Pay(PayRequest),
     Capture(String, CaptureRequest),
     Void(String, VoidRequest),
@@ -56,6 +57,7 @@ pub(crate) enum Request {
 /// What a call answered.
 #[derive(Debug)]
 pub(crate) enum Reply {
+    Setup(Box<Answer<Setup>>),
     Payment(Box<Answer<Payment>>),
     Refund(Answer<Refund>),
 }
@@ -65,6 +67,8 @@ pub(crate) struct Run {
     pub(crate) world: World,
     pub(crate) methods: Vec<String>,
     pub(crate) made: Vec<Made>,
+    /// Every setup that a caller was told of, with its provider.
+    setups: Vec<(String, String)>,
     /// Every payment that a caller was told of, with the last state it was told.
     pub(crate) payments: Vec<String>,
     pub(crate) told: BTreeMap<String, PaymentStatus>,
@@ -90,6 +94,7 @@ pub fn run(seed: u64, steps: &[Step]) -> Result<Outcome, Broken> {
             world,
             methods,
             made: Vec::new(),
+            setups: Vec::new(),
             payments: Vec::new(),
             told: BTreeMap::new(),
             violations: Vec::new(),
@@ -217,6 +222,24 @@ impl Run {
                 return_url: customer.then(|| "https://shop.example/back".to_owned()),
                 description: None,
             }),
+            Call::Link {
+                provider,
+                minor,
+                manual,
+                reference,
+            } => Request::Link(LinkRequest {
+                account,
+                provider: PROVIDERS
+                    .get(*provider)
+                    .copied()
+                    .unwrap_or("paypal")
+                    .to_owned(),
+                return_url: "https://shop.example/back".to_owned(),
+                language: None,
+                amount: Some(Amount::new("CHF", *minor)),
+                reference: Some(format!("invoice-{reference}")),
+                capture: manual.then_some(Capture::Manual),
+            }),
             Call::Capture {
                 payment,
                 percent,
@@ -276,6 +299,17 @@ impl Run {
 
     fn answered(&mut self, index: usize, line: &str, reply: &Reply) {
         let (text, settled) = match reply {
+            Reply::Setup(answer) => {
+                let provider = answer.body.provider.as_str().to_owned();
+                self.setups.push((answer.body.id.clone(), provider));
+                if let Some(payment) = answer.body.payment.clone()
+                    && !self.payments.contains(&payment)
+                {
+                    self.payments.push(payment);
+                }
+                // A setup's repeat shows how it stands now.
+                (String::new(), false)
+            }
             Reply::Payment(answer) => {
                 let id = answer.body.id.clone();
                 if !self.payments.contains(&id) {
@@ -395,33 +429,34 @@ impl Run {
         Ok(())
     }
 
-    async fn decide(&mut self, payment: usize, approve: bool) -> Result<(), Broken> {
-        let Some(id) = payment
-            .checked_rem(self.payments.len())
-            .and_then(|index| self.payments.get(index))
-        else {
+    async fn decide(&mut self, which: usize, approve: bool) -> Result<(), Broken> {
+        let mut pages = Vec::new();
+        for (setup, provider) in self.setups.clone() {
+            let gateway = self.world.process(1).gateway.clone();
+            let task = tokio::spawn(async move { gateway.setup(&setup).await });
+            if let Some(found) = in_time(task).await? {
+                pages.extend(found.redirect_url.map(|page| (provider, page)));
+            }
+        }
+        for payment in self.payments.clone() {
+            let gateway = self.world.process(1).gateway.clone();
+            let task = tokio::spawn(async move { gateway.payment(&payment).await });
+            if let Some(found) = in_time(task).await? {
+                let provider = found.provider.as_str().to_owned();
+                pages.extend(found.redirect_url.map(|page| (provider, page)));
+            }
+        }
+        let picked = which
+            .checked_rem(pages.len())
+            .and_then(|index| pages.get(index));
+        let Some((provider, page)) = picked else {
             return Ok(());
         };
-        let id = id.clone();
-        let gateway = self.world.process(1).gateway.clone();
-        let asked = id.clone();
-        let task = tokio::spawn(async move { gateway.payment(&asked).await });
-        let Ok(joined) = tokio::time::timeout(PATIENCE, task).await else {
-            return Ok(());
-        };
-        let Ok(found) = joined? else { return Ok(()) };
-        let Some(page) = &found.redirect_url else {
-            return Ok(());
-        };
-        self.note(format!("the customer of {id} decides: {approve}"));
-        if let Some(state) = self
-            .world
-            .decide(found.provider.as_str(), page, approve)
-            .await?
-        {
+        self.note(format!("a customer at {provider} decides: {approve}"));
+        if let Some(state) = self.world.decide(provider, page, approve).await? {
             let gateway = self.world.process(1).gateway.clone();
             let task = tokio::spawn(async move { gateway.returned(&state).await });
-            drop(tokio::time::timeout(PATIENCE, task).await);
+            in_time(task).await?;
         }
         Ok(())
     }
@@ -451,9 +486,23 @@ impl Run {
     }
 }
 
+/// What a task answers, unless its process dies or it fails.
+async fn in_time<T>(
+    task: tokio::task::JoinHandle<Result<T, cardless::error::Error>>,
+) -> Result<Option<T>, Broken> {
+    match tokio::time::timeout(PATIENCE, task).await {
+        Err(_) => Ok(None),
+        Ok(joined) => Ok(joined?.ok()),
+    }
+}
+
 pub(crate) async fn perform(gateway: Gateway, made: Made) -> Result<Reply, cardless::error::Error> {
     let key = RequestKey::new("caller", made.key)?;
     match &made.request {
+        Request::Link(request) => {
+            let answer = gateway.link(&key, request).await?;
+            Ok(Reply::Setup(Box::new(answer)))
+        }
         Request::Pay(request) => gateway.pay(&key, request).await.map(paid),
         Request::Capture(id, request) => gateway.capture(&key, id, request).await.map(paid),
         Request::Void(id, request) => gateway.void(&key, id, request).await.map(paid),
@@ -468,6 +517,12 @@ fn paid(answer: Answer<Payment>) -> Reply {
 impl Request {
     fn describe(&self) -> String {
         match self {
+            Self::Link(request) => format!(
+                "links at {} and pays {:?}, {:?}",
+                request.provider,
+                request.amount.as_ref().map(|amount| amount.minor),
+                request.reference
+            ),
             Self::Pay(request) => format!(
                 "pays {} {:?} by {:?}, {:?}, {}",
                 request.amount.minor,
@@ -496,6 +551,9 @@ impl Request {
 impl Reply {
     fn describe(&self) -> String {
         match self {
+            Self::Setup(answer) => {
+                format!("{} is {:?}", answer.body.id, answer.body.status)
+            }
             Self::Payment(answer) => format!(
                 "{} is {:?}, captured {}, refunded {}, {:?}",
                 answer.body.id,
