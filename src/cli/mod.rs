@@ -214,9 +214,7 @@ fn open(
 ) -> Result<Gateway, Failure> {
     let keys = KeyRing::load(&settings.keys.file).map_err(|error| {
         Failure::Usage(format!(
-            "the key file {} can't be used: {error}. It is named by the setting `keys.file`; \
-             `cardless init` writes one",
-            settings.keys.file.display()
+            "the key file (setting `keys.file`) can't be used: {error}"
         ))
     })?;
     let store = registry::store(settings).map_err(|error| {
