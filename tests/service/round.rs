@@ -1,5 +1,6 @@
 //! The service beside the three providers, all behind sockets, as a billing service meets them.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use cardless_sandbox::Deliver;
 use http::{HeaderMap, Method, Uri};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::LocalSet;
 
 use crate::support::CARD;
 use crate::world::{ACCOUNT, ALL, World, charge, json_of};
@@ -520,4 +522,64 @@ async fn what_is_open_holds_its_reference() {
         let captures = moved.iter().filter(|(kind, _)| kind == "capture");
         assert_eq!(captures.count(), 1, "{provider}: {moved:?}");
     }
+}
+
+/// Twenty at once of what only some may have.
+#[tokio::test]
+async fn whoever_races_takes_no_more_than_there_is() {
+    for provider in ALL {
+        let world = Rc::new(World::new().await);
+        world.link(provider).await;
+        let charge = charge(4000, "automatic", "inv-1");
+        let keys = vec!["pay-once".to_owned(); RACERS];
+        let answers = race(&world, "/v1/payments", keys, &charge).await;
+        assert!(
+            answers
+                .iter()
+                .all(|(status, _)| [201, 409].contains(status)),
+            "{provider}: {answers:?}"
+        );
+        let paid: Vec<&Value> = answers
+            .iter()
+            .filter(|(status, _)| *status == 201)
+            .map(|(_, payment)| &payment["id"])
+            .collect();
+        assert!(!paid.is_empty() && paid.windows(2).all(|two| two[0] == two[1]));
+        let refunds = format!("/v1/payments/{}/refunds", paid[0].as_str().unwrap());
+        let keys = (0..RACERS).map(|racer| format!("refund-{racer}")).collect();
+        let answers = race(&world, &refunds, keys, &franc(300)).await;
+        let given = answers.iter().filter(|(status, _)| *status == 201).count();
+        let refused = answers
+            .iter()
+            .filter(|(_, body)| body["code"] == "amount_exceeds_remaining")
+            .count();
+        assert_eq!((given, refused), (13, 7), "{provider}: {answers:?}");
+        let moved = world.ledger().await;
+        let of = |kind: &str| moved.iter().filter(|(found, _)| found == kind).count();
+        assert_eq!((of("capture"), of("refund")), (1, 13), "{provider}");
+    }
+}
+
+/// How many call at once.
+const RACERS: usize = 20;
+
+/// Sends the same body under each of the keys, all at once.
+async fn race(world: &Rc<World>, path: &str, keys: Vec<String>, body: &Value) -> Vec<(u16, Value)> {
+    let local = LocalSet::new();
+    let racers: Vec<_> = keys
+        .into_iter()
+        .map(|key| {
+            let (world, path, body) = (Rc::clone(world), path.to_owned(), body.to_string());
+            local.spawn_local(async move {
+                let answer = world.call(Method::POST, &path, &key, body).await;
+                (answer.status().as_u16(), json_of(&answer))
+            })
+        })
+        .collect();
+    local.await;
+    let mut answers = Vec::new();
+    for racer in racers {
+        answers.push(racer.await.unwrap());
+    }
+    answers
 }
