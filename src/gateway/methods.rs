@@ -131,13 +131,12 @@ impl Inner {
         if row.state != MethodState::Revoking {
             return Ok(true);
         }
-        let provider = Arc::clone(self.provider(&row.provider)?);
-        let token = self.open_token(&row).await?;
-        let gone = match provider.revoke(&token).await {
-            Ok(()) => true,
+        let gone = match self.revoke_there(&row).await {
+            Ok(gone) => gone,
             Err(error) => {
-                tracing::warn!(method = %row.id, %error, "revoke");
-                error.kind() == ErrorKind::NotFound
+                // It is tried again later, and does not stand before what else is due.
+                tracing::error!(method = %row.id, error = %Causes(&error), "revoke");
+                false
             }
         };
         let mut changed = row.clone();
@@ -158,6 +157,18 @@ impl Inner {
         match self.journal.write(batch).await {
             Ok(()) | Err(StoreError::Conflict(_)) => Ok(gone),
             Err(error) => Err(stored(error)),
+        }
+    }
+
+    async fn revoke_there(&self, row: &MethodRow) -> Result<bool, Error> {
+        let provider = self.provider(&row.provider)?;
+        let token = self.open_token(row).await?;
+        match provider.revoke(&token).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::warn!(method = %row.id, %error, "revoke");
+                Ok(error.kind() == ErrorKind::NotFound)
+            }
         }
     }
 

@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 use super::drive::Drive;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
-use crate::journal::Leased;
-use crate::journal::Reload;
+use crate::journal::{LEASE, Leased, Reload};
 use crate::store::{Due, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step};
 
 /// How often the resolver looks for what is due, if nobody wakes it.
@@ -134,8 +133,14 @@ impl Inner {
             let inner = Arc::clone(self);
             tasks.spawn(async move {
                 let id = due.id().to_owned();
-                if let Err(error) = inner.drive(due).await {
-                    tracing::error!(object = %id, error = %Causes(&error), "resolver");
+                // Beyond its lease another look takes the object over; a call that hangs must not
+                // hold up the rest.
+                match tokio::time::timeout(LEASE, inner.drive(due)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => {
+                        tracing::error!(object = %id, error = %Causes(&error), "resolver");
+                    }
+                    Err(_) => tracing::error!(object = %id, "resolver: no end within the lease"),
                 }
             });
         }

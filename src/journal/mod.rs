@@ -43,6 +43,9 @@ pub(crate) enum Written<T> {
 
 /// A row that is driven under a lease.
 pub(crate) trait Leased: Clone + Send + Sync {
+    /// What a conflict about the row itself names.
+    const SUBJECT: Subject;
+
     /// The object's id.
     fn id(&self) -> &str;
     /// Until when it is leased.
@@ -107,6 +110,7 @@ impl Journal {
 
     /// Changes a leased row, together with what `change` adds to the batch. Called again on the
     /// new row if the row has changed under the lease, so `change` must only look at its argument.
+    /// A conflict about anything else in the batch is the caller's.
     pub(crate) async fn change<T: Leased + Reload>(
         &self,
         row: &T,
@@ -129,7 +133,8 @@ impl Journal {
                     changed.bump();
                     return Ok(Written::Yes(changed));
                 }
-                Err(StoreError::Conflict(_)) => {}
+                Err(StoreError::Conflict(subject)) if subject == T::SUBJECT => {}
+                // Something else in the batch; the same batch would fail again.
                 Err(error) => return Err(error),
             }
             present = T::reload(self.store(), row.id()).await?.unwrap_or(present);
@@ -137,7 +142,7 @@ impl Journal {
                 return Ok(Written::Lost(present));
             }
         }
-        Err(StoreError::Conflict(Subject::Payment))
+        Err(StoreError::Conflict(T::SUBJECT))
     }
 
     /// An event about an object, for the batch that makes it true.
@@ -175,8 +180,10 @@ pub(crate) trait Reload: Sized {
 }
 
 macro_rules! leased {
-    ($row:ty, $read:ident, $update:path) => {
+    ($row:ty, $read:ident, $update:path, $subject:expr) => {
         impl Leased for $row {
+            const SUBJECT: Subject = $subject;
+
             fn id(&self) -> &str {
                 &self.id
             }
@@ -214,6 +221,11 @@ macro_rules! leased {
         }
     };
 }
-leased!(PaymentRow, payment, Change::UpdatePayment);
-leased!(OperationRow, operation, Change::UpdateOperation);
-leased!(SetupRow, setup, Change::UpdateSetup);
+leased!(PaymentRow, payment, Change::UpdatePayment, Subject::Payment);
+leased!(
+    OperationRow,
+    operation,
+    Change::UpdateOperation,
+    Subject::Operation
+);
+leased!(SetupRow, setup, Change::UpdateSetup, Subject::Setup);

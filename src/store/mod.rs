@@ -96,6 +96,13 @@ pub enum Change {
     InsertMethod(MethodRow),
     /// A changed one, if its version still holds.
     UpdateMethod(MethodRow),
+    /// Make this the account's default if it has none.
+    DefaultIfNone {
+        /// The account's pseudonym.
+        account: String,
+        /// The method.
+        method: String,
+    },
     /// Make this the account's only default; a method of another account is a conflict.
     SetDefault {
         /// The account's pseudonym.
@@ -196,7 +203,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A payment method.
     async fn method(&self, id: &str) -> Result<Option<MethodRow>>;
 
-    /// An account's methods, oldest first; at most [`MAX_METHODS`].
+    /// An account's methods, oldest first; at most [`MAX_METHODS`], the default always among
+    /// them, then those that can be charged.
     async fn methods(&self, account: &str) -> Result<Vec<MethodRow>>;
 
     /// A setup.

@@ -214,6 +214,11 @@ fn write_group(connection: &mut Connection, group: Vec<WriteJob>) {
         let mut results = Vec::with_capacity(group.len());
         for job in &group {
             results.push(apply::apply_in_savepoint(&transaction, &job.batch));
+            if transaction.is_autocommit() {
+                // SQLite has taken back the whole group (a full disk): what follows would be
+                // committed by itself and then be called a failure.
+                return Err(rusqlite::Error::InvalidQuery);
+            }
         }
         transaction.commit()?;
         Ok::<_, rusqlite::Error>(results)
