@@ -9,14 +9,8 @@ use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Starts the log at what `RUST_LOG` says; otherwise at `info` for the service, and `warn` for a
-/// verb that prints its own result.
-pub(super) fn start(service: bool) {
-    let default = if service {
-        LevelFilter::INFO
-    } else {
-        LevelFilter::WARN
-    };
+/// Starts the log at what `RUST_LOG` says; otherwise at `default`.
+pub(super) fn start(default: LevelFilter) {
     let asked = std::env::var("RUST_LOG")
         .ok()
         .filter(|text| !text.is_empty());

@@ -11,4 +11,6 @@ mod command_line;
 mod listener;
 mod log;
 mod openapi;
+mod round;
 mod support;
+mod world;
