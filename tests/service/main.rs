@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod beside;
 mod client;
 mod command_line;
 mod listener;

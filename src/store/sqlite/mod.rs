@@ -263,16 +263,19 @@ fn connect(path: Option<&Path>) -> Result<Connection> {
 /// and shared-memory files take the mode of the database.
 fn create_private(path: &Path) -> Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    // Never opened if it is there: closing any descriptor of the file drops the POSIX locks of this
+    // process's other connections, and the next program that closes the database deletes the WAL.
+    options.write(true).create_new(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(0o600);
     }
-    options
-        .open(path)
-        .map(drop)
-        .map_err(|error| StoreError::Unavailable(Box::new(error)))
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StoreError::Unavailable(Box::new(error))),
+    }
 }
 
 fn migrate(connection: &mut Connection) -> Result<()> {
