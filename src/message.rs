@@ -323,6 +323,9 @@ pub struct Operation {
     pub amount: Money,
     /// How far it is.
     pub status: OperationStatus,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// What kind of operation.
@@ -368,6 +371,9 @@ pub struct Refund {
     pub status: OperationStatus,
     /// How much.
     pub amount: Money,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// Why a payment or setup was declined.

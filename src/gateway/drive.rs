@@ -644,6 +644,10 @@ impl Drive {
             if by_commit && row.step == Step::Committing {
                 // The round that the customer's approval opens is not sent yet.
                 row.commit_round += 1;
+                if row.first_sent_at == row.last_sent_at {
+                    // It was sent once and answered: nothing of it is on its way any more.
+                    row.last_sent_at = None;
+                }
                 row.first_sent_at = None;
             }
             row.step = Step::Waiting;

@@ -90,9 +90,9 @@ impl Gateway {
     /// [`Code::NotFound`], [`Code::StoreUnavailable`].
     pub async fn complete_link(&self, setup: &str) -> Result<Setup, Error> {
         let row = self.inner.setup_row(setup).await?;
-        let row = match self.inner.journal.lease(&row).await.map_err(stored)? {
-            Some(leased) => on_a_task(self.inner.clone().drive_setup(leased)).await?,
-            None => row,
+        let row = match self.inner.lease_in_a_moment(row).await? {
+            Ok(leased) => on_a_task(self.inner.clone().drive_setup(leased)).await?,
+            Err(row) => row,
         };
         let account = self.inner.account_id(&row.account).await?;
         self.inner.setup_view(&row, account)
@@ -160,6 +160,13 @@ impl Gateway {
         let mut row = self.inner.look_now(row).await?;
         if cancelled && row.state == PaymentState::ActionRequired {
             row = self.inner.close_cancelled(row).await?;
+        }
+        if let Some(setup) = &row.setup {
+            // The second page of a visit that began with a setup: the caller hears of the setup.
+            let found = self.inner.setup_row(setup).await?;
+            let setup_status = word(&self.setup(setup).await?.status)?;
+            let what = [("setup", setup.as_str()), ("status", setup_status.as_str())];
+            return return_to(&found.return_url, &what);
         }
         let url = row
             .return_url
@@ -479,6 +486,7 @@ impl Inner {
                 row.state = SetupState::Completed;
                 row.method = Some(method.id.clone());
                 row.redirect = None;
+                row.reference = None;
                 row.attempts = 0;
                 release_row(row, None);
                 let mut batch = vec![
@@ -588,6 +596,7 @@ impl Inner {
             row.state = state;
             row.decline.clone_from(&decline);
             row.redirect = None;
+            row.reference = None;
             release_row(row, None);
             let mut batch = vec![event.clone()];
             let ends =

@@ -416,7 +416,7 @@ impl Inner {
             }
             Outcome::ActionRequired(..) | Outcome::Review(_) => self.park_operation(row).await,
             Outcome::Declined(decline) => {
-                let code = decline.provider_code.as_str().to_owned();
+                let code = format!("{}{}", view::DECLINED, decline.provider_code);
                 self.operation_ended(row, OperationState::Failed, None, &code)
                     .await
             }
@@ -866,7 +866,10 @@ pub(super) fn must_be(row: &PaymentRow, states: &[PaymentState], verb: &str) -> 
     }
     Err(Error::new(
         Code::InvalidState,
-        format!("The payment is {} and can't be {verb}.", row.state.as_str()),
+        format!(
+            "The payment is {} already and can't be {verb}.",
+            row.state.as_str()
+        ),
     ))
 }
 

@@ -37,6 +37,11 @@ const BATCH: u32 = 100;
 /// How many objects are driven at once.
 const AT_ONCE: usize = 16;
 
+/// How often, and for how long each time, a browser that came back waits for another worker that
+/// looks at the same object: 5 s in all.
+const MOMENTS: u32 = 50;
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// How long a shutdown waits for what is being driven.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -229,10 +234,28 @@ impl Inner {
 
     /// Drives a payment now, if nobody else does; answers how it stands.
     pub(super) async fn look_now(self: &Arc<Self>, row: PaymentRow) -> Result<PaymentRow, Error> {
-        match self.journal.lease(&row).await.map_err(stored)? {
-            Some(leased) => Drive::spawn(self, leased, false).await,
-            None => Ok(row),
+        match self.lease_in_a_moment(row).await? {
+            Ok(leased) => Drive::spawn(self, leased, false).await,
+            Err(row) => Ok(row),
         }
+    }
+
+    /// Leases a row; if another worker has it (a webhook's look), waits a moment for it to end.
+    /// `Err` is the row as it stands when that takes too long.
+    pub(super) async fn lease_in_a_moment<T: Leased + Reload>(
+        &self,
+        row: T,
+    ) -> Result<Result<T, T>, Error> {
+        let mut present = row;
+        for _ in 0..MOMENTS {
+            if let Some(leased) = self.journal.lease(&present).await.map_err(stored)? {
+                return Ok(Ok(leased));
+            }
+            tokio::time::sleep(MOMENT).await;
+            let found = T::reload(self.journal.store(), present.id()).await;
+            present = found.map_err(stored)?.unwrap_or(present);
+        }
+        Ok(Err(present))
     }
 }
 

@@ -211,7 +211,7 @@ pub(super) fn open(connection: &Connection, after: &str, limit: u32) -> Result<V
         connection,
         "SELECT kind, id FROM (
              SELECT 'payment' AS kind, id FROM payments
-                 WHERE step <> 'settled' AND step <> 'linking'
+                 WHERE step <> 'settled' AND (step <> 'linking' OR next_at IS NOT NULL)
              UNION ALL SELECT 'operation', id FROM operations WHERE state IN ('pending', 'unknown')
              UNION ALL SELECT 'setup', id FROM setups
                  WHERE state IN ('beginning', 'awaiting_customer')

@@ -472,7 +472,8 @@ impl Run {
             self.world.sandbox.advance(ROUND);
             let report = self.world.process(0).gateway.reconcile().await?;
             judge::watch(self).await?;
-            open = (report.still_open > 0 || report.errors > 0).then_some(report);
+            // What a look has concluded may have opened something else: a last look finds nothing.
+            open = (report.looked_at > report.parked).then_some(report);
             if open.is_none() {
                 break;
             }
