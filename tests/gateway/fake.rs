@@ -107,6 +107,7 @@ struct Setup {
 #[derive(Debug)]
 pub(crate) struct Fake {
     name: ProviderName,
+    pub(crate) merchant: &'static str,
     pub(crate) capabilities: Capabilities,
     pub(crate) state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
@@ -192,6 +193,7 @@ impl Fake {
                 asked_at: Timestamp::from_millis(0),
             })),
             clock,
+            merchant: "shop",
             hold_for: None,
         }
     }
@@ -572,6 +574,10 @@ impl State {
 impl PaymentProvider for Fake {
     fn name(&self) -> &ProviderName {
         &self.name
+    }
+
+    fn merchant(&self) -> &str {
+        self.merchant
     }
 
     fn capabilities(&self) -> &Capabilities {

@@ -104,6 +104,10 @@ impl PaymentProvider for Aduno {
         &self.name
     }
 
+    fn merchant(&self) -> &str {
+        &self.settings.merchant_id
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

@@ -13,7 +13,7 @@ use cardless_transport::{HttpClient, Transport};
 
 use crate::auth::AccessTokens;
 use crate::client::{Answer, Client};
-use crate::config::{Config, ConfigError, OrderFlow, TokenKind};
+use crate::config::{Config, ConfigError, Environment, OrderFlow, TokenKind};
 use crate::error::{Failure, Verdict};
 use crate::mapping::{self, Expected, Habits, PathId, Unfit};
 use crate::notification::Verifier;
@@ -39,6 +39,7 @@ pub struct PayPal {
     verifier: Verifier,
     habits: Habits,
     order_flow: OrderFlow,
+    merchant: &'static str,
     clock: Arc<dyn Clock>,
 }
 
@@ -82,6 +83,10 @@ impl PayPal {
                 description: config.description,
             },
             order_flow: config.order_flow,
+            merchant: match config.environment {
+                Environment::Sandbox => "sandbox",
+                Environment::Live => "live",
+            },
             clock,
             name,
         })
@@ -92,6 +97,10 @@ impl PayPal {
 impl PaymentProvider for PayPal {
     fn name(&self) -> &ProviderName {
         &self.name
+    }
+
+    fn merchant(&self) -> &str {
+        self.merchant
     }
 
     fn capabilities(&self) -> &Capabilities {

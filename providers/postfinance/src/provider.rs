@@ -40,6 +40,7 @@ pub struct PostFinance {
     name: ProviderName,
     capabilities: Capabilities,
     settings: Settings,
+    merchant: String,
     client: Client,
     clock: Arc<dyn Clock>,
     keys: Keys,
@@ -70,6 +71,7 @@ impl PostFinance {
         Ok(Self {
             name,
             capabilities: capabilities(),
+            merchant: settings.space.to_string(),
             settings,
             client,
             clock,
@@ -378,6 +380,10 @@ impl PostFinance {
 impl PaymentProvider for PostFinance {
     fn name(&self) -> &ProviderName {
         &self.name
+    }
+
+    fn merchant(&self) -> &str {
+        &self.merchant
     }
 
     fn capabilities(&self) -> &Capabilities {
