@@ -559,6 +559,7 @@ pub(crate) fn found(
     settings: &Settings,
 ) -> Result<Option<ReservationId>, Option<Misfit>> {
     match page.data.as_slice() {
+        [] if page.has_more == Some(true) => Err(Some(Misfit("transactions.hasMore"))),
         [] => Ok(None),
         [one] => {
             check_space(one.linked_space_id, settings)?;

@@ -123,8 +123,10 @@ impl PostFinance {
         let allowed = Url::parse(text.trim())
             .ok()
             .filter(|url| self.client.hosts().allow(url));
+        // What was checked is what is handed out: another reader of the raw text may see another
+        // host in it.
         allowed
-            .and_then(|_| RedirectUrl::new(text.trim()))
+            .and_then(|url| RedirectUrl::new(url))
             .ok_or_else(|| self.misfit(Misfit("the payment page's address")))
     }
 
@@ -348,6 +350,7 @@ impl PostFinance {
     fn only<T>(&self, page: wire::Page<T>) -> Result<Option<T>> {
         let mut all = page.data.into_iter();
         match (all.next(), all.next()) {
+            (None, None) if page.has_more == Some(true) => Err(self.misfit(Misfit("hasMore"))),
             (one, None) => Ok(one),
             (_, Some(_)) => Err(self.error(ErrorKind::Conflict, Delivery::Unknown)),
         }

@@ -425,6 +425,28 @@ async fn jwt_vectors_byte_for_byte() {
     assert_eq!(token_of(&script), vector(2));
 }
 
+/// "Not found" lets a second transaction be made, so only an empty page says it.
+#[tokio::test]
+async fn an_object_without_results_is_not_an_empty_page() {
+    for body in [
+        "{}",
+        r#"{"data":null}"#,
+        r#"{"hasMore":false}"#,
+        r#"{"data":[],"hasMore":true}"#,
+        "[]",
+        "[[],false]x",
+    ] {
+        let (finder, _) = provider(vec![ok(body)]);
+        let error = finder.find(&reference()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnreadableAnswer, "{body}");
+
+        let (finder, _) = provider(vec![ok(body)]);
+        let lookup = operation_lookup(OperationKind::Refund);
+        let error = finder.find_operation(&key(), &lookup).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnreadableAnswer, "{body}");
+    }
+}
+
 #[tokio::test]
 async fn captures_and_refunds_carry_their_key() {
     let (capturer, script) = provider(vec![
@@ -521,6 +543,26 @@ async fn a_page_elsewhere_is_not_passed_on() {
         assert_eq!(error.delivery(), Delivery::Unknown);
         assert_eq!(error.kind(), ErrorKind::UnreadableAnswer);
         assert_silent(&error);
+    }
+}
+
+#[tokio::test]
+async fn the_address_that_was_checked_is_the_one_handed_out() {
+    for (page, shown) in [
+        (
+            "https://checkout.postfinance.ch\\@evil.example/pay",
+            "https://checkout.postfinance.ch/@evil.example/pay",
+        ),
+        (
+            "https://checkout.post\nfinance.ch/p\tay?securityToken=a%2Fb",
+            "https://checkout.postfinance.ch/pay?securityToken=a%2Fb",
+        ),
+    ] {
+        let answer = transaction("PENDING", "").replace("29.9500", "0");
+        let (provider, _) = provider(vec![ok(answer), ok(page)]);
+        let setup = setup_request(None);
+        let started = done(provider.begin_setup(&key(), &setup).await.unwrap());
+        assert_eq!(started.redirect.expose(), shown);
     }
 }
 
