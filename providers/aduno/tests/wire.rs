@@ -502,8 +502,9 @@ async fn a_commit_settles_or_the_hold_is_the_result() {
     // 204 without a body by the schema, 200 with one as seen in the field.
     for (status, body) in [
         (204, Value::Null),
+        (200, Value::Null),
+        (202, json!({})),
         (200, json!({"x": 1})),
-        (200, json!("<html>")),
     ] {
         let (aduno, script) = on(None, &[(status, body)]);
         let request = commit(Initiator::Merchant, CaptureMode::Automatic);
@@ -538,6 +539,36 @@ async fn a_commit_settles_or_the_hold_is_the_result() {
     let outcome = aduno.commit(&key(), &token(), &request).await.unwrap();
     assert!(matches!(outcome, Outcome::ActionRequired(..)));
     assert_eq!(script.lines(), [format!("GET /v1/transactions/{ID}")]);
+}
+
+#[tokio::test]
+async fn a_page_or_an_error_under_200_is_no_success() {
+    for body in [
+        json!("<html>"),
+        json!("[]"),
+        json!("ok"),
+        refused("DECLINED"),
+    ] {
+        let unclear = (ErrorKind::UnreadableAnswer, Delivery::Unknown);
+        let (aduno, _) = on(None, &[(200, body.clone())]);
+        let request = commit(Initiator::Merchant, CaptureMode::Automatic);
+        assert_eq!(
+            told(&aduno.commit(&key(), &token(), &request).await),
+            unclear
+        );
+        let (aduno, _) = on(None, &[(200, body.clone())]);
+        let error = aduno.revoke(&token()).await.unwrap_err();
+        assert_eq!((error.kind(), error.delivery()), unclear);
+        let held = status("authorized", json!({"authorize": {"amount": 1990}}));
+        let (aduno, _) = on(None, &[(200, held), (200, body)]);
+        let void = VoidRequest {
+            reservation: reservation(),
+            authorization: None,
+            payment_reference: reference("pay-1"),
+            authorized: money(1990),
+        };
+        assert_eq!(told(&aduno.void(&key(), &void).await), unclear);
+    }
 }
 
 #[tokio::test]
@@ -686,14 +717,15 @@ async fn a_refund_names_its_amount_and_is_found_again() {
         script.body(0),
         json!({"amount": 500, "currency": "CHF", "refno": "ref-1"})
     );
-    let (aduno, _) = on(None, &[(204, Value::Null)]);
-    assert!(
-        matches!(aduno.refund(&key(), &request).await, Ok(Outcome::Done(done)) if done.id.is_none())
-    );
+    for status in [200, 201, 204] {
+        let (aduno, _) = on(None, &[(status, Value::Null)]);
+        let outcome = aduno.refund(&key(), &request).await;
+        assert!(matches!(outcome, Ok(Outcome::Done(done)) if done.id.is_none()));
+    }
     let (aduno, _) = on(None, &[(200, json!({"transactionId": credit}))]);
     let outcome = aduno.refund(&key(), &request).await.unwrap();
     assert!(matches!(outcome, Outcome::Pending(open) if open.id.is_some()));
-    let (aduno, _) = on(None, &[(200, Value::Null)]);
+    let (aduno, _) = on(None, &[(200, json!({}))]);
     let result = aduno.refund(&key(), &request).await;
     assert_eq!(
         told(&result),
