@@ -219,7 +219,10 @@ impl PaymentProvider for Aduno {
         };
         match (payment.initiator, payment.capture) {
             // The customer's visit has held or taken the amount, or not: a read decides.
-            (Initiator::Customer, _) => self.read(id, &payment.reference, payment.amount).await,
+            (Initiator::Customer, _) => {
+                let read = self.read(id, &payment.reference, payment.amount).await?;
+                mapping::taken_whole(read, payment).map_err(|mismatch| self.mismatched(mismatch))
+            }
             (Initiator::Merchant, CaptureMode::Manual) => known(PaymentPhase::Authorized),
             (Initiator::Merchant, CaptureMode::Automatic) => {
                 let body = mapping::movement(payment.amount, &payment.reference);
@@ -350,11 +353,7 @@ impl PaymentProvider for Aduno {
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
         match self.client.delete_alias(self.alias(token)?).await {
             Ok(()) => Ok(()),
-            Err(Failure::Refused(refusal))
-                if mapping::decline(&refusal).is_some_and(|decline| decline.method_gone) =>
-            {
-                Ok(())
-            }
+            Err(Failure::Refused(refusal)) if mapping::is_unknown_alias(&refusal) => Ok(()),
             Err(failure) => Err(self.failed(failure)),
         }
     }
@@ -429,7 +428,7 @@ impl Aduno {
         match self.client.date_alias(alias, expiry).await {
             Ok(()) => {}
             // Deleted since: there is nothing to link.
-            Err(Failure::Refused(refusal)) if mapping::decline(&refusal).is_some() => {
+            Err(Failure::Refused(refusal)) if mapping::is_unknown_alias(&refusal) => {
                 return Ok(SetupProgress::NoToken);
             }
             Err(failure) => return Err(self.failed(failure)),
@@ -453,13 +452,10 @@ impl Aduno {
                 PaymentPhase::Reserved | PaymentPhase::Authorized => {
                     return Err(self.error(ErrorKind::Conflict, Delivery::Refused));
                 }
-                PaymentPhase::Captured if found.captured != payment.amount => {
-                    return Err(self.unreadable("detail.settle.amount"));
-                }
                 PaymentPhase::Captured | PaymentPhase::Voided | PaymentPhase::Expired => {}
             }
         }
-        Ok(read)
+        mapping::taken_whole(read, payment).map_err(|mismatch| self.mismatched(mismatch))
     }
 
     async fn credit(&self, id: &ObjectId, request: &OperationLookup) -> Result<Outcome<Operation>> {

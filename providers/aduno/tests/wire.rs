@@ -542,6 +542,24 @@ async fn a_commit_settles_or_the_hold_is_the_result() {
 }
 
 #[tokio::test]
+async fn a_payment_that_takes_at_once_takes_all() {
+    let taken = |minor| (200, status("settled", json!({"settle": {"amount": minor}})));
+    let request = commit(Initiator::Customer, CaptureMode::Automatic);
+    let (aduno, _) = on(None, &[taken(1990), taken(990)]);
+    let outcome = aduno.commit(&key(), &token(), &request).await;
+    assert!(matches!(outcome, Ok(Outcome::Done(_))));
+    assert_eq!(
+        told(&aduno.commit(&key(), &token(), &request).await),
+        (ErrorKind::UnreadableAnswer, Delivery::Unknown)
+    );
+    // A part of a hold may be captured by then.
+    let request = commit(Initiator::Customer, CaptureMode::Manual);
+    let (aduno, _) = on(None, &[taken(990)]);
+    let outcome = aduno.commit(&key(), &token(), &request).await;
+    assert!(matches!(outcome, Ok(Outcome::Done(payment)) if payment.captured == money(990)));
+}
+
+#[tokio::test]
 async fn a_page_or_an_error_under_200_is_no_success() {
     for body in [
         json!("<html>"),
@@ -781,6 +799,12 @@ async fn a_token_that_is_gone_is_revoked() {
         aduno.revoke(&token()).await.unwrap();
         assert_eq!(script.lines(), [format!("DELETE /v1/aliases/{ALIAS}")]);
         assert_eq!(script.key(0), None);
+    }
+    // Such an alias is still there.
+    for code in ["EXPIRED_CARD", "INVALID_CARD", "BLOCKED_CARD"] {
+        let (aduno, _) = on(None, &[(400, refused(code))]);
+        let error = aduno.revoke(&token()).await.unwrap_err();
+        assert_eq!(error.delivery(), Delivery::Unknown, "{code}");
     }
     let (aduno, _) = on(None, &[(400, refused("DELETE_NOT_ALLOWED"))]);
     let error = aduno.revoke(&token()).await.unwrap_err();

@@ -453,7 +453,8 @@ mod tests {
             ),
         ] {
             for closing in ["INSTRUMENT_DECLINED", "INVALID_STRING_LENGTH"] {
-                let body = format!(r#"{{"details":[{{"issue":"{closing}"}},{{"issue":"{open}"}}]}}"#);
+                let body =
+                    format!(r#"{{"details":[{{"issue":"{closing}"}},{{"issue":"{open}"}}]}}"#);
                 let failure = read(422, &body);
                 assert_eq!(failure.verdict, verdict, "{closing} {open}");
                 assert!(failure.is(open));

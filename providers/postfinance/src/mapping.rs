@@ -269,6 +269,20 @@ pub(crate) fn after_commit(outcome: Outcome<Payment>) -> Outcome<Payment> {
     outcome
 }
 
+/// A payment that takes its amount at once takes all of it.
+pub(crate) fn taken_whole(
+    outcome: Outcome<Payment>,
+    request: &PaymentRequest,
+) -> Result<Outcome<Payment>, Misfit> {
+    let part = request.capture == CaptureMode::Automatic
+        && matches!(&outcome, Outcome::Done(payment)
+            if payment.phase == PaymentPhase::Captured && payment.captured != request.amount);
+    if part {
+        return Err(Misfit("transaction.completedAmount"));
+    }
+    Ok(outcome)
+}
+
 /// Whether a read shows that nothing has been done with a reservation.
 pub(crate) fn is_untouched(outcome: &Outcome<Payment>) -> bool {
     matches!(outcome, Outcome::Done(payment) if payment.phase == PaymentPhase::Reserved)

@@ -130,6 +130,28 @@ impl PostFinance {
             .ok_or_else(|| self.misfit(Misfit("the payment page's address")))
     }
 
+    /// Charges the token of a transaction, and reads what became of it.
+    async fn process(
+        &self,
+        expected: &Expected<'_>,
+        id: i64,
+        token: i64,
+    ) -> Result<Outcome<Payment>> {
+        match self.client.process_with_token(id).await {
+            Ok(charge) => {
+                self.fits(mapping::check_charge(&charge, &self.settings, id))?;
+                let outcome = self.read_payment(expected, id).await;
+                outcome
+                    .map(mapping::after_commit)
+                    .map_err(ProviderError::after_a_send)
+            }
+            Err(failure) if failure.is_unprocessable() || failure.is_conflict() => {
+                self.refused_commit(failure, expected, id, token).await
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
     /// A commit was refused with 409 or 422: what does the transaction say?
     async fn refused_commit(
         &self,
@@ -476,21 +498,11 @@ impl PaymentProvider for PostFinance {
         let expected = self.expected(Some(id), &payment.reference, payment.amount);
         if payment.initiator == Initiator::Customer {
             // The customer commits at the payment page; all that is left to do is to look.
-            return self.look_at_customers(&expected, id).await;
+            let outcome = self.look_at_customers(&expected, id).await?;
+            return self.fits(mapping::taken_whole(outcome, payment));
         }
-        match self.client.process_with_token(id).await {
-            Ok(charge) => {
-                self.fits(mapping::check_charge(&charge, &self.settings, id))?;
-                let outcome = self.read_payment(&expected, id).await;
-                outcome
-                    .map(mapping::after_commit)
-                    .map_err(ProviderError::after_a_send)
-            }
-            Err(failure) if failure.is_unprocessable() || failure.is_conflict() => {
-                self.refused_commit(failure, &expected, id, token).await
-            }
-            Err(failure) => Err(failure.into()),
-        }
+        let outcome = self.process(&expected, id, token).await?;
+        self.fits(mapping::taken_whole(outcome, payment))
     }
 
     async fn capture(

@@ -836,6 +836,32 @@ async fn only_fulfill_is_paid() {
 }
 
 #[tokio::test]
+async fn a_commit_that_takes_at_once_takes_all() {
+    let charge = || ok(r#"{"id":5,"state":"SUCCESSFUL"}"#);
+    let part = || ok(transaction("FULFILL", r#","completedAmount":10"#));
+    let (provider, _) = provider(vec![charge(), part(), part(), charge(), part()]);
+    let customer = payment_request(
+        money("CHF", 2995),
+        CaptureMode::Automatic,
+        Initiator::Customer,
+    );
+    for payment in [merchant(money("CHF", 2995)), customer] {
+        let request = commit_request(payment);
+        let error = provider.commit(&key(), &token(), &request).await;
+        let error = error.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.delivery()),
+            (ErrorKind::UnreadableAnswer, Delivery::Unknown)
+        );
+    }
+    let mut manual = merchant(money("CHF", 2995));
+    manual.capture = CaptureMode::Manual;
+    let request = commit_request(manual);
+    let outcome = provider.commit(&key(), &token(), &request).await;
+    assert_eq!(done(outcome.unwrap()).captured, money("CHF", 1000));
+}
+
+#[tokio::test]
 async fn a_read_that_lags_behind_the_commit_is_pending() {
     let (provider, _) = provider(vec![ok(CHARGE), ok(transaction("CONFIRMED", ""))]);
     let request = commit_request(merchant(money("CHF", 2995)));
