@@ -329,7 +329,9 @@ impl PayPal {
         let Outcome::Done(id) = &created else {
             return Ok(created);
         };
-        let outcome = self.hold(key, &order, expected(id, request)).await?;
+        // The order has left with its token, so whatever fails from here on is unknown.
+        let outcome = self.hold(key, &order, expected(id, request)).await;
+        let outcome = outcome.map_err(ProviderError::after_a_send)?;
         Ok(outcome.map(|payment| payment.reservation))
     }
 
@@ -410,12 +412,8 @@ impl PayPal {
         let sent = self
             .client
             .authorize_order(&key.with("a"), expected.reservation, &body)
-            .await
-            .map_err(ProviderError::after_a_send)?;
-        // The order's own creation, with the token, has left before.
-        self.conclude(sent, expected)
-            .await
-            .map_err(ProviderError::after_a_send)
+            .await?;
+        self.conclude(sent, expected).await
     }
 
     /// A customer who is present may have approved since the last call, so the order is read

@@ -850,6 +850,28 @@ async fn one_call_holds_and_the_commit_takes() {
 }
 
 #[tokio::test]
+async fn a_refused_authorize_after_a_one_call_order_is_unknown_at_reserve_only() {
+    let forbidden = || (403, json!({"name": "NOT_AUTHORIZED"}));
+    let setting = Setting::new(&[("order_flow", "one_call".into())]).plays(&[
+        (201, order("CREATED", json!({}))),
+        forbidden(),
+        (200, order("CREATED", json!({}))),
+        forbidden(),
+    ]);
+    let request = payment(CaptureMode::Manual, Initiator::Merchant);
+    let error = setting.reserve(&request).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.delivery()),
+        (ErrorKind::Permission, Delivery::Unknown)
+    );
+    let error = setting.commit(&merchant()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.delivery()),
+        (ErrorKind::Permission, Delivery::Refused)
+    );
+}
+
+#[tokio::test]
 async fn revoking_a_token_that_is_gone_is_done() {
     let setting = Setting::new(&[]).plays(&[(404, json!({"name": "RESOURCE_NOT_FOUND"}))]);
     setting.paypal.revoke(&token()).await.unwrap();
