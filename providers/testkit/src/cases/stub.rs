@@ -29,6 +29,8 @@ const PATIENT_MILLIS: u64 = 20_000;
 const SHORT_MILLIS: u64 = 200;
 /// More than a client reads, in bytes.
 const HUGE_BYTES: usize = 1024 * 1024 + 1;
+/// How deep the deepest answer is; below the size that a client refuses to read.
+const DEEP: usize = 100_000;
 const MARK: &str = "CANARY";
 
 /// One call against one stub.
@@ -339,6 +341,63 @@ pub async fn an_unknown_word_is_no_verdict(fixture: &dyn StubFixture) {
 pub async fn another_amount_is_never_success(fixture: &dyn StubFixture) {
     let [amount, _] = fixture.dialect().amounts();
     another_money(fixture, amount).await;
+}
+
+/// No number is so odd that it passes for the amount, or ends the process.
+pub async fn a_hostile_amount_is_never_success(fixture: &dyn StubFixture) {
+    let [(good, _), _] = fixture.dialect().amounts();
+    let digits = good.trim_matches([':', '"']);
+    let zeros = "0".repeat(400);
+    for hostile in [
+        format!("-{digits}"),
+        format!("{digits}1"),
+        format!("1{zeros}"),
+        "1e400".to_owned(),
+        "0".to_owned(),
+        "true".to_owned(),
+        "{}".to_owned(),
+        "[]".to_owned(),
+    ] {
+        let bad = good.replace(digits, &hostile);
+        another_money(fixture, (good, &bad)).await;
+    }
+}
+
+/// A member that stands twice with two meanings has none.
+pub async fn a_word_said_twice_is_no_verdict(fixture: &dyn StubFixture) {
+    let dialect = fixture.dialect();
+    for call in calls(fixture) {
+        for word in dialect.words(call) {
+            let start = word.rfind(":\"").unwrap();
+            let (kept, _) = word.split_at(start);
+            let (_, name) = kept.split_at(kept.rfind(['{', ',']).map_or(0, |at| at + 1));
+            let other = format!("{name}:\"A_NEW_WORD\"");
+            for twice in [
+                format!("{word},{other}"),
+                word.replacen(name, &format!("{other},{name}"), 1),
+            ] {
+                let texts = vec![((*word).to_owned(), twice.clone())];
+                let trial = trial(fixture, call, Misbehavior::Replace(texts)).await;
+                assert!(trial.replaced, "{call:?}: {word} is in no answer");
+                let end = &trial.report.end;
+                let right = matches!(end, End::CannotTell | End::Failed(Delivery::Unknown, _));
+                assert!(right, "{call:?} with {twice} ended {end:?}");
+            }
+        }
+    }
+}
+
+/// Nesting without end in a member that nobody reads.
+pub async fn a_deep_answer_is_survived(fixture: &dyn StubFixture) {
+    let deep = format!("{}{}", "[".repeat(DEEP), "]".repeat(DEEP));
+    let body = format!(r#"{{"zzz":{deep}}}"#);
+    let answer = Misbehavior::Answer(Answer::json(200, body));
+    let dialect = fixture.dialect();
+    let mut all = parsed(fixture);
+    all.retain(|call| !dialect.may_be_empty(*call));
+    unknown_after(fixture, &answer, &all).await;
+    let open = Misbehavior::Answer(Answer::json(422, "[".repeat(DEEP)));
+    unknown_after(fixture, &open, &calls(fixture)).await;
 }
 
 /// An answer in another currency is not an answer.
