@@ -555,13 +555,22 @@ impl Aduno {
         Err(self.failed(failure))
     }
 
-    /// An error of a question that was asked before the mutating request: that one never left.
+    /// An error of a question that was asked before the mutating request: that one never left,
+    /// however clearly the question was refused.
     fn nothing_sent(&self, error: ProviderError) -> ProviderError {
-        match error.delivery() {
-            Delivery::NotSent | Delivery::Refused => error,
-            Delivery::Unknown => self
-                .error(error.kind(), Delivery::NotSent)
-                .with_source(error),
+        if error.delivery() == Delivery::NotSent {
+            return error;
+        }
+        // A question has no key that could have been used before.
+        let kind = if error.kind() == ErrorKind::RepeatRefused {
+            ErrorKind::UnreadableAnswer
+        } else {
+            error.kind()
+        };
+        let told = self.error(kind, Delivery::NotSent);
+        match error.code().cloned() {
+            Some(code) => told.with_code(code).with_source(error),
+            None => told.with_source(error),
         }
     }
 

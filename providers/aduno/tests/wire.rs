@@ -374,12 +374,21 @@ async fn nothing_is_sent_past_a_seal_a_bad_alias_or_an_undated_one() {
     assert!(matches!(outcome, Outcome::Declined(_)));
     assert_eq!(script.lines().len(), 1);
 
-    let (aduno, _) = on(None, &[(502, json!("<html>canary</html>"))]);
-    let result = aduno.reserve(&key(), &token(), &merchant, &NoSeal).await;
-    assert_eq!(
-        told(&result),
-        (ErrorKind::ProviderFailed, Delivery::NotSent)
-    );
+    // A question that fails, even by a clear refusal, says nothing of a charge sent before.
+    for (answer, kind) in [
+        (
+            (502, json!("<html>canary</html>")),
+            ErrorKind::ProviderFailed,
+        ),
+        ((401, refused("UNAUTHORIZED")), ErrorKind::Authentication),
+        ((403, refused("SERVICE_NOT_ALLOWED")), ErrorKind::Permission),
+        ((422, Value::Null), ErrorKind::UnreadableAnswer),
+    ] {
+        let (aduno, script) = on(None, std::slice::from_ref(&answer));
+        let result = aduno.reserve(&key(), &token(), &merchant, &NoSeal).await;
+        assert_eq!(told(&result), (kind, Delivery::NotSent));
+        assert_eq!(script.lines().len(), 1);
+    }
 }
 
 #[tokio::test]

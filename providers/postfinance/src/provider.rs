@@ -126,7 +126,7 @@ impl PostFinance {
         // What was checked is what is handed out: another reader of the raw text may see another
         // host in it.
         allowed
-            .and_then(|url| RedirectUrl::new(url))
+            .and_then(RedirectUrl::new)
             .ok_or_else(|| self.misfit(Misfit("the payment page's address")))
     }
 
