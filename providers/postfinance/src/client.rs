@@ -232,6 +232,13 @@ impl Client {
         self.decode::<wire::Token>(&response).map(drop)
     }
 
+    /// `GET /webhooks/listeners/search`, those in use.
+    pub(crate) async fn listeners(&self) -> Result<wire::Page<wire::Listener>, Failure> {
+        let path = "/webhooks/listeners/search";
+        self.get(&search(path, "state:ACTIVE", LIMIT_OF_A_PAGE))
+            .await
+    }
+
     /// `GET /webhooks/encryption-keys/{id}`: base64 of a DER SubjectPublicKeyInfo. The caller has
     /// checked that `id` is letters, digits and hyphens.
     pub(crate) async fn encryption_key(&self, id: &str) -> Result<String, Failure> {

@@ -588,6 +588,14 @@ pub(crate) fn found(
     }
 }
 
+/// Whether a listener is known to send its webhooks unsigned. We refuse those, and a listener of
+/// API 2.0 is made without the signature (`providers/postfinance.md` §4.2).
+pub(crate) fn sends_unsigned(page: &wire::Page<wire::Listener>) -> bool {
+    page.data
+        .iter()
+        .any(|listener| listener.enable_payload_signature_and_state == Some(false))
+}
+
 /// The states of a transaction, as `state-machines.json` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {

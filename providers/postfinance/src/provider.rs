@@ -77,6 +77,20 @@ impl PostFinance {
         })
     }
 
+    /// Tells the log if a listener of the space signs nothing. It is no error: the listener may be
+    /// somebody else's, ours is refused delivery by delivery, and the credentials need not be
+    /// allowed to look.
+    async fn warn_of_unsigned_webhooks(&self) {
+        let page = self.client.listeners().await;
+        if page.is_ok_and(|page| mapping::sends_unsigned(&page)) {
+            tracing::warn!(
+                provider = NAME,
+                "a webhook listener of the space sends unsigned webhooks, which are refused; \
+                 switch payload signature and state on in the back office"
+            );
+        }
+    }
+
     /// One authoritative read of a payment.
     async fn read_payment(&self, expected: &Expected<'_>, id: i64) -> Result<Outcome<Payment>> {
         let answer = self.client.transaction(id).await?;
@@ -413,6 +427,7 @@ impl PaymentProvider for PostFinance {
         self.client
             .transactions_by_reference(PROBE_REFERENCE)
             .await?;
+        self.warn_of_unsigned_webhooks().await;
         Ok(())
     }
 

@@ -195,6 +195,13 @@ pub(crate) struct Page<T> {
     pub(crate) has_more: Option<bool>,
 }
 
+/// `WebhookListener`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Listener {
+    pub(crate) enable_payload_signature_and_state: Option<bool>,
+}
+
 /// `RestApiErrorResponse`. Its texts are not read.
 #[derive(Deserialize)]
 pub(crate) struct ErrorBody {

@@ -425,6 +425,31 @@ async fn jwt_vectors_byte_for_byte() {
     assert_eq!(token_of(&script), vector(2));
 }
 
+#[tokio::test]
+async fn a_probe_asks_about_listeners_and_needs_no_answer() {
+    let empty = || ok(r#"{"data":[]}"#);
+    let unsigned = r#"{"data":[{"enablePayloadSignatureAndState":false}]}"#;
+    for second in [
+        empty(),
+        ok(unsigned),
+        ok("<html>"),
+        Step::Answer(403, String::new()),
+        Step::Broken(Delivery::NotSent),
+    ] {
+        let (provider, script) = provider(vec![empty(), second]);
+        provider.probe().await.unwrap();
+        let calls = script.calls();
+        assert_eq!(
+            calls[1],
+            "GET /webhooks/listeners/search?query=state%3AACTIVE&limit=100"
+        );
+    }
+    let (provider, script) = provider(vec![Step::Answer(401, String::new())]);
+    let error = provider.probe().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication);
+    assert_eq!(script.calls().len(), 1);
+}
+
 /// "Not found" lets a second transaction be made, so only an empty page says it.
 #[tokio::test]
 async fn an_object_without_results_is_not_an_empty_page() {
