@@ -729,6 +729,15 @@ const fn weight(state: MovementState) -> u8 {
     }
 }
 
+/// Whether a capture waits for a click in the merchant's own account, which does not take its
+/// currency by itself: a set-up fault, and no time will end it (`providers/paypal.md` §6.4).
+pub(crate) fn waits_for_merchant(capture: &wire::Capture) -> bool {
+    let reason = capture.status_details.as_ref();
+    capture_state(&capture.status) == MovementState::Pending
+        && reason.and_then(|details| details.reason.as_deref())
+            == Some("RECEIVING_PREFERENCE_MANDATES_MANUAL_ACTION")
+}
+
 fn is_alive(held: &wire::Authorization) -> bool {
     matches!(
         held.status.as_str(),
@@ -913,6 +922,28 @@ mod tests {
             &hosts.unwrap(),
             Timestamp::from_seconds(1_000_000_000),
         )
+    }
+
+    #[test]
+    fn a_capture_that_waits_for_the_merchant_is_noticed() {
+        for (status, reason, waits) in [
+            (
+                "PENDING",
+                "RECEIVING_PREFERENCE_MANDATES_MANUAL_ACTION",
+                true,
+            ),
+            ("PENDING", "ECHECK", false),
+            (
+                "COMPLETED",
+                "RECEIVING_PREFERENCE_MANDATES_MANUAL_ACTION",
+                false,
+            ),
+        ] {
+            let capture = serde_json::json!({"id": "C1", "status": status,
+                "status_details": {"reason": reason}});
+            let capture = serde_json::from_value(capture).unwrap();
+            assert_eq!(waits_for_merchant(&capture), waits, "{status} {reason}");
+        }
     }
 
     fn with(status: &str, payments: serde_json::Value) -> serde_json::Value {

@@ -178,7 +178,10 @@ impl PaymentProvider for PayPal {
             .capture_authorization(&key.with("c"), &held, &body)
             .await?;
         let reference = request.payment_reference.as_str();
-        self.operation(sent, |capture| {
+        self.operation(sent, |capture: wire::Capture| {
+            if mapping::waits_for_merchant(&capture) {
+                warn_of_waiting();
+            }
             mapping::capture(&capture, reference, request.amount)
         })
     }
@@ -517,6 +520,13 @@ impl PayPal {
     }
 
     fn payment(&self, order: &wire::Order, expected: Expected<'_>) -> Result<Outcome<Payment>> {
+        let captures = |unit: &wire::PurchaseUnit| {
+            let mut all = unit.payments.captures.iter();
+            all.any(mapping::waits_for_merchant)
+        };
+        if order.purchase_units.iter().any(captures) {
+            warn_of_waiting();
+        }
         mapping::payment(order, expected, self.client.hosts(), self.clock.now())
             .map_err(|unfit| self.unfit(unfit))
     }
@@ -902,6 +912,14 @@ fn expected<'a>(reservation: &'a ReservationId, request: &'a PaymentRequest) -> 
         reference: request.reference.as_str(),
         amount: request.amount,
     }
+}
+
+/// A set-up fault that is nobody's error and that nobody else tells.
+fn warn_of_waiting() {
+    tracing::warn!(
+        provider = "paypal",
+        "a capture waits until the merchant accepts its currency in the PayPal account"
+    );
 }
 
 /// A void's refusal that says that the authorization has ended already.
