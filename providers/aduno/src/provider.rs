@@ -196,7 +196,7 @@ impl PaymentProvider for Aduno {
         let body = body.map_err(|failure| self.failed(failure))?;
         seal.admit(&body).await?;
         match request.initiator {
-            Initiator::Merchant => self.hold(key, body).await,
+            Initiator::Merchant => self.hold(key, body, request).await,
             Initiator::Customer => Ok(match self.initialize(key, body).await? {
                 Ok((id, redirect)) => Outcome::ActionRequired(id, redirect),
                 Err(decline) => Outcome::Declined(decline),
@@ -395,16 +395,45 @@ impl Aduno {
 
     /// Sends the charge of an alias. An answer without the acquirer's code leaves open whether
     /// the amount is held (`providers/aduno.md` §5.3): a read shows it.
-    async fn hold(&self, key: &IdempotencyKey, body: Bytes) -> Result<Outcome<ReservationId>> {
+    async fn hold(
+        &self,
+        key: &IdempotencyKey,
+        body: Bytes,
+        request: &PaymentRequest,
+    ) -> Result<Outcome<ReservationId>> {
         let held = match self.client.authorize(key, body).await {
             Ok(held) => held,
             Err(failure) => return self.declined(failure),
         };
         let id = self.reservation(&held.transaction_id)?;
-        Ok(match held.acquirer_authorization_code {
-            Some(_) => Outcome::Done(id),
-            None => Outcome::Pending(id),
-        })
+        match held.acquirer_authorization_code {
+            Some(_) => Ok(Outcome::Done(id)),
+            None => self.hold_without_code(id, request).await,
+        }
+    }
+
+    /// A hold is the result of a manual charge, and nobody looks at it again: so it is one only if
+    /// a read says so. Until then a repeat under the same key asks again.
+    async fn hold_without_code(
+        &self,
+        id: ReservationId,
+        request: &PaymentRequest,
+    ) -> Result<Outcome<ReservationId>> {
+        let transaction = self.transaction(id.as_str());
+        let transaction = transaction.map_err(ProviderError::after_a_send)?;
+        let read = self.read(transaction, &request.reference, request.amount);
+        let read = read.await.map_err(ProviderError::after_a_send)?;
+        if mapping::is_held(&read) {
+            return Ok(Outcome::Done(id));
+        }
+        match read {
+            Outcome::Declined(decline) => Ok(Outcome::Declined(decline)),
+            Outcome::Unmapped(word) => Ok(Outcome::Unmapped(word)),
+            Outcome::Done(_)
+            | Outcome::Pending(_)
+            | Outcome::ActionRequired(..)
+            | Outcome::Review(_) => Err(self.unreadable("acquirerAuthorizationCode")),
+        }
     }
 
     /// The alias' expiry date, in memory, for one request.

@@ -463,15 +463,37 @@ async fn an_answer_to_a_charge_says_how_far_it_got() {
         panic!()
     };
     assert_eq!(decline.category, DeclineCategory::ProviderRefused);
-    let (aduno, _) = on(
-        None,
-        &[(200, alias_info()), (200, json!({"transactionId": ID}))],
-    );
-    let result = aduno
-        .reserve(&key(), &token(), &merchant, &NoSeal)
-        .await
-        .unwrap();
-    assert!(matches!(result, Outcome::Pending(_)));
+}
+
+#[tokio::test]
+async fn a_hold_without_the_acquirers_code_is_one_only_if_a_read_says_so() {
+    let merchant = request(Initiator::Merchant, CaptureMode::Manual);
+    let unclear = Some((ErrorKind::UnreadableAnswer, Delivery::Unknown));
+    let held = |minor: i64| status("authorized", json!({"authorize": {"amount": minor}}));
+    for (read, error) in [
+        ((200, held(1990)), None),
+        ((200, held(1991)), unclear),
+        ((200, status("authenticated", json!({}))), unclear),
+        ((200, status("canceled", json!({}))), unclear),
+        (
+            (400, refused("TRANSACTION_NOT_FOUND")),
+            Some((ErrorKind::NotFound, Delivery::Unknown)),
+        ),
+    ] {
+        let charged = (200, json!({"transactionId": ID}));
+        let (aduno, script) = on(None, &[(200, alias_info()), charged, read]);
+        let result = aduno.reserve(&key(), &token(), &merchant, &NoSeal).await;
+        match error {
+            Some(error) => assert_eq!(told(&result), error),
+            None => assert!(matches!(result, Ok(Outcome::Done(_)))),
+        }
+        assert_eq!(script.lines().len(), 3);
+    }
+    let charged = (200, json!({"transactionId": ID}));
+    let failed = status("failed", json!({"fail": {"reason": "declined"}}));
+    let (aduno, _) = on(None, &[(200, alias_info()), charged, (200, failed)]);
+    let result = aduno.reserve(&key(), &token(), &merchant, &NoSeal).await;
+    assert!(matches!(result, Ok(Outcome::Declined(_))));
 }
 
 #[tokio::test]
