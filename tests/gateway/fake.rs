@@ -2,6 +2,7 @@
 //! take each of the three shapes that the gateway drives.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -107,7 +108,8 @@ struct Setup {
 #[derive(Debug)]
 pub(crate) struct Fake {
     name: ProviderName,
-    pub(crate) merchant: &'static str,
+    /// The settings name another merchant now.
+    pub(crate) other_merchant: AtomicBool,
     pub(crate) capabilities: Capabilities,
     pub(crate) state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
@@ -193,7 +195,7 @@ impl Fake {
                 asked_at: Timestamp::from_millis(0),
             })),
             clock,
-            merchant: "shop",
+            other_merchant: AtomicBool::new(false),
             hold_for: None,
         }
     }
@@ -577,7 +579,11 @@ impl PaymentProvider for Fake {
     }
 
     fn merchant(&self) -> &str {
-        self.merchant
+        if self.other_merchant.load(Ordering::Relaxed) {
+            "another shop"
+        } else {
+            "shop"
+        }
     }
 
     fn capabilities(&self) -> &Capabilities {
