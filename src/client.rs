@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::message::{
-    Answer, CaptureRequest, LinkRequest, MethodUpdate, Page, PayRequest, Payment, PaymentMethod,
-    PaymentQuery, Refund, RefundRequest, Setup, VoidRequest,
+    Answer, CaptureRequest, Event, LinkRequest, MethodUpdate, Page, PayRequest, Payment,
+    PaymentMethod, PaymentQuery, Refund, RefundRequest, Setup, VoidRequest,
 };
 
 /// Speaks to one service as one client.
@@ -219,6 +219,16 @@ impl Client {
     /// [`ClientError`], as for every call.
     pub async fn refund_by_id(&self, id: &str) -> Result<Refund> {
         self.get(&["v1", "refunds", id], &[]).await
+    }
+
+    /// `GET /v1/events`: what has become true after the event `after`, or from the first one on.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], as for every call.
+    pub async fn events(&self, after: Option<&str>) -> Result<Page<Event>> {
+        let members: Vec<_> = after.map(|id| ("after", id)).into_iter().collect();
+        self.get(&["v1", "events"], &members).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T> {

@@ -420,6 +420,62 @@ pub struct PaymentQuery {
     pub after: Option<String>,
 }
 
+/// Something that has become true, and stays so: what the outbox holds.
+///
+/// It names its object and says nothing of amounts: read the object for how it stands now. The same
+/// event can come more than once; its `id` tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// `evt_…`; the same each time the event comes.
+    pub id: String,
+    /// The object's kind and what it was brought to, as `payment.captured`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When it became true.
+    pub timestamp: Timestamp,
+    /// What it is about.
+    pub data: EventData,
+}
+
+/// What an [`Event`] is about. A capture, void or refund comes with its payment; every other object
+/// comes alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventData {
+    /// The caller's id of the account; absent once the account is erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// What the object was brought to: the second half of the event's type.
+    pub status: String,
+    /// `pay_…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<String>,
+    /// `cap_…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<String>,
+    /// `void_…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub void: Option<String>,
+    /// `ref_…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refund: Option<String>,
+    /// `set_…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<String>,
+    /// `pm_…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_method: Option<String>,
+}
+
+/// Which events: `GET /v1/events`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventQuery {
+    /// After this event, which is the last that the caller has dealt with; from the first one if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
 /// An answer, and whether the thing that was asked for is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<T> {

@@ -12,6 +12,7 @@ mod accounts;
 mod check;
 mod clients;
 mod drive;
+mod events;
 mod link;
 mod methods;
 mod notify;
@@ -35,6 +36,7 @@ use tokio::sync::Notify;
 
 pub use accounts::AccountSummary;
 pub use clients::{ClientInfo, Role};
+pub use events::MAX_EVENTS;
 pub use link::ReturnTo;
 pub use resolve::ReconcileReport;
 

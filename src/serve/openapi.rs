@@ -224,6 +224,9 @@ fn answer_schemas() -> Vec<(&'static str, Value)> {
         ("PaymentPage", page("Payment")),
         ("Operation", operation_schema()),
         ("Refund", refund()),
+        ("Event", event()),
+        ("EventData", event_data()),
+        ("EventPage", page("Event")),
         ("Decline", decline()),
         (
             "Failure",
@@ -332,6 +335,33 @@ fn refund() -> Value {
             ("amount", reference("Amount")),
         ],
         &[("failure", reference("Failure"))],
+    )
+}
+
+fn event() -> Value {
+    object(
+        &[
+            ("id", any_text()),
+            ("type", any_text()),
+            ("timestamp", moment()),
+            ("data", reference("EventData")),
+        ],
+        &[],
+    )
+}
+
+fn event_data() -> Value {
+    object(
+        &[("status", any_text())],
+        &[
+            ("account", account()),
+            ("payment", any_text()),
+            ("capture", any_text()),
+            ("void", any_text()),
+            ("refund", any_text()),
+            ("setup", any_text()),
+            ("payment_method", any_text()),
+        ],
     )
 }
 

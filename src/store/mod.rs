@@ -266,7 +266,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The client with this key hash, revoked ones too.
     async fn client_by_hash(&self, hash: &[u8]) -> Result<Option<ClientRow>>;
 
-    /// Events after a sequence number, oldest first.
+    /// An event by its id, with its sequence number.
+    async fn event(&self, id: &str) -> Result<Option<(i64, EventRow)>>;
+
+    /// Events after a sequence number, oldest first. None with a lower number is written after one
+    /// that was read, so whoever goes on from the last one misses nothing.
     async fn events(&self, after: i64, limit: u32) -> Result<Vec<(i64, EventRow)>>;
 }
 

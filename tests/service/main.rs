@@ -9,6 +9,7 @@ mod answers;
 mod beside;
 mod client;
 mod command_line;
+mod events;
 mod listener;
 mod log;
 mod openapi;

@@ -158,8 +158,8 @@ fn requests() -> Vec<(&'static str, Value)> {
 
 fn answers() -> Vec<(&'static str, Value)> {
     use cardless::message::{
-        Decline, Failure, MethodStatus, Operation, OperationKind, OperationStatus, Page, Payment,
-        PaymentMethod, PaymentStatus, Refund, Setup, SetupStatus,
+        Decline, Event, EventData, Failure, MethodStatus, Operation, OperationKind,
+        OperationStatus, Page, Payment, PaymentMethod, PaymentStatus, Refund, Setup, SetupStatus,
     };
     use cardless_contract::{Currency, Money, ProviderName, Timestamp};
     let text = || "a".to_owned();
@@ -227,6 +227,22 @@ fn answers() -> Vec<(&'static str, Value)> {
         amount: money,
         failure: Some(failure()),
     };
+    let data = || EventData {
+        account: Some(text()),
+        status: text(),
+        payment: Some(text()),
+        capture: Some(text()),
+        void: Some(text()),
+        refund: Some(text()),
+        setup: Some(text()),
+        payment_method: Some(text()),
+    };
+    let event = Event {
+        id: text(),
+        kind: text(),
+        timestamp: now,
+        data: data(),
+    };
     let page = Page {
         data: vec![method.clone()],
         next: Some(text()),
@@ -240,5 +256,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         ("Setup", serde_json::to_value(setup).unwrap()),
         ("Payment", serde_json::to_value(payment).unwrap()),
         ("Refund", serde_json::to_value(refund).unwrap()),
+        ("Event", serde_json::to_value(event).unwrap()),
+        ("EventData", serde_json::to_value(data()).unwrap()),
     ]
 }

@@ -2,6 +2,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cardless::client::Client;
 use cardless::config::{Environment, Settings};
 use cardless::gateway::{Gateway, Role};
 use cardless::registry;
@@ -95,6 +96,12 @@ impl World {
         };
         world.deliver(&public_url, Deliver::Never);
         world
+    }
+
+    /// The billing service, through the library's own client.
+    pub(crate) fn client(&self) -> Client {
+        let http = Arc::clone(&self.http);
+        Client::new(&self.base, self.api_key.clone(), http).unwrap()
     }
 
     /// Says how webhooks are delivered, and where the service is for those who are not told.

@@ -1,6 +1,7 @@
 //! Every route of the service, declared once: path, access, handler, and what `/openapi.json` says
 //! of it. The router and the document are both made from this list.
 
+mod events;
 mod health;
 mod payment_methods;
 mod payments;
@@ -78,6 +79,7 @@ pub fn all() -> Vec<Route> {
     routes.extend(payment_methods::routes());
     routes.extend(payments::routes());
     routes.extend(refunds::routes());
+    routes.extend(events::routes());
     routes.extend(webhooks::routes());
     routes.extend(returns::routes());
     routes.extend(health::routes());

@@ -452,6 +452,12 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn event(&self, id: &str) -> Result<Option<(i64, EventRow)>> {
+        let id = id.to_owned();
+        self.read(move |connection| read::event(connection, &id))
+            .await
+    }
+
     async fn events(&self, after: i64, limit: u32) -> Result<Vec<(i64, EventRow)>> {
         self.read(move |connection| read::events(connection, after, limit))
             .await

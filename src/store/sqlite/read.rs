@@ -259,16 +259,16 @@ pub(super) fn events(
         connection,
         "SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
         params![after, limit],
-        |row| {
-            let event = EventRow {
-                id: row.get("id")?,
-                account: row.get("account")?,
-                kind: row.get("kind")?,
-                object: row.get("object")?,
-                at: time(row, "at")?,
-            };
-            Ok((row.get("seq")?, event))
-        },
+        event_row,
+    )
+}
+
+pub(super) fn event(connection: &Connection, id: &str) -> Result<Option<(i64, EventRow)>> {
+    maybe(
+        connection,
+        "SELECT * FROM events WHERE id = ?1",
+        [id],
+        event_row,
     )
 }
 
@@ -485,6 +485,17 @@ fn client_row(row: &Row<'_>) -> Read<ClientRow> {
         created_at: time(row, "created_at")?,
         revoked_at: time_if_any(row, "revoked_at")?,
     })
+}
+
+fn event_row(row: &Row<'_>) -> Read<(i64, EventRow)> {
+    let event = EventRow {
+        id: row.get("id")?,
+        account: row.get("account")?,
+        kind: row.get("kind")?,
+        object: row.get("object")?,
+        at: time(row, "at")?,
+    };
+    Ok((row.get("seq")?, event))
 }
 
 fn due_row(row: &Row<'_>) -> Read<Due> {

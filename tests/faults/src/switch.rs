@@ -214,6 +214,10 @@ impl Store for Disk {
         through!(self, client_by_hash(hash))
     }
 
+    async fn event(&self, id: &str) -> Answer<Option<(i64, EventRow)>> {
+        through!(self, event(id))
+    }
+
     async fn events(&self, after: i64, limit: u32) -> Answer<Vec<(i64, EventRow)>> {
         through!(self, events(after, limit))
     }

@@ -1,0 +1,34 @@
+use axum::Json;
+use axum::extract::State;
+use axum::http::Method;
+use axum::routing::get;
+
+use super::{Access, Content, Doc, Problem, Query, Route, Service};
+use crate::gateway::MAX_EVENTS;
+use crate::message::{Event, EventQuery, Page};
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route {
+        method: Method::GET,
+        path: "/v1/events",
+        access: Access::Read,
+        handler: get(list),
+        doc: Doc {
+            id: "listEvents",
+            summary: "What has become true, oldest first. Keep the id of the last event that you \
+                      have dealt with, and give it as `after` the next time.",
+            keyed: false,
+            query: &[("after", false)],
+            body: Content::None,
+            answers: &[(200, "The events.", Content::Json("EventPage"))],
+        },
+    }]
+}
+
+async fn list(
+    State(service): State<Service>,
+    Query(query): Query<EventQuery>,
+) -> Result<Json<Page<Event>>, Problem> {
+    let after = query.after.as_deref();
+    Ok(Json(service.gateway().events(after, MAX_EVENTS).await?))
+}
