@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use cardless_contract::Secrets;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
@@ -65,6 +66,17 @@ pub struct Keys {
     pub file: PathBuf,
 }
 
+/// `[events]`: where events are delivered.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// The billing service's address: https, or http on loopback.
+    pub url: String,
+    /// What they are signed with, `whsec_…`: with each of them, so that one can be replaced with an
+    /// overlap.
+    pub secret: Secrets,
+}
+
 /// The variables of the environment. Its `Debug` shows none of them, since some are secrets.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
@@ -106,6 +118,15 @@ impl Environment {
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
         Self(pairs.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Events {
+    /// Not the address: its path or query can be a secret of the billing service's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("secret", &self.secret)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,6 +203,18 @@ impl Settings {
         }
     }
 
+    /// `[events]`. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] that names the setting.
+    pub fn events(&self) -> Result<Option<Events>, SettingsError> {
+        match self.document.find(&["events"]) {
+            None => Ok(None),
+            Some(_) => self.document.decode(&["events"]).map(Some),
+        }
+    }
+
     /// An error about a setting, at the place where it stands.
     pub fn error(&self, setting: &str, message: impl Into<String>) -> SettingsError {
         self.document.error(setting, message)
@@ -224,6 +257,8 @@ struct Root {
     service: RawService,
     store: RawStore,
     keys: RawKeys,
+    #[serde(rename = "events")]
+    _events: Option<Table>,
     #[serde(rename = "providers")]
     _providers: BTreeMap<String, Table>,
 }
@@ -840,6 +875,30 @@ mod tests {
         assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         let error = parse("[service]\nlisten = \"canary\"", &[]).unwrap_err();
         assert!(!error.to_string().contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn events_have_an_address_and_one_secret_or_two() {
+        let text = "[events]\nurl = \"https://b.example/\"\nsecret = [{ env = \"S\" }, \"old\"]";
+        let events = parse(text, &[("S", "canary")]).unwrap().events();
+        let events = events.unwrap().unwrap();
+        assert_eq!(events.secret.all().collect::<Vec<_>>(), ["canary", "old"]);
+        assert!(!format!("{events:?}").contains("canary"));
+        assert!(parse("", &[]).unwrap().events().unwrap().is_none());
+        // Whoever does not deliver needs no secret.
+        let without = parse(text, &[]).unwrap();
+        assert_eq!(
+            without.events().unwrap_err().setting(),
+            Some("events.secret")
+        );
+        for (text, setting) in [
+            ("[events]\nsecret = \"s\"", "events.url"),
+            ("[events]\nurl = \"u\"", "events.secret"),
+            ("[events]\nurl = \"u\"\nsecret = \"s\"\nx = 1", "events.x"),
+        ] {
+            let error = parse(text, &[]).unwrap().events().unwrap_err();
+            assert_eq!(error.setting(), Some(setting));
+        }
     }
 
     #[test]

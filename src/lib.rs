@@ -55,7 +55,8 @@
 //! # }
 //! ```
 //!
-//! `examples/` has whole programs: `quickstart`, `link_and_charge`, `own_provider`, `webhook`.
+//! `examples/` has whole programs: `quickstart`, `link_and_charge`, `own_provider`, `webhook`,
+//! `events`.
 //!
 //! # The way of a charge
 //!
@@ -97,8 +98,9 @@
 //! | [`error`] | what is answered when something is refused, and what the log sees |
 //! | [`account`] | account ids, their pseudonyms, and handles |
 //! | [`vault`] | seals and opens tokens, makes keyed hashes; keys and where they live |
-//! | `journal` | intents and outcomes; the table of a payment's states |
+//! | `journal` | intents and outcomes; the table of a payment's states; the outbox |
 //! | [`store`] | where rows are kept; makes no decisions |
+//! | [`webhook`] | Standard Webhooks: how an event is signed, and how a receiver verifies it |
 //! | [`pan`] | the net for card numbers |
 //! | [`config`] | settings |
 //! | [`registry`] | settings to providers; the one file that names the adapters |
@@ -128,6 +130,11 @@
 //!   `a_lost_reply_of_an_operation_is_unknown_and_then_the_truth`.
 //! - No token, key, secret or account id in a log line, an error or the database's bytes:
 //!   `tests/secrecy.rs`, `canaries_appear_nowhere`.
+//! - No event is lost between the store and the receiver, overtaken, or sent by two processes at
+//!   once: `tests/gateway`, `a_worker_that_dies_before_it_marks_leaves_the_event_to_another`,
+//!   `events_arrive_once_each_in_the_order_of_their_writing`, `two_processes_do_not_both_deliver`.
+//! - No receiver of events holds up a payment: `tests/gateway`,
+//!   `a_receiver_that_hangs_holds_up_no_payment`.
 //! - No record opens anywhere but where it belongs: `tests/vault`, `every_other_place_is_refused`,
 //!   `every_flipped_bit_is_refused`.
 //! - No card number comes in: `tests/service`, `a_card_number_is_refused_wherever_it_stands`;
@@ -150,3 +157,4 @@ pub mod registry;
 pub mod serve;
 pub mod store;
 pub mod vault;
+pub mod webhook;

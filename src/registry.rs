@@ -7,8 +7,10 @@ use cardless_contract::{Clock, PaymentProvider};
 use cardless_transport::{ClientConfig, HttpClient, ReqwestClient};
 
 use crate::config::{Settings, SettingsError};
+use crate::gateway::GatewayBuilder;
 #[cfg(feature = "sqlite")]
 use crate::store::{SqliteStore, Store, StoreError, Threads};
+use crate::webhook::EndpointError;
 
 /// The providers that settings can name.
 const KNOWN: [&str; 3] = ["aduno", "paypal", "postfinance"];
@@ -51,6 +53,29 @@ pub fn providers(
         ));
     }
     Ok(providers)
+}
+
+/// Has events delivered where `[events]` says; without that section, nowhere.
+///
+/// # Errors
+///
+/// [`SettingsError`] for what is missing or can't be used.
+pub fn events(
+    settings: &Settings,
+    builder: GatewayBuilder,
+) -> Result<GatewayBuilder, SettingsError> {
+    let Some(events) = settings.events()? else {
+        return Ok(builder);
+    };
+    builder
+        .deliver_events(&events.url, &events.secret, client(settings)?)
+        .map_err(|error| {
+            let setting = match error {
+                EndpointError::Url => "events.url",
+                EndpointError::Secret => "events.secret",
+            };
+            settings.error(setting, error.to_string())
+        })
 }
 
 /// The store of the settings, its schema up to date.

@@ -70,6 +70,14 @@ const FORBIDDEN_MODULES: &[(&str, &[&str], &str)] = &[
         "a name knows nobody who uses it",
     ),
     (
+        "webhook",
+        &[
+            "vault", "journal", "store", "gateway", "serve", "cli", "registry", "config", "client",
+            "message",
+        ],
+        "a signature is over bytes, whatever they say",
+    ),
+    (
         "message",
         &[
             "vault", "journal", "store", "gateway", "serve", "cli", "registry", "config",

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,14 +35,15 @@ use cardless::message::{
 use cardless::serve::router;
 use cardless::store::{SqliteStore, Threads};
 use cardless::vault::KeyRing;
+use cardless::webhook::Endpoint;
 use cardless_aduno::Aduno;
-use cardless_contract::{Clock, PaymentProvider, SystemClock, SystemEntropy, async_trait};
+use cardless_contract::{Clock, PaymentProvider, Secrets, SystemClock, SystemEntropy, async_trait};
 use cardless_paypal::PayPal;
 use cardless_postfinance::PostFinance;
 use cardless_sandbox::{
     Addresses, Deliver, Fault, FaultKind, Provider, Sandbox, WebhookRoute, print_settings,
 };
-use cardless_transport::{HttpClient, InProcessClient, SendError};
+use cardless_transport::{HttpClient, InProcessClient, InProcessServer, Reply, SendError};
 use http::{Request, Response};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -80,6 +82,10 @@ const TOKEN_PATHS: [&str; 2] = ["/v3/vault/payment-tokens", "/payment/tokens"];
 
 /// Where the service is reached; nothing listens there.
 const PUBLIC_URL: &str = "http://127.0.0.1:8080";
+
+/// Where events go, and what they are signed with.
+const EVENTS_URL: &str = "https://billing.example/canary?key=canary";
+const EVENTS_SECRET: &str = "whsec_Y2FuYXJ5LXNpZ25pbmctc2VjcmV0LWNhbmFyeQ==";
 
 /// How many calls of a round go wrong: enough to reach beyond the first request of a charge.
 const FAULTY_CALLS: u32 = 3;
@@ -131,6 +137,7 @@ async fn canaries_appear_nowhere() {
         stage.live(provider).await;
     }
     stage.use_wrong_secrets().await;
+    stage.deliver_events().await;
 
     let secrets = stage.secrets();
     for what in [
@@ -150,6 +157,7 @@ async fn canaries_appear_nowhere() {
         ("path=\"/v3/vault/payment-tokens/…\"", 0),
         ("delivery=Unknown", 0),
         ("delivery=NotSent", 0),
+        ("an event was not delivered", 0),
         ("Interrupted", 1),
         ("Authentication", 1),
         ("card_number", 1),
@@ -201,7 +209,10 @@ impl Stage {
         for provider in adapters(&settings, &sandbox, &wire, &clock) {
             builder = builder.provider(provider);
         }
-        let gateway = builder.build().unwrap();
+        let secrets = Secrets::new(vec![EVENTS_SECRET.to_owned()]).unwrap();
+        let billing = InProcessClient::new(Arc::new(Billing::default()), DEADLINE);
+        let builder = builder.deliver_events(EVENTS_URL, &secrets, Arc::new(billing));
+        let gateway = builder.unwrap().build().unwrap();
         let router = router(gateway.clone());
         let api_key = gateway.add_client("shop", Role::Billing).await.unwrap();
         let door = Arc::new(Door(router.clone()));
@@ -402,6 +413,24 @@ impl Stage {
         self.note_result(&KeyRing::parse(cut));
     }
 
+    /// Every event goes to the billing service; the first answer is lost, the second a refusal.
+    async fn deliver_events(&self) {
+        for _ in 0..3 {
+            self.gateway.run(tokio::time::sleep(DEADLINE)).await;
+            self.sandbox.advance(Duration::from_secs(60));
+        }
+        let metrics = self.gateway.metrics().await.unwrap();
+        assert!(metrics.contains("cardless_events_waiting 0\n"), "{metrics}");
+        for (url, secret) in [
+            (EVENTS_URL, format!("{CANARY}-secret")),
+            ("http://canary.example/", EVENTS_SECRET.to_owned()),
+        ] {
+            let secrets = Secrets::new(vec![secret]).unwrap();
+            self.note_result(&Endpoint::new(url, &secrets));
+        }
+        self.note_text(&format!("{:?}", self.gateway));
+    }
+
     fn inject(&self, provider: Provider, fault: FaultKind, times: u32) {
         let fault = Fault {
             provider,
@@ -460,6 +489,11 @@ impl Stage {
         };
         add("what a caller's account or key begins with", CANARY);
         add("an API key", &self.api_key);
+        add("a signing secret", EVENTS_SECRET);
+        add(
+            "a signing secret",
+            EVENTS_SECRET.trim_start_matches("whsec_"),
+        );
         for card in CARDS {
             add("a card number", card);
         }
@@ -553,6 +587,24 @@ fn found(text: &str, secret: &str) -> bool {
     [secret, &hex, list.trim_matches(['[', ']'])]
         .iter()
         .any(|way| text.contains(way))
+}
+
+/// A billing service that takes every event but the first two that come.
+#[derive(Debug, Default)]
+struct Billing(AtomicU32);
+
+impl InProcessServer for Billing {
+    fn serve(&self, request: http::Request<Bytes>) -> Reply {
+        let account = String::from_utf8_lossy(request.body()).contains(CANARY);
+        assert!(account, "an event says whose it is");
+        let mut answer = Response::new(Bytes::from_static(b"canary"));
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => return Reply::Drop,
+            1 => *answer.status_mut() = http::StatusCode::BAD_REQUEST,
+            _ => {}
+        }
+        Reply::Answer(answer)
+    }
 }
 
 /// What the wire carried that nobody else may see: what it is, and how it reads.

@@ -34,6 +34,12 @@ url = "sqlite:cardless.db"
 # The keys that everything at rest is sealed with. Keep a copy, apart from the database's.
 file = "cardless.keys"
 
+# Where the billing service is told what has become true, signed by Standard Webhooks. Without it,
+# it reads GET /v1/events.
+# [events]
+# url = "https://billing.example/cardless-events"   # https, or http on loopback
+# secret = { env = "CARDLESS_EVENTS_SECRET" }       # whsec_ and the base64 of 24 to 64 random bytes
+
 # A provider is offered if its table is here; one at least is needed. Without a contract, run
 # `cardless sandbox` and append what `cardless sandbox --print-settings` prints.
 

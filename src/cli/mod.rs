@@ -258,6 +258,7 @@ fn open(
         for adapter in adapters {
             builder = builder.provider(adapter);
         }
+        builder = registry::events(settings, builder)?;
     }
     Ok(builder.build()?)
 }

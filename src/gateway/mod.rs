@@ -11,6 +11,7 @@
 mod accounts;
 mod check;
 mod clients;
+mod deliver;
 mod drive;
 mod events;
 mod link;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 
 pub use accounts::AccountSummary;
 pub use clients::{ClientInfo, Role};
+pub use deliver::DeadEvent;
 pub use events::MAX_EVENTS;
 pub use link::ReturnTo;
 pub use resolve::ReconcileReport;
@@ -76,6 +78,7 @@ struct Inner {
     journal: Journal,
     entropy: Arc<dyn Entropy>,
     public_url: String,
+    delivery: Option<deliver::Delivery>,
     wake: Notify,
 }
 
@@ -105,6 +108,7 @@ pub struct GatewayBuilder {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     public_url: String,
+    delivery: Option<deliver::Delivery>,
 }
 
 impl RequestKey {
@@ -142,6 +146,7 @@ impl Gateway {
             clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(SystemEntropy),
             public_url: "http://127.0.0.1:8080".to_owned(),
+            delivery: None,
         }
     }
 
@@ -173,7 +178,8 @@ impl Gateway {
             .map_err(stored)
     }
 
-    /// How many payments stand in each state, as Prometheus text.
+    /// How many payments stand in each state, and how many events wait to be delivered or were given
+    /// up, as Prometheus text.
     ///
     /// # Errors
     ///
@@ -194,6 +200,9 @@ impl Gateway {
                 "cardless_payments{{status=\"{}\"}} {count}\n",
                 state.as_str()
             ));
+        }
+        if self.inner.delivery.is_some() {
+            text.push_str(&self.inner.event_metrics().await?);
         }
         Ok(text)
     }
@@ -271,6 +280,7 @@ impl GatewayBuilder {
                 journal: Journal::new(store, self.clock, Arc::clone(&self.entropy)),
                 entropy: self.entropy,
                 public_url: self.public_url,
+                delivery: self.delivery,
                 wake: Notify::new(),
             }),
         })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::deliver::Courier;
 use super::drive::Drive;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
@@ -68,11 +69,12 @@ enum Standing {
 }
 
 impl Gateway {
-    /// Drives everything that is due, until `shutdown` ends; then finishes what it has begun. It
-    /// must be spawned: without it, an unknown outcome stays unknown.
+    /// Drives everything that is due, and delivers events, until `shutdown` ends; then finishes what
+    /// it has begun. It must be spawned: without it, an unknown outcome stays unknown.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         tokio::pin!(shutdown);
         let mut tasks = JoinSet::new();
+        let courier = Courier::start(&self.inner);
         let mut forget_at = self.inner.journal.now();
         loop {
             if self.inner.journal.now() >= forget_at {
@@ -88,7 +90,10 @@ impl Gateway {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        let rest = async { while tasks.join_next().await.is_some() {} };
+        let rest = async {
+            courier.finish().await;
+            while tasks.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(GRACE, rest).await.is_err() {
             tracing::warn!("stopped before everything that was begun had ended; it goes on later");
         }

@@ -6,6 +6,7 @@
 //! again on the new row; if the lease is another's, the driver's observation is dropped, since the
 //! other one asks the provider itself.
 
+pub(crate) mod outbox;
 pub(crate) mod state;
 
 use std::sync::Arc;

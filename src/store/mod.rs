@@ -16,9 +16,9 @@ use async_trait::async_trait;
 use cardless_contract::Timestamp;
 
 pub use row::{
-    AccountRow, CaptureText, ClientRow, EventRow, InitiatorText, KeyRow, MethodRow, MethodState,
-    OperationRow, OperationState, OperationType, PaymentRow, PaymentState, RecordRow, SetupRow,
-    SetupState, Step, WebhookRow,
+    AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, InitiatorText, KeyRow,
+    MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
+    RecordRow, SetupRow, SetupState, Step, WebhookRow,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Threads};
@@ -65,6 +65,8 @@ pub enum Subject {
     Client,
     /// An account.
     Account,
+    /// How far the events are delivered.
+    Delivery,
 }
 
 impl fmt::Display for Subject {
@@ -79,6 +81,7 @@ impl fmt::Display for Subject {
             Self::Webhook => "the webhook",
             Self::Client => "the client",
             Self::Account => "the account",
+            Self::Delivery => "the delivery of events",
         })
     }
 }
@@ -167,6 +170,10 @@ pub enum Change {
     },
     /// An event for the outbox.
     InsertEvent(EventRow),
+    /// How far the events are delivered, if its version still holds.
+    UpdateDelivery(DeliveryRow),
+    /// An event that was given up.
+    InsertDeadEvent(DeadEventRow),
     /// A verified webhook; one that came before is a conflict.
     InsertWebhook(WebhookRow),
     /// A new client of the service.
@@ -272,6 +279,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Events after a sequence number, oldest first. None with a lower number is written after one
     /// that was read, so whoever goes on from the last one misses nothing.
     async fn events(&self, after: i64, limit: u32) -> Result<Vec<(i64, EventRow)>>;
+
+    /// How far the events are delivered.
+    async fn delivery(&self) -> Result<DeliveryRow>;
+
+    /// Events that were given up, the latest first.
+    async fn dead_events(&self, limit: u32) -> Result<Vec<(DeadEventRow, EventRow)>>;
+
+    /// How many events wait to be delivered, and how many were given up, for metrics.
+    async fn count_undelivered(&self) -> Result<(u64, u64)>;
 }
 
 /// How many methods an account can have.

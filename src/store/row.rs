@@ -443,6 +443,32 @@ pub struct EventRow {
     pub at: Timestamp,
 }
 
+/// How far the events are delivered to the billing service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRow {
+    /// The sequence number up to which every event is acknowledged or dead.
+    pub delivered: i64,
+    /// How often the event after it was sent.
+    pub attempts: u32,
+    /// When it may be sent again.
+    pub next_at: Timestamp,
+    /// Until when one worker has it.
+    pub lease_until: Timestamp,
+    /// Grows with each change.
+    pub version: i64,
+}
+
+/// An event that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadEventRow {
+    /// The event's sequence number.
+    pub sequence: i64,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// When it was given up.
+    pub dead_at: Timestamp,
+}
+
 /// A verified webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookRow {

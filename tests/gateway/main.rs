@@ -8,6 +8,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod events;
 mod fake;
 mod flows;
 mod operations;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cardless::error::{Code, Error};
-use cardless::gateway::{Gateway, ReconcileReport, RequestKey};
+use cardless::gateway::{Gateway, GatewayBuilder, ReconcileReport, RequestKey};
 use cardless::message::*;
 use cardless::store::{SqliteStore, Store, Threads};
 use cardless::vault::KeyRing;
@@ -72,18 +72,31 @@ impl World {
     }
 
     pub(crate) fn with(capabilities: Capabilities, change: impl FnOnce(&mut Fake)) -> Self {
+        let store = SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap();
+        Self::of(capabilities, change, Arc::new(store))
+    }
+
+    /// On a store of the test's own.
+    pub(crate) fn on(store: Arc<dyn Store>) -> Self {
+        Self::of(Shape::TwoCalls.capabilities(), |_| {}, store)
+    }
+
+    fn of(
+        capabilities: Capabilities,
+        change: impl FnOnce(&mut Fake),
+        store: Arc<dyn Store>,
+    ) -> Self {
         let clock = Arc::new(TestClock {
             start: Instant::now(),
             moved: Mutex::default(),
         });
         let mut fake = Fake::new(capabilities, clock.clone());
         change(&mut fake);
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap());
         let keys = KeyRing::generate(&SystemEntropy).unwrap().to_string();
         let fake = Arc::new(fake);
         let entropy = Arc::new(Counting(AtomicU64::new(1)));
-        let gateway = build(&fake, &clock, &store, &keys, &entropy);
+        let gateway = builder(&fake, &clock, &store, &keys, &entropy);
+        let gateway = gateway.build().unwrap();
         Self {
             gateway,
             fake,
@@ -97,7 +110,12 @@ impl World {
 
     /// Another worker on the same store.
     pub(crate) fn another_worker(&self) -> Gateway {
-        build(
+        self.builder().build().unwrap()
+    }
+
+    /// Another worker on the same store, not yet whole.
+    pub(crate) fn builder(&self) -> GatewayBuilder {
+        builder(
             &self.fake,
             &self.clock,
             &self.store,
@@ -189,21 +207,19 @@ impl World {
     }
 }
 
-fn build(
+fn builder(
     fake: &Arc<Fake>,
     clock: &Arc<TestClock>,
     store: &Arc<dyn Store>,
     keys: &str,
     entropy: &Arc<Counting>,
-) -> Gateway {
+) -> GatewayBuilder {
     Gateway::builder()
         .provider(fake.clone())
         .clock(clock.clone())
         .store(store.clone())
         .entropy(entropy.clone())
         .keys(KeyRing::parse(keys).unwrap())
-        .build()
-        .unwrap()
 }
 
 pub(crate) fn link_request() -> LinkRequest {

@@ -163,6 +163,26 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             params![row.account, row.id, row.kind, row.object, row.at.millis()],
             Subject::Payment,
         ),
+        Change::UpdateDelivery(row) => one(
+            connection,
+            "UPDATE event_delivery SET delivered = ?1, attempts = ?2, next_at = ?3,
+                 lease_until = ?4, version = version + 1
+             WHERE id = 1 AND version = ?5",
+            params![
+                row.delivered,
+                row.attempts,
+                row.next_at.millis(),
+                row.lease_until.millis(),
+                row.version
+            ],
+            Subject::Delivery,
+        ),
+        Change::InsertDeadEvent(row) => one(
+            connection,
+            "INSERT INTO dead_events (seq, attempts, dead_at) VALUES (?1, ?2, ?3)",
+            params![row.sequence, row.attempts, row.dead_at.millis()],
+            Subject::Delivery,
+        ),
         Change::InsertWebhook(row) => one(
             connection,
             "INSERT INTO webhooks (provider, event, received_at) VALUES (?1, ?2, ?3)",

@@ -21,12 +21,16 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{
-    AccountRow, Change, ClientRow, Due, EventRow, KeyRow, MethodRow, OperationRow, PaymentFilter,
-    PaymentRow, PaymentState, RecordRow, Result, SetupRow, Store, StoreError,
+    AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
+    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, Result, SetupRow, Store,
+    StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
-const MIGRATIONS: [&str; 1] = [include_str!("0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("0001_initial.sql"),
+    include_str!("0002_event_delivery.sql"),
+];
 
 /// How long a writer waits for another process's short transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -461,5 +465,18 @@ impl Store for SqliteStore {
     async fn events(&self, after: i64, limit: u32) -> Result<Vec<(i64, EventRow)>> {
         self.read(move |connection| read::events(connection, after, limit))
             .await
+    }
+
+    async fn delivery(&self) -> Result<DeliveryRow> {
+        self.read(read::delivery).await
+    }
+
+    async fn dead_events(&self, limit: u32) -> Result<Vec<(DeadEventRow, EventRow)>> {
+        self.read(move |connection| read::dead_events(connection, limit))
+            .await
+    }
+
+    async fn count_undelivered(&self) -> Result<(u64, u64)> {
+        self.read(read::count_undelivered).await
     }
 }

@@ -5,9 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::database;
 use crate::store::{
-    AccountRow, CaptureText, ClientRow, Due, EventRow, InitiatorText, KeyRow, MAX_METHODS,
-    MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentFilter, PaymentRow,
-    PaymentState, RecordRow, Result, SetupRow, SetupState, Step, StoreError,
+    AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, InitiatorText,
+    KeyRow, MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState, OperationType,
+    PaymentFilter, PaymentRow, PaymentState, RecordRow, Result, SetupRow, SetupState, Step,
+    StoreError,
 };
 
 pub(super) fn account(connection: &Connection, account: &str) -> Result<Option<AccountRow>> {
@@ -261,6 +262,56 @@ pub(super) fn events(
         params![after, limit],
         event_row,
     )
+}
+
+pub(super) fn delivery(connection: &Connection) -> Result<DeliveryRow> {
+    let row = maybe(
+        connection,
+        "SELECT * FROM event_delivery WHERE id = 1",
+        [],
+        |row| {
+            Ok(DeliveryRow {
+                delivered: row.get("delivered")?,
+                attempts: row.get("attempts")?,
+                next_at: time(row, "next_at")?,
+                lease_until: time(row, "lease_until")?,
+                version: row.get("version")?,
+            })
+        },
+    )?;
+    row.ok_or(StoreError::Unreadable("event_delivery"))
+}
+
+pub(super) fn dead_events(
+    connection: &Connection,
+    limit: u32,
+) -> Result<Vec<(DeadEventRow, EventRow)>> {
+    many(
+        connection,
+        "SELECT events.*, attempts, dead_at FROM dead_events JOIN events USING (seq)
+         ORDER BY seq DESC LIMIT ?1",
+        [limit],
+        |row| {
+            let (sequence, event) = event_row(row)?;
+            let dead = DeadEventRow {
+                sequence,
+                attempts: row.get("attempts")?,
+                dead_at: time(row, "dead_at")?,
+            };
+            Ok((dead, event))
+        },
+    )
+}
+
+pub(super) fn count_undelivered(connection: &Connection) -> Result<(u64, u64)> {
+    let counts = maybe(
+        connection,
+        "SELECT (SELECT count(*) FROM events, event_delivery WHERE seq > delivered),
+                (SELECT count(*) FROM dead_events)",
+        [],
+        |row| Ok((count(row, 0)?, count(row, 1)?)),
+    )?;
+    counts.ok_or(StoreError::Unreadable("event_delivery"))
 }
 
 pub(super) fn event(connection: &Connection, id: &str) -> Result<Option<(i64, EventRow)>> {

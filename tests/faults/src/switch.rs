@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cardless::store::{
-    AccountRow, Change, ClientRow, Due, EventRow, KeyRow, MethodRow, OperationRow, PaymentFilter,
-    PaymentRow, PaymentState, RecordRow, SetupRow, Store, StoreError,
+    AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
+    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, SetupRow, Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -220,5 +220,17 @@ impl Store for Disk {
 
     async fn events(&self, after: i64, limit: u32) -> Answer<Vec<(i64, EventRow)>> {
         through!(self, events(after, limit))
+    }
+
+    async fn delivery(&self) -> Answer<DeliveryRow> {
+        through!(self, delivery())
+    }
+
+    async fn dead_events(&self, limit: u32) -> Answer<Vec<(DeadEventRow, EventRow)>> {
+        through!(self, dead_events(limit))
+    }
+
+    async fn count_undelivered(&self) -> Answer<(u64, u64)> {
+        through!(self, count_undelivered())
     }
 }
