@@ -1,9 +1,20 @@
-//! `GET /v1/events` from outside.
+//! Events from outside: `GET /v1/events`, and what `[events]` has delivered.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use http::Method;
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::post;
+use cardless::config::{Environment, Settings};
+use cardless::gateway::Gateway;
+use cardless::registry;
+use cardless::webhook::SigningSecrets;
+use cardless_contract::{Clock as _, Secrets};
+use http::{HeaderMap, Method};
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::support::{CARD, Desk};
 use crate::world::{ACCOUNT, World};
@@ -151,4 +162,63 @@ async fn the_client_reads_the_same_events() {
     assert_eq!(page.data.len(), 2);
     let rest = client.events(Some(&page.data[0].id)).await.unwrap();
     assert_eq!(rest.data, page.data[1..]);
+}
+
+const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn events_are_delivered_over_a_socket_to_where_the_settings_say() {
+    let (came, mut comes) = mpsc::unbounded_channel();
+    let receiver = post(move |headers: HeaderMap, body: Bytes| async move {
+        came.send((headers, body)).unwrap();
+        http::StatusCode::NO_CONTENT
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook?a=b", listener.local_addr().unwrap());
+    let receiver = cardless::serve::serve(
+        listener,
+        Router::new().route("/hook", receiver),
+        std::future::pending(),
+    );
+    let receiver = tokio::spawn(receiver);
+    let settings = format!("\n[events]\nurl = \"{url}\"\nsecret = \"{SECRET}\"\n");
+    let world = World::with(None, &settings).await;
+    world.link("postfinance").await;
+    world.pay(100, "automatic").await;
+
+    let mut events: Vec<cardless::message::Event> = Vec::new();
+    let secrets = Secrets::new(vec![SECRET.to_owned()]).unwrap();
+    let secrets = SigningSecrets::new(&secrets).unwrap();
+    let both_came = async {
+        while events.len() < 2 {
+            let (headers, body): (HeaderMap, Bytes) = comes.recv().await.unwrap();
+            let now = world.sandbox.clock().now();
+            secrets.verify(&headers, &body, now).unwrap();
+            events.push(serde_json::from_slice(&body).unwrap());
+        }
+    };
+    let run = world.gateway.run(both_came);
+    tokio::time::timeout(PATIENCE, run).await.unwrap();
+    assert_eq!(events, world.gateway.events(None, 9).await.unwrap().data);
+    let metrics = world.gateway.metrics().await.unwrap();
+    assert!(metrics.contains("cardless_events_waiting 0\n"), "{metrics}");
+    receiver.abort();
+}
+
+#[test]
+fn settings_that_deliver_nowhere_are_named() {
+    for (url, secret, setting) in [
+        ("http://billing.example/canary", SECRET, "events.url"),
+        ("https://billing.example/", "canary", "events.secret"),
+    ] {
+        let text = format!("[events]\nurl = \"{url}\"\nsecret = \"{secret}\"");
+        let path = "cardless.toml".as_ref();
+        let settings = Settings::parse(path, &text, &Environment::default()).unwrap();
+        let error = registry::events(&settings, Gateway::builder()).unwrap_err();
+        assert_eq!(error.setting(), Some(setting));
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
 }

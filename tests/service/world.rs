@@ -60,6 +60,11 @@ impl World {
 
     /// The same, with an address of another for what providers and browsers are told.
     pub(crate) async fn with_public_url(public_url: Option<&str>) -> Self {
+        Self::with(public_url, "").await
+    }
+
+    /// The same, with more settings.
+    pub(crate) async fn with(public_url: Option<&str>, more: &str) -> Self {
         let sandbox = Sandbox::new(Arc::new(Morning));
         let servers = Servers::start(sandbox.clone(), Addresses::free())
             .await
@@ -67,7 +72,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let public_url = public_url.map_or_else(|| base.clone(), str::to_owned);
-        let text = cardless_sandbox::print_settings(servers.addresses());
+        let text = cardless_sandbox::print_settings(servers.addresses()) + more;
         let settings = Settings::parse("cardless.toml".as_ref(), &text, &Environment::default());
         let settings = settings.unwrap();
         let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
@@ -81,6 +86,7 @@ impl World {
         for provider in registry::providers(&settings, &clock).unwrap() {
             builder = builder.provider(provider);
         }
+        let builder = registry::events(&settings, builder).unwrap();
         let gateway = builder.build().unwrap();
         let api_key = gateway.add_client("shop", Role::Billing).await.unwrap();
         let service = serve(listener, router(gateway.clone()), std::future::pending());
