@@ -24,7 +24,7 @@ pub(crate) const LONGEST_DELAY: u8 = NET + SKEW + SEND_WITHIN + 1;
 pub(crate) const LEASE: u8 = 2;
 
 /// How long after its acceptance a payment may be reserved or committed, in ticks.
-pub(crate) const COMMIT_WITHIN: u8 = 3;
+pub(crate) const COMMIT_WITHIN: u8 = 1;
 
 /// How long the provider keeps a key, in ticks.
 pub(crate) const WINDOW: u8 = 5;
@@ -45,7 +45,8 @@ pub(crate) const SKEWS: [[u8; 2]; 3] = [[0, 0], [0, SKEW], [SKEW, 0]];
 /// What may go wrong, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Crashes, lost requests, lost replies, duplicates and refused connections, together.
+    /// Crashes, lost requests, lost replies, duplicates, refused connections, unanswered questions
+    /// and webhooks, together.
     pub(crate) faults: u8,
     /// Until this tick things go wrong and workers pause as long as they like.
     pub(crate) faults_until: u8,

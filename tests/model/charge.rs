@@ -91,10 +91,10 @@ pub(crate) struct State {
     /// Keys that the provider knows: which key, which object, since when.
     keys: Vec<(u8, u8, u8)>,
     faults: u8,
+    /// Copies that the network made of requests without a key.
+    copies: u8,
     /// The caller may still void.
     may_void: bool,
-    /// A webhook may still ask for a look.
-    may_wake: bool,
     /// The provider may still decline.
     may_decline: bool,
     /// How many times a reserve was tried, for the flaw that needs it.
@@ -222,7 +222,8 @@ pub(crate) enum Arrival {
 }
 
 pub(crate) const ONE_MOVEMENT: &str = "at most one movement";
-pub(crate) const ONE_HOLD: &str = "at most one reservation";
+pub(crate) const ONE_HOLD: &str = "at most one live hold";
+pub(crate) const ONE_RESERVATION: &str = "at most one reservation";
 pub(crate) const CAPTURED_IS_MOVED: &str = "captured in the books is one movement";
 pub(crate) const NO_MONEY_IS_NONE: &str = "declined, failed and voided have moved nothing, ever";
 pub(crate) const FINAL_IS_FINAL: &str = "final states are final";
@@ -243,15 +244,17 @@ impl Model for Charge {
         if state.has_ended() || state.now == self.bounds.horizon {
             return;
         }
+        self.network(state, actions);
         self.caller_and_webhooks(state, actions);
         for worker in 0..2 {
             self.worker(state, worker, actions);
         }
-        self.network(state, actions);
-        // Once the faults are off nobody pauses: time passes when there is nothing to do.
+        if !self.stormy(state) {
+            // Nobody pauses and nothing is lost: everything is done in turn, then time passes.
+            actions.truncate(1);
+        }
         let overdue = state.flight.iter().any(|packet| packet.by == state.now);
-        let idle = actions.is_empty();
-        if !overdue && (idle || self.stormy(state)) {
+        if actions.is_empty() || (self.stormy(state) && !overdue) {
             actions.push(Action::Tick);
         }
     }
@@ -269,7 +272,11 @@ impl Model for Charge {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             always(ONE_MOVEMENT, |_, state| state.moved() <= 1),
-            always(ONE_HOLD, |_, state| state.objects.len() <= 1),
+            always(ONE_HOLD, |_, state| state.holds() <= 1),
+            // A copy of a request without a key is the one thing that nobody can prevent.
+            always(ONE_RESERVATION, |_, state| {
+                state.objects.len() <= usize::from(1 + state.copies)
+            }),
             always(CAPTURED_IS_MOVED, |_, state| {
                 !state.is_settled_as(&[Status::Captured]) || state.moved() == 1
             }),
@@ -342,7 +349,7 @@ impl Charge {
                 actions.push(Action::VoidAsked(worker));
             }
         }
-        if state.may_wake && row.step != Step::Settled && row.next > state.now {
+        if self.may_fail(state) && row.step != Step::Settled && row.next > state.now {
             actions.push(Action::Webhook);
         }
     }
@@ -439,7 +446,7 @@ impl Charge {
             Action::Accept => self.accept(state),
             Action::VoidAsked(worker) => self.void_asked(state, worker),
             Action::Webhook => {
-                state.may_wake = false;
+                state.faults -= 1;
                 if let Some(row) = &mut state.row {
                     row.next = state.now;
                 }
@@ -535,7 +542,7 @@ impl Charge {
         let first = row.first_sent.unwrap_or(row.created);
         match self.shape {
             Shape::Transaction => state.ask(worker, lease),
-            Shape::Order { .. } | Shape::Hold if now - first + LONGEST_DELAY <= WINDOW => {
+            Shape::Order { .. } | Shape::Hold if now.saturating_sub(first) + LONGEST_DELAY <= WINDOW => {
                 self.mark_reserve(state, worker, lease);
             }
             Shape::Order { .. } | Shape::Hold => {
@@ -659,6 +666,10 @@ impl Charge {
             let again = &mut state.flight[usize::from(packet)];
             let packet = *again;
             again.from = None;
+            let keyless = self.shape == Shape::Transaction;
+            if keyless && matches!(packet.call, Call::Reserve { .. }) {
+                state.copies += 1;
+            }
             packet
         } else {
             state.flight.remove(usize::from(packet))
@@ -789,7 +800,8 @@ impl Charge {
                 row.close(Status::Failed);
             } else {
                 row.step = Step::Committing;
-                row.first_sent = Some(now);
+                // Only whether it was sent matters from here on.
+                row.first_sent = Some(0);
                 row.last_sent = now;
             }
         });
@@ -877,7 +889,7 @@ impl Charge {
             if matches!(call, Call::Commit { .. }) {
                 row.step = Step::Committing;
             }
-            row.first_sent.get_or_insert(now);
+            row.first_sent.get_or_insert(if row.object.is_some() { 0 } else { now });
             row.last_sent = now;
         });
         if written {
@@ -892,7 +904,14 @@ impl Charge {
 
     fn settle(&self, state: &mut State, worker: u8, lease: u8, status: Status) {
         let written = self.write(state, worker, lease, |row| {
-            row.step = Step::Settled;
+            *row = Row {
+                step: Step::Settled,
+                closing_as: status,
+                created: 0,
+                first_sent: None,
+                last_sent: 0,
+                ..*row
+            };
             row.release(status, NEVER);
         });
         if written {
@@ -990,8 +1009,8 @@ impl State {
             objects: Vec::new(),
             keys: Vec::new(),
             faults,
+            copies: 0,
             may_void: true,
-            may_wake: true,
             may_decline: true,
             attempts: 0,
         }
@@ -1016,6 +1035,11 @@ impl State {
     fn is_settled_as(&self, statuses: &[Status]) -> bool {
         self.row
             .is_some_and(|row| row.step == Step::Settled && statuses.contains(&row.status))
+    }
+
+    fn holds(&self) -> usize {
+        let live = |object: &&Object| matches!(object, Object::Held | Object::Captured);
+        self.objects.iter().filter(live).count()
     }
 
     fn moved(&self) -> usize {

@@ -227,14 +227,16 @@ impl Model for Operations {
         if self.has_ended(state) || state.now == self.bounds.horizon {
             return;
         }
+        self.network(state, actions);
         for worker in 0..2 {
             self.worker(state, worker, actions);
         }
-        self.network(state, actions);
-        // Once the faults are off nobody pauses: time passes when there is nothing to do.
+        if !self.stormy(state) {
+            // Nobody pauses and nothing is lost: everything is done in turn, then time passes.
+            actions.truncate(1);
+        }
         let overdue = state.flight.iter().any(|packet| packet.by == state.now);
-        let idle = actions.is_empty();
-        if !overdue && (idle || self.stormy(state)) {
+        if actions.is_empty() || (self.stormy(state) && !overdue) {
             actions.push(Action::Tick);
         }
     }
