@@ -94,7 +94,9 @@ where
     for property in checker.model().properties() {
         let discovery = found.get(property.name);
         match property.expectation {
-            Expectation::Sometimes => assert!(discovery.is_some(), "{name}: never {}", property.name),
+            Expectation::Sometimes => {
+                assert!(discovery.is_some(), "{name}: never {}", property.name)
+            }
             Expectation::Always | Expectation::Eventually => {
                 if let Some(path) = discovery {
                     panic!("{name}: not {}:\n{}", property.name, trace(path));

@@ -46,8 +46,6 @@ pub(crate) enum Flaw {
     LeaseOnly,
     /// A request leaves however long ago it was marked.
     NoSendDeadline,
-    /// Reserves and commits are sent however old the payment is.
-    NoCommitWithin,
     /// A closed payment ends without a look.
     GiveUpWithoutReading,
     /// A closed payment is looked at before the last commit has landed.
@@ -60,6 +58,8 @@ pub(crate) enum Flaw {
     DeclineOfARepeatIsFinal,
     /// A closed payment's hold is left where it is.
     NoRelease,
+    /// A void of a payment whose reserve is unknown ends as if there were no hold.
+    SilentVoid,
 }
 
 /// One intent, two workers and a provider.
@@ -107,6 +107,8 @@ struct Row {
     status: Status,
     closing_as: Status,
     object: Option<u8>,
+    /// The caller is told that the provider may hold an amount that nobody can release.
+    hold_may_remain: bool,
     created: u8,
     first_sent: Option<u8>,
     last_sent: u8,
@@ -228,7 +230,7 @@ pub(crate) const CAPTURED_IS_MOVED: &str = "captured in the books is one movemen
 pub(crate) const NO_MONEY_IS_NONE: &str = "declined, failed and voided have moved nothing, ever";
 pub(crate) const FINAL_IS_FINAL: &str = "final states are final";
 pub(crate) const INTENT_FIRST: &str = "nothing is sent before the intent is durable";
-pub(crate) const NO_HOLD_IS_LEFT: &str = "a known hold is released before a payment ends unpaid";
+pub(crate) const NO_HOLD_IS_LEFT: &str = "a payment ends unpaid without a hold, or says so";
 pub(crate) const ENDS: &str = "faults off, everything ends";
 
 impl Model for Charge {
@@ -237,7 +239,9 @@ impl Model for Charge {
 
     fn init_states(&self) -> Vec<State> {
         let skews = SKEWS.iter();
-        skews.map(|&skew| State::new(skew, self.bounds.faults)).collect()
+        skews
+            .map(|&skew| State::new(skew, self.bounds.faults))
+            .collect()
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -291,7 +295,7 @@ impl Model for Charge {
             always(INTENT_FIRST, |_, state| {
                 state.row.is_some() || (state.flight.is_empty() && state.objects.is_empty())
             }),
-            always(NO_HOLD_IS_LEFT, |_, state| state.leaves_no_known_hold()),
+            always(NO_HOLD_IS_LEFT, |_, state| state.tells_of_holds()),
             always(ENDS, |model, state| {
                 let in_time = state.now < model.bounds.horizon || state.has_ended();
                 in_time && state.steps <= MAX_STEPS_IN_A_TICK
@@ -378,7 +382,10 @@ impl Charge {
                 actions.push(Action::Learns(worker));
             }
             Worker::Calling { reply: None, .. } => {
-                let under_way = state.flight.iter().any(|packet| packet.from == Some(worker));
+                let under_way = state
+                    .flight
+                    .iter()
+                    .any(|packet| packet.from == Some(worker));
                 if self.stormy(state) || !under_way {
                     actions.push(Action::TimesOut(worker));
                 }
@@ -500,6 +507,7 @@ impl Charge {
             status: Status::Unknown,
             closing_as: Status::Unknown,
             object: None,
+            hold_may_remain: false,
             created: now,
             first_sent: Some(now),
             last_sent: now,
@@ -536,13 +544,15 @@ impl Charge {
 
     fn reserve_again(&self, state: &mut State, worker: u8, lease: u8, row: Row) {
         let now = state.clock(worker);
-        if self.too_old(row, now) {
+        if row.is_too_old(now) {
             return self.settle(state, worker, lease, Status::Failed);
         }
         let first = row.first_sent.unwrap_or(row.created);
         match self.shape {
             Shape::Transaction => state.ask(worker, lease),
-            Shape::Order { .. } | Shape::Hold if now.saturating_sub(first) + LONGEST_DELAY <= WINDOW => {
+            Shape::Order { .. } | Shape::Hold
+                if now.saturating_sub(first) + LONGEST_DELAY <= WINDOW =>
+            {
                 self.mark_reserve(state, worker, lease);
             }
             Shape::Order { .. } | Shape::Hold => {
@@ -557,7 +567,7 @@ impl Charge {
     }
 
     fn commit(&self, state: &mut State, worker: u8, lease: u8, row: Row) {
-        if self.too_old(row, state.clock(worker)) {
+        if row.is_too_old(state.clock(worker)) {
             return self.give_up(state, worker, lease);
         }
         let Some(object) = row.object else { return };
@@ -575,10 +585,6 @@ impl Charge {
             return self.ask_at(state, worker, lease, row.status, quiet);
         }
         state.ask(worker, lease);
-    }
-
-    fn too_old(&self, row: Row, now: u8) -> bool {
-        now.saturating_sub(row.created) > COMMIT_WITHIN && self.flaw != Flaw::NoCommitWithin
     }
 
     fn give_up(&self, state: &mut State, worker: u8, lease: u8) {
@@ -616,7 +622,9 @@ impl Charge {
             return;
         };
         match call {
-            Call::Reserve { .. } if fresh => self.settle(state, worker, lease, Status::Failed),
+            Call::Reserve { .. } if fresh => {
+                self.settle_unreserved(state, worker, lease, Status::Failed);
+            }
             Call::Commit { .. } if fresh => {
                 let at = state.clock(worker) + 1;
                 self.write(state, worker, lease, |row| {
@@ -763,7 +771,7 @@ impl Charge {
                     self.reserved(state, worker, lease, object);
                 }
                 (Call::Reserve { .. }, _) if fresh => {
-                    self.settle(state, worker, lease, Status::Declined);
+                    self.settle_unreserved(state, worker, lease, Status::Declined);
                 }
                 // This refusal says nothing of the first send.
                 (Call::Reserve { .. }, _) => self.settle(state, worker, lease, Status::Failed),
@@ -784,15 +792,17 @@ impl Charge {
                 Reply::Many => self.ask_soon(state, worker, lease),
                 Reply::Declined | Reply::Seen(_) => self.seen(state, worker, lease, reply),
             },
-            Worker::Idle | Worker::Marked { .. } | Worker::Calling { .. } | Worker::Asking { .. } => {
-            }
+            Worker::Idle
+            | Worker::Marked { .. }
+            | Worker::Calling { .. }
+            | Worker::Asking { .. } => {}
         }
     }
 
     /// The id is durable, and the commit is marked as sent, in one write.
     fn reserved(&self, state: &mut State, worker: u8, lease: u8, object: u8) {
         let now = state.clock(worker);
-        let old = state.row.is_some_and(|row| self.too_old(row, now));
+        let old = state.row.is_some_and(|row| row.is_too_old(now));
         let without_cas = self.flaw == Flaw::ReservationWithoutCas;
         let written = self.write_if(state, worker, lease, without_cas, |row| {
             row.object = Some(object);
@@ -851,7 +861,11 @@ impl Charge {
         match reply {
             Reply::Seen(Object::Captured) => self.settle(state, worker, lease, Status::Captured),
             Reply::Seen(Object::Released) => {
-                let status = if closing { row.closing_as } else { Status::Voided };
+                let status = if closing {
+                    row.closing_as
+                } else {
+                    Status::Voided
+                };
                 self.settle(state, worker, lease, status);
             }
             Reply::Seen(Object::Held) if closing && self.flaw != Flaw::NoRelease => {
@@ -867,14 +881,18 @@ impl Charge {
                 self.settle(state, worker, lease, row.closing_as);
             }
             Reply::Seen(Object::Created | Object::Held) => {
-                if self.too_old(row, state.clock(worker)) {
+                if row.is_too_old(state.clock(worker)) {
                     self.give_up(state, worker, lease);
                 } else if self.write(state, worker, lease, |row| row.step = Step::Reserved) {
                     self.go_on(state, worker, lease);
                 }
             }
             Reply::Declined | Reply::Seen(Object::Declined) => {
-                let status = if closing { row.closing_as } else { Status::Declined };
+                let status = if closing {
+                    row.closing_as
+                } else {
+                    Status::Declined
+                };
                 self.settle(state, worker, lease, status);
             }
             Reply::Reserved(_) | Reply::Nothing | Reply::Many => {}
@@ -889,7 +907,8 @@ impl Charge {
             if matches!(call, Call::Commit { .. }) {
                 row.step = Step::Committing;
             }
-            row.first_sent.get_or_insert(if row.object.is_some() { 0 } else { now });
+            row.first_sent
+                .get_or_insert(if row.object.is_some() { 0 } else { now });
             row.last_sent = now;
         });
         if written {
@@ -903,8 +922,27 @@ impl Charge {
     }
 
     fn settle(&self, state: &mut State, worker: u8, lease: u8, status: Status) {
+        let silent = status == Status::Voided && self.flaw == Flaw::SilentVoid;
+        let sent = self.shape == Shape::Hold && !silent;
+        self.settle_with(state, worker, lease, status, sent);
+    }
+
+    /// Ends a payment of which no reserve was ever carried out.
+    fn settle_unreserved(&self, state: &mut State, worker: u8, lease: u8, status: Status) {
+        self.settle_with(state, worker, lease, status, false);
+    }
+
+    fn settle_with(
+        &self,
+        state: &mut State,
+        worker: u8,
+        lease: u8,
+        status: Status,
+        may_hold: bool,
+    ) {
         let written = self.write(state, worker, lease, |row| {
             *row = Row {
+                hold_may_remain: may_hold && row.object.is_none(),
                 step: Step::Settled,
                 closing_as: status,
                 created: 0,
@@ -953,9 +991,10 @@ impl Charge {
         let Some(row) = &mut state.row else {
             return false;
         };
-        let mine = match self.flaw {
-            Flaw::LeaseOnly => by_its_own_clock,
-            _ => without_cas || row.lease == lease,
+        let mine = if self.flaw == Flaw::LeaseOnly {
+            by_its_own_clock
+        } else {
+            without_cas || row.lease == lease
         };
         if mine {
             change(row);
@@ -967,13 +1006,14 @@ impl Charge {
 
     /// The provider's key of a reserve, from intent and step.
     fn key(&self, state: &mut State, worker: u8) -> u8 {
-        match self.flaw {
-            Flaw::KeyPerAttempt => {
-                state.attempts += 1;
-                state.attempts
-            }
-            Flaw::KeyPerWorker => worker,
-            _ => 0,
+        if self.flaw == Flaw::KeyPerAttempt {
+            state.attempts += 1;
+            return state.attempts;
+        }
+        if self.flaw == Flaw::KeyPerWorker {
+            worker
+        } else {
+            0
         }
     }
 }
@@ -1047,12 +1087,11 @@ impl State {
         self.objects.iter().filter(captured).count()
     }
 
-    /// A reserve that was never answered may leave a hold (`hold_may_remain`); one whose id is in
-    /// the books may not.
-    fn leaves_no_known_hold(&self) -> bool {
+    /// A reserve that was never answered may leave a hold; one whose id is in the books may not.
+    fn tells_of_holds(&self) -> bool {
         let settled = self.row.filter(|row| row.step == Step::Settled);
-        let object = settled.and_then(|row| row.object);
-        object.is_none_or(|object| self.objects[usize::from(object)] != Object::Held)
+        let held = self.objects.contains(&Object::Held);
+        settled.is_none_or(|row| !held || (row.hold_may_remain && row.object.is_none()))
     }
 
     /// The object that the provider still knows by this key.
@@ -1097,6 +1136,10 @@ impl State {
 }
 
 impl Row {
+    fn is_too_old(&self, now: u8) -> bool {
+        now.saturating_sub(self.created) > COMMIT_WITHIN
+    }
+
     fn close(&mut self, status: Status) {
         if self.step != Step::Closing {
             self.step = Step::Closing;

@@ -56,6 +56,8 @@ pub(crate) enum Flaw {
     CheckThenInsert,
     /// A decline that answers a repeat is final at once.
     DeclineOfARepeatIsFinal,
+    /// What can be neither told nor repeated is asked about for ever, instead of parked.
+    AsksForEver,
     /// A sum that fits is taken as the operation's own doing, whatever else is open.
     SumProves,
 }
@@ -220,7 +222,9 @@ impl Model for Operations {
 
     fn init_states(&self) -> Vec<State> {
         let skews = SKEWS.iter();
-        skews.map(|&skew| State::new(skew, self.bounds.faults)).collect()
+        skews
+            .map(|&skew| State::new(skew, self.bounds.faults))
+            .collect()
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -347,7 +351,10 @@ impl Operations {
                 actions.push(Action::Learns(worker));
             }
             Worker::Calling { reply: None, .. } => {
-                let under_way = state.flight.iter().any(|packet| packet.from == Some(worker));
+                let under_way = state
+                    .flight
+                    .iter()
+                    .any(|packet| packet.from == Some(worker));
                 if self.stormy(state) || !under_way {
                     actions.push(Action::TimesOut(worker));
                 }
@@ -545,9 +552,7 @@ impl Operations {
     /// No answer: nobody knows, and the row says so.
     fn times_out(&self, state: &mut State, worker: u8) {
         match state.workers[usize::from(worker)] {
-            Worker::Calling {
-                of, lease, key, ..
-            } => {
+            Worker::Calling { of, lease, key, .. } => {
                 if self.flaw == Flaw::TimeoutIsFailure {
                     return self.end(state, worker, of, lease, Status::Failed);
                 }
@@ -614,7 +619,11 @@ impl Operations {
             state.keys.push((of, key, state.now, declines));
             state.keys.sort_unstable();
         }
-        if declines { Reply::Declined } else { Reply::Done }
+        if declines {
+            Reply::Declined
+        } else {
+            Reply::Done
+        }
     }
 
     /// The provider answers a question.
@@ -699,12 +708,13 @@ impl Operations {
         let now = state.clock(worker);
         let row = *state.row(of);
         let quiet = row.last_sent + LONGEST_DELAY;
-        let judged = match self.flaw {
-            Flaw::JudgedByAnswer => now,
-            Flaw::QueryThenResend => NEVER,
-            _ => asked,
+        let judged = if self.flaw == Flaw::JudgedByAnswer {
+            now
+        } else {
+            asked
         };
-        let proven = shown_if_there && judged >= quiet;
+        let believed = self.flaw == Flaw::QueryThenResend || judged >= quiet;
+        let proven = shown_if_there && believed;
         let age = now.saturating_sub(row.first_sent);
         let again = match (self.repeat, self.flaw) {
             (_, Flaw::SameKeyForEver) | (Repeat::KeyedForever, _) => true,
@@ -718,6 +728,8 @@ impl Operations {
             self.end(state, worker, of, lease, Status::Failed);
         } else if shown_if_there {
             self.ask_at(state, worker, of, lease, quiet);
+        } else if self.flaw == Flaw::AsksForEver {
+            self.ask_soon(state, worker, of, lease);
         } else {
             self.end(state, worker, of, lease, Status::Parked);
         }
@@ -786,9 +798,10 @@ impl Operations {
     ) -> bool {
         let by_its_own_clock = state.clock(worker) < lease;
         let row = &mut state.rows[usize::from(of)];
-        let mine = match self.flaw {
-            Flaw::LeaseOnly => by_its_own_clock,
-            _ => row.lease == lease,
+        let mine = if self.flaw == Flaw::LeaseOnly {
+            by_its_own_clock
+        } else {
+            row.lease == lease
         };
         if mine {
             change(row);
