@@ -61,6 +61,7 @@
 //! | a payment ends unpaid without a hold, or says so | `NoRelease`, `SilentVoid` |
 //! | refunds never exceed captures | `CheckThenInsert` |
 //! | final states are final | `LeaseOnly` |
+//! | no commit leaves after its time | `NoCommitWithin` |
 //! | nothing is sent before the intent is durable | `SendBeforeIntent` |
 //! | faults off, everything ends or is parked | `AsksForEver` |
 //!
@@ -156,7 +157,8 @@ fn racing_operations_stay_within_the_ceiling() {
 #[test]
 fn wrong_payments_are_caught() {
     use charge::{
-        FINAL_IS_FINAL, INTENT_FIRST, NO_HOLD_IS_LEFT, NO_MONEY_IS_NONE, ONE_HOLD, ONE_RESERVATION,
+        FINAL_IS_FINAL, IN_TIME, INTENT_FIRST, NO_HOLD_IS_LEFT, NO_MONEY_IS_NONE, ONE_HOLD,
+        ONE_RESERVATION,
     };
     for (shape, wrong, broken) in [
         (Shape::Hold, Wrong::KeyPerAttempt, ONE_HOLD),
@@ -167,6 +169,7 @@ fn wrong_payments_are_caught() {
         (ORDER, Wrong::LeaseOnly, FINAL_IS_FINAL),
         (ORDER, Wrong::NoSendDeadline, NO_MONEY_IS_NONE),
         (Shape::Transaction, Wrong::NoSendDeadline, NO_MONEY_IS_NONE),
+        (ORDER, Wrong::NoCommitWithin, IN_TIME),
         (ORDER, Wrong::GiveUpWithoutReading, NO_MONEY_IS_NONE),
         (ORDER, Wrong::GiveUpWithoutWaiting, NO_MONEY_IS_NONE),
         (ORDER, Wrong::TimeoutIsFailure, NO_MONEY_IS_NONE),

@@ -7,7 +7,7 @@ mod worker;
 
 use stateright::{Model, Property};
 
-use crate::bounds::{Bounds, MAX_STEPS_IN_A_TICK, SKEWS};
+use crate::bounds::{Bounds, COMMIT_WITHIN, MAX_STEPS_IN_A_TICK, NET, SKEW, SKEWS};
 
 /// How a provider takes a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(crate) enum Flaw {
     LeaseOnly,
     /// A request leaves however long ago it was marked.
     NoSendDeadline,
+    /// Commits leave however old the payment is.
+    NoCommitWithin,
     /// A closed payment ends without a look.
     GiveUpWithoutReading,
     /// A closed payment is looked at before the last commit has landed.
@@ -233,6 +235,7 @@ pub(crate) const NO_MONEY_IS_NONE: &str = "declined, failed and voided have move
 pub(crate) const FINAL_IS_FINAL: &str = "final states are final";
 pub(crate) const INTENT_FIRST: &str = "nothing is sent before the intent is durable";
 pub(crate) const NO_HOLD_IS_LEFT: &str = "a payment ends unpaid without a hold, or says so";
+pub(crate) const IN_TIME: &str = "no commit leaves after its time";
 pub(crate) const ENDS: &str = "faults off, everything ends";
 
 impl Model for Charge {
@@ -248,6 +251,11 @@ impl Model for Charge {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         if state.has_ended() || state.now == self.bounds.horizon {
+            return;
+        }
+        if state.row.is_none() && state.workers[0] == Worker::Idle {
+            // Nothing comes before the caller's request.
+            actions.push(Action::Accept);
             return;
         }
         self.network(state, actions);
@@ -298,6 +306,11 @@ impl Model for Charge {
                 state.row.is_some() || (state.flight.is_empty() && state.objects.is_empty())
             }),
             always(NO_HOLD_IS_LEFT, |_, state| state.tells_of_holds()),
+            always(IN_TIME, |_, state| {
+                let latest = COMMIT_WITHIN + SKEW + NET;
+                let mut packets = state.flight.iter();
+                packets.all(|packet| packet.by <= latest || !packet.moves_money())
+            }),
             always(ENDS, |model, state| {
                 let in_time = state.now < model.bounds.horizon || state.has_ended();
                 in_time && state.steps <= MAX_STEPS_IN_A_TICK

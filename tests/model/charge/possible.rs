@@ -14,12 +14,7 @@ impl Charge {
     }
 
     pub(super) fn caller_and_webhooks(&self, state: &State, actions: &mut Vec<Action>) {
-        let Some(row) = state.row else {
-            if state.workers[0] == Worker::Idle {
-                actions.push(Action::Accept);
-            }
-            return;
-        };
+        let Some(row) = state.row else { return };
         if !self.stormy(state) {
             return;
         }

@@ -107,7 +107,7 @@ impl Charge {
 
     pub(super) fn reserve_again(&self, state: &mut State, worker: u8, lease: u8, row: Row) {
         let now = state.clock(worker);
-        if row.is_too_old(now) {
+        if self.too_old(row, now) {
             return self.settle(state, worker, lease, Status::Failed);
         }
         let first = row.first_sent.unwrap_or(row.created);
@@ -130,7 +130,7 @@ impl Charge {
     }
 
     pub(super) fn commit(&self, state: &mut State, worker: u8, lease: u8, row: Row) {
-        if row.is_too_old(state.clock(worker)) {
+        if self.too_old(row, state.clock(worker)) {
             return self.give_up(state, worker, lease);
         }
         let Some(object) = row.object else { return };
@@ -150,7 +150,11 @@ impl Charge {
         state.ask(worker, lease);
     }
 
-    pub(super) fn give_up(&self, state: &mut State, worker: u8, lease: u8) {
+    fn too_old(&self, row: Row, now: u8) -> bool {
+        row.is_too_old(now) && self.flaw != Flaw::NoCommitWithin
+    }
+
+    fn give_up(&self, state: &mut State, worker: u8, lease: u8) {
         if self.write(state, worker, lease, |row| row.close(Status::Failed)) {
             self.go_on(state, worker, lease);
         }
@@ -275,7 +279,7 @@ impl Charge {
     /// The id is durable, and the commit is marked as sent, in one write.
     pub(super) fn reserved(&self, state: &mut State, worker: u8, lease: u8, object: u8) {
         let now = state.clock(worker);
-        let old = state.row.is_some_and(|row| row.is_too_old(now));
+        let old = state.row.is_some_and(|row| self.too_old(row, now));
         let without_cas = self.flaw == Flaw::ReservationWithoutCas;
         let written = self.write_if(state, worker, lease, without_cas, |row| {
             row.object = Some(object);
@@ -354,7 +358,7 @@ impl Charge {
                 self.settle(state, worker, lease, row.closing_as);
             }
             Reply::Seen(Object::Created | Object::Held) => {
-                if row.is_too_old(state.clock(worker)) {
+                if self.too_old(row, state.clock(worker)) {
                     self.give_up(state, worker, lease);
                 } else if self.write(state, worker, lease, |row| row.step = Step::Reserved) {
                     self.go_on(state, worker, lease);

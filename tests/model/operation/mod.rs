@@ -234,6 +234,11 @@ impl Model for Operations {
         if self.has_ended(state) || state.now == self.bounds.horizon {
             return;
         }
+        if state.rows[0].status == Status::NotAsked && state.workers[0] == Worker::Idle {
+            // The first request is the first by name, and nothing comes before it.
+            actions.push(Action::Asked(0));
+            return;
+        }
         self.network(state, actions);
         for worker in 0..2 {
             self.worker(state, worker, actions);
