@@ -1,4 +1,4 @@
-//! The charging protocol, explored: every schedule within bounds, by the model checker `stateright`.
+//! The charging protocol, explored: every schedule within bounds, by the checker `stateright`.
 //!
 //! A test shows that one schedule ends well. This one lets a checker try them all, on a model that
 //! is small enough for it: what the gateway writes, sends and concludes (`src/gateway/drive.rs`,
@@ -36,15 +36,23 @@
 //!
 //! # Bounds
 //!
-//! Time is a small integer; the constants of [`bounds`] keep the proportions that matter: a lease
-//! is shorter than the life of a payment, a window is longer than the longest delay, and clocks
-//! differ by a tick. Three initial states: equal clocks, and either ahead. In the ordinary tests one
+//! Time is a small integer; the constants of [`bounds`] keep the proportions that matter: a window
+//! is longer than the longest delay, a lease ends before a request is certain to have landed, and
+//! clocks differ by a tick. The time to commit is cut short, so that the give-up lies within the
+//! bounds. Three initial states: equal clocks, and either ahead. In the ordinary tests one
 //! thing goes wrong (a crash, a lost request, a lost answer, a copy, a refused connection, a
 //! question without an answer, or a webhook), besides any number of pauses, delays and timeouts,
 //! one decline and one void. Faults and pauses end at a tick that lies behind the give-up, and
 //! behind the window where there is one. From there on everything is done in turn, and the row must
-//! be final or parked at the horizon, ten ticks later. `CARDLESS_MODEL_DEPTH=1` lets two things go
-//! wrong and the faults last a tick longer; use `--release` for it. Each run prints its states.
+//! be final or parked at the horizon, ten ticks later.
+//!
+//! That is two million states. `CARDLESS_MODEL_DEPTH=1` lets two things go wrong and the faults
+//! last a tick longer, which makes 18 million and wants `--release`; higher numbers go on like
+//! that. Each run prints its states:
+//!
+//! ```text
+//! CARDLESS_MODEL_DEPTH=1 cargo test --release --test model -- --nocapture
+//! ```
 //!
 //! # Properties, and what breaks them
 //!
