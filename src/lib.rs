@@ -1,4 +1,139 @@
 //! Charges accounts at PostFinance, PayPal and Aduno behind one trait, and never holds a card.
+//!
+//! Of an account it knows which provider, an opaque handle of ours (`pm_…`), and the provider's own
+//! token, sealed. The customer types a card at the provider only.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use cardless::config::{Environment, Settings};
+//! use cardless::gateway::{Gateway, RequestKey};
+//! use cardless::message::{Amount, Capture, Initiator, PayRequest, PaymentStatus};
+//! use cardless::registry;
+//! use cardless::store::{SqliteStore, Threads};
+//! use cardless::vault::KeyRing;
+//! use cardless_contract::{Clock, SystemClock};
+//!
+//! # async fn charge() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::load(None, &Environment::of_process())?;
+//! let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+//! let mut builder = Gateway::builder()
+//!     .public_url(&settings.service.public_url)
+//!     .store(Arc::new(SqliteStore::open(&settings.store.url, Threads::Own)?))
+//!     .keys(KeyRing::load(&settings.keys.file)?);
+//! for provider in registry::providers(&settings, &clock)? {
+//!     builder = builder.provider(provider);
+//! }
+//! let gateway = builder.build()?;
+//!
+//! // Without this, an outcome that nobody knows stays unknown.
+//! let resolver = gateway.clone();
+//! tokio::spawn(async move { resolver.run(std::future::pending()).await });
+//!
+//! let payment = gateway
+//!     .pay(
+//!         &RequestKey::new("billing", "invoice-17-first-try")?,
+//!         &PayRequest {
+//!             account: "customer-17".to_owned(),
+//!             payment_method: None,
+//!             amount: Amount::new("CHF", 4990),
+//!             reference: "invoice-17".to_owned(),
+//!             capture: Capture::Automatic,
+//!             initiator: Initiator::Merchant,
+//!             return_url: None,
+//!             description: None,
+//!         },
+//!     )
+//!     .await?
+//!     .body;
+//! match payment.status {
+//!     PaymentStatus::Captured => println!("taken: {}", payment.captured),
+//!     status if status.is_open() => println!("not known yet; ask for {}", payment.id),
+//!     status => println!("not taken: {status:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/` has whole programs: `quickstart`, `link_and_charge`, `own_provider`, `webhook`.
+//!
+//! # The way of a charge
+//!
+//! ```text
+//! request → gateway → vault → provider → provider's HTTP → outcome → journal → event
+//! ```
+//!
+//! The intent is durable before a packet leaves, and the provider's id for it before money can
+//! move. An answer that does not come leaves a row that says so, and the resolver asks until it
+//! knows or a person must look. There is at most one movement of money per intent.
+//!
+//! # The code
+//!
+//! Crates; Cargo holds the arrows:
+//!
+//! ```text
+//! src ─► providers/{postfinance,paypal,aduno} ─► providers/transport ─► providers/contract
+//! tests, examples, demo ─► providers/{testkit,sandbox} ─► providers/{transport,contract}
+//! ```
+//!
+//! | crate | is |
+//! | --- | --- |
+//! | `contract` | the trait [`PaymentProvider`](cardless_contract::PaymentProvider), and the words on both sides of it: money, outcomes, errors, secrets |
+//! | `transport` | the one place where requests leave; says how far each got |
+//! | `postfinance`, `paypal`, `aduno` | one provider each behind the trait, with the same files each |
+//! | `sandbox` | the three providers on loopback: stateful, wire-level, with faults |
+//! | `testkit` | the suite that every adapter passes |
+//!
+//! Modules of this crate:
+//!
+//! ```text
+//! cli, serve ─► gateway ─► vault, journal, store      journal ─► store      registry ─► the adapters
+//! ```
+//!
+//! | module | is |
+//! | --- | --- |
+//! | [`gateway`] | every verb of the API, in the order in which things may happen |
+//! | [`message`] | requests and answers, the same in Rust and in HTTP |
+//! | [`error`] | what is answered when something is refused, and what the log sees |
+//! | [`account`] | account ids, their pseudonyms, and handles |
+//! | [`vault`] | seals and opens tokens, makes keyed hashes; keys and where they live |
+//! | `journal` | intents and outcomes; the table of a payment's states |
+//! | [`store`] | where rows are kept; makes no decisions |
+//! | [`pan`] | the net for card numbers |
+//! | [`config`] | settings |
+//! | [`registry`] | settings to providers; the one file that names the adapters |
+//! | `serve` | the HTTP service (feature `serve`) |
+//! | [`client`] | speaks to a running service with the types of [`message`] |
+//! | `cli` | the command line, in the program (feature `cli`) |
+//!
+//! # What is absent
+//!
+//! Each line is held by a test.
+//!
+//! - No provider crate names the gateway, the vault, the journal or another provider:
+//!   `tests/architecture.rs`, `the_arrows_between_crates_go_one_way`.
+//! - Vault and journal know neither each other nor a caller; only `registry` names an adapter, and
+//!   only the store names SQLite: `tests/architecture.rs`,
+//!   `the_arrows_between_modules_go_one_way`.
+//! - No unsafe code in any crate: `tests/architecture.rs`, `every_crate_forbids_unsafe_code`.
+//! - No float near an amount: `tests/architecture.rs`, `no_float_stands_near_an_amount`.
+//! - No adapter turns what it does not know into success or failure, or sends more than it was
+//!   asked to: `tests/contract`, one suite for all three, on stubs and on the sandbox.
+//! - No request is sent twice by anything below the gateway, and none goes to an address that is
+//!   not on the provider's list: `providers/transport/tests/network.rs`,
+//!   `closed_after_reading_is_unknown_and_sent_once`, `redirects_are_answers`,
+//!   `transport_sends_to_its_hosts_only`.
+//! - No lost reply becomes a failure or a second movement: `tests/money`,
+//!   `a_lost_reply_of_a_charge_is_unknown_and_then_the_truth`,
+//!   `a_lost_reply_of_an_operation_is_unknown_and_then_the_truth`.
+//! - No token, key, secret or account id in a log line, an error or the database's bytes:
+//!   `tests/secrecy.rs`, `canaries_appear_nowhere`.
+//! - No record opens anywhere but where it belongs: `tests/vault`, `every_other_place_is_refused`,
+//!   `every_flipped_bit_is_refused`.
+//! - No card number comes in: `tests/service`, `a_card_number_is_refused_wherever_it_stands`;
+//!   `pan`, `no_separator_hides_a_number`, `no_script_hides_a_number`.
+//! - No route that `/openapi.json` does not describe: `tests/service`,
+//!   `the_document_and_the_router_have_the_same_routes`.
 
 pub mod account;
 pub mod client;

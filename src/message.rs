@@ -302,9 +302,13 @@ pub enum PaymentStatus {
 }
 
 impl PaymentStatus {
-    /// Whether nobody knows yet how it ends: the HTTP answer is 202.
+    /// Whether nobody knows yet how it ends, or only a person can tell: the HTTP answer is 202, and
+    /// no other payment of the account begins under the same reference.
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::ActionRequired | Self::Pending | Self::Unknown)
+        matches!(
+            self,
+            Self::ActionRequired | Self::Pending | Self::Unknown | Self::Parked
+        )
     }
 }
 
@@ -319,6 +323,9 @@ pub struct Operation {
     pub amount: Money,
     /// How far it is.
     pub status: OperationStatus,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// What kind of operation.
@@ -364,6 +371,9 @@ pub struct Refund {
     pub status: OperationStatus,
     /// How much.
     pub amount: Money,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// Why a payment or setup was declined.

@@ -1,5 +1,6 @@
 //! `check`: what works.
 
+use cardless_contract::ErrorKind;
 use clap::Args;
 use serde::Serialize;
 
@@ -27,8 +28,12 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let ready = gateway.ready().await.map_err(|error| error.to_string());
     let mut rows = vec![row("store and keys", ready)];
     for probe in gateway.check().await {
-        let result = probe.result.map_err(|error| error.to_string());
-        rows.push(row(probe.provider.as_str(), result));
+        let provider = probe.provider.as_str();
+        let result = probe.result.map_err(|error| {
+            let advice = advice(provider, error.kind());
+            format!("{error}{advice}")
+        });
+        rows.push(row(provider, result));
     }
     print(&rows, arguments.json)?;
     if rows.iter().all(|row| row.ok) {
@@ -37,6 +42,17 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     Err(Failure::Failed(
         "not all of it works; see the table".to_owned(),
     ))
+}
+
+/// What to look at next, where the settings can be at fault.
+fn advice(provider: &str, kind: ErrorKind) -> String {
+    if matches!(kind, ErrorKind::Unreachable | ErrorKind::Interrupted) {
+        return format!("; look at the network and at `providers.{provider}.base_url`");
+    }
+    if kind == ErrorKind::Authentication {
+        return format!("; look at the credentials in [providers.{provider}]");
+    }
+    String::new()
 }
 
 fn row(what: &str, result: Result<(), String>) -> Row {

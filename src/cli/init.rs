@@ -76,7 +76,10 @@ pub(super) fn run(context: &Context) -> Outcome {
         "wrote {} (keep a copy, apart from the database)",
         keys.display()
     ))?;
-    say("next: fill in a provider, then `cardless check` and `cardless serve`")
+    say(
+        "next: fill in a provider; then `cardless check`, `cardless client add NAME --role billing`",
+    )?;
+    say("and `cardless serve`")
 }
 
 /// Writes a new key file.

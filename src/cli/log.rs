@@ -2,32 +2,15 @@
 
 use std::io::IsTerminal as _;
 
+use cardless_transport::QUIET_TARGETS;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{FilterExt as _, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Libraries that print headers and bodies below `info`: they stay there whatever is asked for.
-const CAPPED: [&str; 8] = [
-    "h2",
-    "hyper",
-    "hyper_util",
-    "hyper_rustls",
-    "reqwest",
-    "rustls",
-    "tokio_rustls",
-    "tower",
-];
-
-/// Starts the log at what `RUST_LOG` says; otherwise at `info` for the service, and `warn` for a
-/// verb that prints its own result.
-pub(super) fn start(service: bool) {
-    let default = if service {
-        LevelFilter::INFO
-    } else {
-        LevelFilter::WARN
-    };
+/// Starts the log at what `RUST_LOG` says; otherwise at `default`.
+pub(super) fn start(default: LevelFilter) {
     let asked = std::env::var("RUST_LOG")
         .ok()
         .filter(|text| !text.is_empty());
@@ -37,9 +20,14 @@ pub(super) fn start(service: bool) {
         Some(Ok(targets)) => targets,
         Some(Err(_)) | None => Targets::new().with_default(default),
     };
+    // They print headers and bodies below `warn`, so they stay there whatever is asked for.
     let caps = Targets::new()
         .with_default(LevelFilter::TRACE)
-        .with_targets(CAPPED.map(|target| (target, LevelFilter::INFO)));
+        .with_targets(
+            QUIET_TARGETS
+                .iter()
+                .map(|&target| (target, LevelFilter::WARN)),
+        );
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

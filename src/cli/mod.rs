@@ -23,6 +23,7 @@ use cardless_contract::{Clock, SystemClock, SystemEntropy};
 use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use cardless::config::{DEFAULT_FILE, Environment, Settings, SettingsError};
 use cardless::error::{Code, Error};
@@ -138,7 +139,7 @@ impl From<std::io::Error> for Failure {
 pub(crate) fn main() -> ExitCode {
     // clap answers wrong use itself, with exit code 2.
     let cli = Cli::parse();
-    log::start(matches!(cli.verb, Verb::Serve));
+    log::start(log_level(&cli.verb));
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -147,6 +148,24 @@ pub(crate) fn main() -> ExitCode {
             drop(writeln!(stderr, "cardless: {failure}"));
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// How much is logged if `RUST_LOG` does not say. A verb prints its own result; the demo loses
+/// replies on purpose and tells so itself.
+fn log_level(verb: &Verb) -> LevelFilter {
+    match verb {
+        Verb::Serve => LevelFilter::INFO,
+        #[cfg(feature = "sandbox")]
+        Verb::Demo(_) => LevelFilter::ERROR,
+        #[cfg(feature = "sandbox")]
+        Verb::Sandbox(_) => LevelFilter::WARN,
+        Verb::Init
+        | Verb::Check(_)
+        | Verb::Client(_)
+        | Verb::Reconcile(_)
+        | Verb::Account(_)
+        | Verb::Payment(_) => LevelFilter::WARN,
     }
 }
 
@@ -214,9 +233,7 @@ fn open(
 ) -> Result<Gateway, Failure> {
     let keys = KeyRing::load(&settings.keys.file).map_err(|error| {
         Failure::Usage(format!(
-            "the key file {} can't be used: {error}. It is named by the setting `keys.file`; \
-             `cardless init` writes one",
-            settings.keys.file.display()
+            "the key file (setting `keys.file`) can't be used: {error}"
         ))
     })?;
     let store = registry::store(settings).map_err(|error| {

@@ -154,7 +154,7 @@ fn positive(amount: &Amount) -> Result<Money, Error> {
             return Error::field(
                 Code::UnsupportedCurrency,
                 "amount.currency",
-                "amount.currency is three upper-case letters of ISO 4217.",
+                "amount.currency must be a currency of ISO 4217 with a smallest unit, as CHF.",
             );
         }
         Error::field(
@@ -167,7 +167,7 @@ fn positive(amount: &Amount) -> Result<Money, Error> {
         return Err(Error::field(
             Code::InvalidAmount,
             "amount.minor",
-            "amount.minor is above zero.",
+            "amount.minor must be above zero.",
         ));
     }
     Ok(money)

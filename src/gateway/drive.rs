@@ -15,12 +15,13 @@ use cardless_contract::{
 
 use super::pay::{key_of, not_sent_code, object, reference_of, refused_code, reservation_of};
 use super::seal::Seal;
-use super::{COMMIT_WITHIN, Inner, send, stored};
+use super::view::decline_words;
+use super::{COMMIT_WITHIN, Inner, quiet_at, send, stored};
 use crate::account::AccountId;
 use crate::error::{Causes, Code, Error};
 use crate::journal::state::{self, Next, pause};
 use crate::journal::{Written, release_row};
-use crate::store::{CaptureText, Change, InitiatorText, PaymentRow, PaymentState, Step};
+use crate::store::{CaptureText, Change, InitiatorText, PaymentRow, PaymentState, SetupRow, Step};
 
 /// How long an outcome may stay unknown, with questions unanswered, before a person must look.
 pub(super) const PARK_UNKNOWN_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -82,9 +83,13 @@ impl Drive {
     }
 
     async fn run(mut self) -> Result<PaymentRow, Error> {
+        self.adopt_method().await?;
+        if self.lost() {
+            return Ok(self.row);
+        }
         for _ in 0..MAX_STEPS {
             let flow = match self.row.step {
-                Step::Linking => Flow::Stop,
+                Step::Linking => self.linking().await?,
                 Step::Reserving => self.reserve().await?,
                 Step::Reserved => self.commit().await?,
                 Step::Committing | Step::Waiting => self.look().await?,
@@ -96,6 +101,46 @@ impl Drive {
             }
         }
         Ok(self.row)
+    }
+
+    // Step: linking.
+
+    /// A first payment learns its method from its setup: whoever has linked it may have died
+    /// before it could say so here.
+    async fn adopt_method(&mut self) -> Result<(), Error> {
+        if self.row.method.is_some() {
+            return Ok(());
+        }
+        let Some(method) = self.setup().await?.and_then(|setup| setup.method) else {
+            return Ok(());
+        };
+        self.change(move |row, _| row.method = Some(method.clone()))
+            .await
+            .map(drop)
+    }
+
+    /// Once the method is linked an ordinary charge begins, with the customer present.
+    async fn linking(&mut self) -> Result<Flow, Error> {
+        if self.row.method.is_none() {
+            // The setup wakes the payment when it ends, or ends it.
+            return self.save(|row, _| release_row(row, None)).await;
+        }
+        self.fresh = true;
+        self.change(|row, now| {
+            row.step = Step::Reserving;
+            row.state = PaymentState::Unknown;
+            row.accepted_at = now;
+            row.first_sent_at = Some(now);
+            row.last_sent_at = Some(now);
+        })
+        .await
+    }
+
+    async fn setup(&self) -> Result<Option<SetupRow>, Error> {
+        match &self.row.setup {
+            None => Ok(None),
+            Some(id) => self.inner.journal.store().setup(id).await.map_err(stored),
+        }
     }
 
     // Step: reserve.
@@ -133,11 +178,9 @@ impl Drive {
             Ok(Outcome::Declined(decline)) => self.declined(&decline).await,
             Ok(Outcome::Review(id)) => {
                 let id = id.as_str().to_owned();
-                self.save(move |row, now| {
-                    row.reservation = Some(id.clone());
-                    state::park(row, now);
-                })
-                .await
+                self.change(move |row, _| row.reservation = Some(id.clone()))
+                    .await?;
+                self.park().await
             }
             Ok(Outcome::Unmapped(word)) => self.unmapped(&word).await,
             Err(error) => self.reserve_failed(&error, fresh).await,
@@ -150,7 +193,7 @@ impl Drive {
         let capabilities = self.provider.capabilities();
         let first = self.row.first_sent_at.unwrap_or(self.row.created_at);
         let last = self.row.last_sent_at.unwrap_or(first);
-        if now.since(self.row.created_at) > COMMIT_WITHIN {
+        if self.too_late(now) {
             return Ok(Again::Never);
         }
         match capabilities.repeat_reserve {
@@ -160,7 +203,7 @@ impl Drive {
                 Ok(if fits { Again::Send } else { Again::Never })
             }
             Repeat::AfterQuestion => {
-                let earliest = last.plus(capabilities.longest_delay);
+                let earliest = quiet_at(last, capabilities);
                 match self.provider.find(&self.reference()?).await {
                     Ok(Found::Yes(id)) => Ok(Again::Found(id)),
                     Ok(Found::No) if now >= earliest => Ok(Again::Send),
@@ -179,7 +222,7 @@ impl Drive {
     /// The provider's id is durable, and the commit is marked as sent, in one write.
     async fn reserved(&mut self, id: &ReservationId) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        if now.since(self.row.created_at) > COMMIT_WITHIN {
+        if self.too_late(now) {
             let id = id.as_str().to_owned();
             let closed = self
                 .change(move |row, _| {
@@ -240,13 +283,7 @@ impl Drive {
 
     async fn commit(&mut self) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        // A customer who came back late has a round of their own, and its own time.
-        let since = if self.row.commit_round == 0 {
-            self.row.created_at
-        } else {
-            self.row.updated_at
-        };
-        if now.since(since) > COMMIT_WITHIN {
+        if self.too_late(now) {
             return self
                 .change(|row, _| state::close(row, PaymentState::Failed, Some("gave_up")))
                 .await;
@@ -263,7 +300,11 @@ impl Drive {
             Ok(token) => token,
             Err(error) => {
                 tracing::error!(payment = %self.row.id, error = %Causes(&error), "commit not sent");
-                return self.commit_never_left().await;
+                return if fresh {
+                    self.commit_never_left().await
+                } else {
+                    self.ask_soon(PaymentState::Unknown).await
+                };
             }
         };
         let request = CommitRequest {
@@ -277,7 +318,9 @@ impl Drive {
             Ok(Outcome::Done(seen)) => self.seen(seen).await,
             Ok(Outcome::Pending(seen)) => self.pending(&seen).await,
             Ok(Outcome::ActionRequired(_, url)) => self.customer_must_act(None, &url).await,
-            Ok(Outcome::Declined(decline)) => self.declined(&decline).await,
+            Ok(Outcome::Declined(decline)) if fresh => self.declined(&decline).await,
+            // What an earlier send did, only the object tells, once it can't be on its way.
+            Ok(Outcome::Declined(decline)) => self.close_declined(&decline).await,
             Ok(Outcome::Review(_)) => self.park().await,
             Ok(Outcome::Unmapped(word)) => self.unmapped(&word).await,
             Err(error) => self.commit_failed(&error, fresh).await,
@@ -354,6 +397,9 @@ impl Drive {
             }
             Next::NotCommitted => self.not_committed().await,
             Next::Release => self.release().await,
+            Next::AskAgain if now.since(self.row.created_at) > PARK_PENDING_AFTER => {
+                self.park().await
+            }
             Next::AskAgain => self.ask_soon(PaymentState::Pending).await,
         }
     }
@@ -368,16 +414,19 @@ impl Drive {
             return self.wait_for_customer().await;
         }
         if self.row.step == Step::Waiting {
-            // The customer has approved, and the round that this opens was not sent yet.
+            // The customer has approved: the round that this opens has its own time. Otherwise it
+            // is the round before, which was sent.
             return self
                 .change(|row, now| {
+                    if row.first_sent_at.is_none() {
+                        row.accepted_at = now;
+                    }
                     row.step = Step::Reserved;
-                    row.first_sent_at = None;
                     row.updated_at = now;
                 })
                 .await;
         }
-        if now.since(self.row.created_at) > COMMIT_WITHIN {
+        if self.too_late(now) {
             return self
                 .change(|row, _| state::close(row, PaymentState::Failed, Some("gave_up")))
                 .await;
@@ -388,9 +437,18 @@ impl Drive {
 
     /// The customer's page itself will take the money: no commit of ours follows.
     fn waits_for_customer_page(&self) -> bool {
-        self.row.step == Step::Waiting
-            && self.row.initiator == InitiatorText::Customer
+        self.row.step == Step::Waiting && self.page_moves_money()
+    }
+
+    /// The customer was sent to a page that itself takes or holds the amount.
+    fn page_moves_money(&self) -> bool {
+        self.row.initiator == InitiatorText::Customer
             && self.row.commit_round == 0
+            && self.row.redirect.is_some()
+    }
+
+    fn too_late(&self, now: Timestamp) -> bool {
+        now.since(self.row.accepted_at) > COMMIT_WITHIN
     }
 
     async fn wait_for_customer(&mut self) -> Result<Flow, Error> {
@@ -411,7 +469,7 @@ impl Drive {
     fn customer_until(&self) -> Timestamp {
         let capabilities = self.provider.capabilities();
         self.row
-            .created_at
+            .accepted_at
             .plus(capabilities.customer_window)
             .plus(capabilities.longest_delay)
     }
@@ -445,7 +503,7 @@ impl Drive {
         let quiet = self
             .row
             .last_sent_at
-            .map(|at| at.plus(self.provider.capabilities().longest_delay));
+            .map(|at| quiet_at(at, self.provider.capabilities()));
         if let Some(at) = quiet.filter(|&at| at > now) {
             let state = self.row.state;
             return self.ask_again(state, at).await;
@@ -478,14 +536,14 @@ impl Drive {
     /// Ends a closed payment that moved nothing, once the customer's page can't move anything.
     async fn end_closed(&mut self) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        let page_open = self.row.initiator == InitiatorText::Customer
-            && self.row.commit_round == 0
-            && self.row.reservation.is_some()
-            && now < self.customer_until();
-        if page_open {
+        if self.page_moves_money() && now < self.customer_until() {
             let until = self.customer_until();
             return self.ask_again(PaymentState::Pending, until).await;
         }
+        self.end_closed_now().await
+    }
+
+    async fn end_closed_now(&mut self) -> Result<Flow, Error> {
         self.settle_with(|row, now| {
             state::end_without_money(row, cardless_contract::PaymentPhase::Voided, now);
         })
@@ -517,14 +575,21 @@ impl Drive {
             }
         };
         let inner = Arc::clone(&self.inner);
+        let several = self.provider.capabilities().several_captures;
         self.write(move |row, now| {
-            let changed = state::follow(row, &seen, now);
+            let changed = state::follow(row, &seen, several, now);
             row.attempts = 0;
-            release_row(row, None);
-            if changed {
-                inner.payment_concluded(row)
-            } else {
-                Vec::new()
+            let lapses_at = state::look_at_hold(row, now);
+            release_row(row, lapses_at);
+            match (changed, state::is_contradicted(row)) {
+                (false, _) => Vec::new(),
+                (true, false) => inner.payment_concluded(row),
+                (true, true) => {
+                    tracing::error!(payment = %row.id, state = row.state.as_str(),
+                        "money moved at the provider after the payment had ended without: a person must look");
+                    let kind = "payment.contradicted".to_owned();
+                    vec![inner.journal.event(&row.account, kind, &row.id)]
+                }
             }
         })
         .await?;
@@ -577,7 +642,13 @@ impl Drive {
                 row.reservation = Some(id.clone());
             }
             if by_commit && row.step == Step::Committing {
+                // The round that the customer's approval opens is not sent yet.
                 row.commit_round += 1;
+                if row.first_sent_at == row.last_sent_at {
+                    // It was sent once and answered: nothing of it is on its way any more.
+                    row.last_sent_at = None;
+                }
+                row.first_sent_at = None;
             }
             row.step = Step::Waiting;
             row.redirect = Some(sealed.clone());
@@ -593,27 +664,31 @@ impl Drive {
             self.inner.suspend_method(self.row.method.as_deref()).await;
         }
         if self.row.step == Step::Closing {
-            return self.end_closed().await;
+            // The provider has concluded: its page takes nothing any more.
+            return self.end_closed_now().await;
         }
-        let holds = self.provider.capabilities().reserve_holds
-            && matches!(self.row.step, Step::Committing)
-            && self.row.initiator == InitiatorText::Merchant;
-        let decline = decline.clone();
-        if holds {
+        if self.provider.capabilities().reserve_holds && self.row.step == Step::Committing {
             // The provider refused to take what it holds: the hold goes first.
-            return self
-                .change(move |row, _| {
-                    row.decline = Some((
-                        decline.category.as_str().to_owned(),
-                        decline.retry.as_str().to_owned(),
-                        decline.provider_code.as_str().to_owned(),
-                    ));
-                    state::close(row, PaymentState::Declined, None);
-                })
-                .await;
+            return self.close_declined(decline).await;
         }
+        let decline = decline.clone();
         self.settle_with(move |row, now| state::decline(row, &decline, now))
             .await
+    }
+
+    async fn close_declined(
+        &mut self,
+        decline: &cardless_contract::Decline,
+    ) -> Result<Flow, Error> {
+        if decline.method_gone {
+            self.inner.suspend_method(self.row.method.as_deref()).await;
+        }
+        let words = decline_words(decline);
+        self.change(move |row, _| {
+            row.decline = Some(words.clone());
+            state::close(row, PaymentState::Declined, None);
+        })
+        .await
     }
 
     async fn unmapped(&mut self, word: &cardless_contract::Unmapped) -> Result<Flow, Error> {
@@ -740,6 +815,10 @@ impl Drive {
         &mut self,
         mut change: impl FnMut(&mut PaymentRow, Timestamp) -> Vec<Change> + Send,
     ) -> Result<(), Error> {
+        if self.lease_gone {
+            // The row is the other worker's, and so is the lease in it.
+            return Ok(());
+        }
         let now = self.inner.journal.now();
         let written = self
             .inner

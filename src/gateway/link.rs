@@ -22,6 +22,9 @@ use crate::store::{
     PaymentState, RecordRow, SetupRow, SetupState, Step, StoreError, Subject,
 };
 
+/// How often a setup's change is made again because its first payment has changed meanwhile.
+const MAX_RACES: u32 = 16;
+
 /// What a provider's way back for a customer who says no carries in its query.
 const CANCELLED: &str = "cancelled=1";
 
@@ -87,9 +90,9 @@ impl Gateway {
     /// [`Code::NotFound`], [`Code::StoreUnavailable`].
     pub async fn complete_link(&self, setup: &str) -> Result<Setup, Error> {
         let row = self.inner.setup_row(setup).await?;
-        let row = match self.inner.journal.lease(&row).await.map_err(stored)? {
-            Some(leased) => on_a_task(self.inner.clone().drive_setup(leased)).await?,
-            None => row,
+        let row = match self.inner.lease_in_a_moment(row).await? {
+            Ok(leased) => on_a_task(self.inner.clone().drive_setup(leased)).await?,
+            Err(row) => row,
         };
         let account = self.inner.account_id(&row.account).await?;
         self.inner.setup_view(&row, account)
@@ -157,6 +160,13 @@ impl Gateway {
         let mut row = self.inner.look_now(row).await?;
         if cancelled && row.state == PaymentState::ActionRequired {
             row = self.inner.close_cancelled(row).await?;
+        }
+        if let Some(setup) = &row.setup {
+            // The second page of a visit that began with a setup: the caller hears of the setup.
+            let found = self.inner.setup_row(setup).await?;
+            let setup_status = word(&self.setup(setup).await?.status)?;
+            let what = [("setup", setup.as_str()), ("status", setup_status.as_str())];
+            return return_to(&found.return_url, &what);
         }
         let url = row
             .return_url
@@ -368,28 +378,21 @@ impl Inner {
     ) -> Result<SetupRow, Error> {
         let redirect =
             self.seal_redirect(&row.account, &row.provider, &row.id, &started.redirect)?;
-        let payment = match (&row.payment, takes_payment) {
-            (Some(id), true) => self.journal.store().payment(id).await.map_err(stored)?,
+        let payment_redirect = match (&row.payment, takes_payment) {
+            (Some(id), true) => {
+                Some(self.seal_redirect(&row.account, &row.provider, id, &started.redirect)?)
+            }
             _ => None,
         };
-        let payment_redirect = match &payment {
-            Some(payment) => Some(self.seal_redirect(
-                &payment.account,
-                &payment.provider,
-                &payment.id,
-                &started.redirect,
-            )?),
-            None => None,
-        };
         let now = self.journal.now();
-        self.change_setup(&row, |row| {
+        self.change_with_payment(&row, |row, payment| {
             row.state = SetupState::AwaitingCustomer;
             row.reference = Some(started.setup.as_str().to_owned());
             row.redirect = Some(redirect.clone());
             row.expires_at = started.expires_at;
             row.attempts = 0;
             release_row(row, Some(now.plus(pause(5))));
-            let payment = payment.clone().map(|mut payment| {
+            let payment = payment.filter(|_| takes_payment).map(|mut payment| {
                 payment.step = Step::Waiting;
                 payment.reservation = Some(started.setup.as_str().to_owned());
                 payment.redirect.clone_from(&payment_redirect);
@@ -473,14 +476,7 @@ impl Inner {
         row: SetupRow,
         token: &ProviderToken,
     ) -> Result<SetupRow, Error> {
-        let methods = self
-            .journal
-            .store()
-            .methods(&row.account)
-            .await
-            .map_err(stored)?;
-        let first = !methods.iter().any(|method| method.default);
-        let (record, method) = self.new_method(&row, token, first)?;
+        let (record, method) = self.new_method(&row, token)?;
         let now = self.journal.now();
         let event = self
             .journal
@@ -490,23 +486,28 @@ impl Inner {
                 row.state = SetupState::Completed;
                 row.method = Some(method.id.clone());
                 row.redirect = None;
+                row.reference = None;
                 row.attempts = 0;
                 release_row(row, None);
                 let mut batch = vec![
                     Change::InsertRecord(record.clone()),
                     Change::InsertMethod(method.clone()),
+                    Change::DefaultIfNone {
+                        account: row.account.clone(),
+                        method: method.id.clone(),
+                    },
                 ];
                 batch.extend(
                     row.payment
                         .clone()
                         .map(|id| Change::WakePayment { id, at: now }),
                 );
-                batch.extend(event.clone());
+                batch.push(event.clone());
                 batch
             })
             .await?;
-        if let (Some(payment), Some(method)) = (&written.payment, &written.method) {
-            self.pay_first(payment, Some(method)).await?;
+        if let (Some(payment), Some(_)) = (&written.payment, &written.method) {
+            self.pay_first(payment).await?;
         }
         Ok(written)
     }
@@ -515,7 +516,6 @@ impl Inner {
         &self,
         row: &SetupRow,
         token: &ProviderToken,
-        default: bool,
     ) -> Result<(RecordRow, MethodRow), Error> {
         let id = self.new_handle(HandleKind::PaymentMethod)?.to_string();
         let now = self.journal.now();
@@ -542,7 +542,7 @@ impl Inner {
             provider: row.provider.clone(),
             record: Some(record_id),
             state: MethodState::Active,
-            default,
+            default: false,
             created_at: now,
             next_at: None,
             attempts: 0,
@@ -553,9 +553,13 @@ impl Inner {
 
     /// The provider has concluded without a token: what the first payment did decides.
     async fn no_token(self: Arc<Self>, row: SetupRow) -> Result<SetupRow, Error> {
+        let takes_payment = self
+            .provider(&row.provider)?
+            .capabilities()
+            .setup_takes_payment;
         let paid = match &row.payment {
-            None => None,
-            Some(payment) => Some(self.pay_first(payment, None).await?),
+            Some(payment) if takes_payment => Some(self.pay_first(payment).await?),
+            Some(_) | None => None,
         };
         let state = match paid {
             Some(PaymentState::Captured | PaymentState::Authorized | PaymentState::Parked) => {
@@ -587,20 +591,17 @@ impl Inner {
     ) -> Result<SetupRow, Error> {
         let kind = format!("setup.{}", state.as_str());
         let event = self.journal.event(&row.account, kind, &row.id);
-        let payment = match &row.payment {
-            Some(id) if state != SetupState::PaidNotLinked => {
-                self.journal.store().payment(id).await.map_err(stored)?
-            }
-            _ => None,
-        };
         let now = self.journal.now();
-        self.change_setup(&row, |row| {
+        self.change_with_payment(&row, |row, payment| {
             row.state = state;
             row.decline.clone_from(&decline);
             row.redirect = None;
+            row.reference = None;
             release_row(row, None);
-            let mut batch: Vec<Change> = event.iter().cloned().collect();
-            if let Some(mut payment) = payment.clone().filter(|payment| payment.is_open()) {
+            let mut batch = vec![event.clone()];
+            let ends =
+                |payment: &PaymentRow| state != SetupState::PaidNotLinked && payment.is_open();
+            if let Some(mut payment) = payment.filter(ends) {
                 self.end_first_payment(&mut payment, decline.as_ref(), now, &mut batch);
             }
             batch
@@ -633,39 +634,12 @@ impl Inner {
         batch.extend(self.payment_concluded(payment));
     }
 
-    /// Moves a first payment on, now that its method is linked or will never be.
-    async fn pay_first(
-        self: &Arc<Self>,
-        id: &str,
-        method: Option<&str>,
-    ) -> Result<PaymentState, Error> {
+    /// Moves a first payment on, now that its method is linked or will never be. Whoever drives it
+    /// already, or later, learns the method from the setup.
+    async fn pay_first(self: &Arc<Self>, id: &str) -> Result<PaymentState, Error> {
         let row = self.journal.store().payment(id).await.map_err(stored)?;
         let row = row.ok_or_else(|| Error::not_found("payment"))?;
-        let Some(leased) = self.journal.lease(&row).await.map_err(stored)? else {
-            return Ok(row.state);
-        };
-        let now = self.journal.now();
-        let starts = leased.step == Step::Linking && method.is_some();
-        let written = self
-            .journal
-            .change(&leased, |row| {
-                row.method = method.map(str::to_owned).or_else(|| row.method.clone());
-                if starts {
-                    // The token is here: an ordinary charge with the customer present begins.
-                    row.step = Step::Reserving;
-                    row.state = PaymentState::Unknown;
-                    row.created_at = row.created_at.max(now);
-                    row.first_sent_at = Some(now);
-                    row.last_sent_at = Some(now);
-                }
-                Vec::new()
-            })
-            .await
-            .map_err(stored)?;
-        match written {
-            Written::Yes(row) => Ok(Box::pin(Drive::spawn(self, row, starts)).await?.state),
-            Written::Lost(row) => Ok(row.state),
-        }
+        Ok(Box::pin(self.look_now(row)).await?.state)
     }
 
     async fn setup_request(
@@ -731,6 +705,31 @@ impl Inner {
                 capture,
             }),
         ))
+    }
+
+    /// Changes a leased setup together with its first payment, read anew if it has changed
+    /// meanwhile.
+    async fn change_with_payment(
+        &self,
+        row: &SetupRow,
+        mut change: impl FnMut(&mut SetupRow, Option<PaymentRow>) -> Vec<Change> + Send,
+    ) -> Result<SetupRow, Error> {
+        for _ in 0..MAX_RACES {
+            let payment = match &row.payment {
+                Some(id) => self.journal.store().payment(id).await.map_err(stored)?,
+                None => None,
+            };
+            let written = self
+                .journal
+                .change(row, |row| change(row, payment.clone()))
+                .await;
+            match written {
+                Ok(Written::Yes(row) | Written::Lost(row)) => return Ok(row),
+                Err(StoreError::Conflict(Subject::Payment)) => {}
+                Err(error) => return Err(stored(error)),
+            }
+        }
+        Err(stored(StoreError::Conflict(Subject::Payment)))
     }
 
     async fn change_setup(

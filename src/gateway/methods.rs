@@ -131,13 +131,12 @@ impl Inner {
         if row.state != MethodState::Revoking {
             return Ok(true);
         }
-        let provider = Arc::clone(self.provider(&row.provider)?);
-        let token = self.open_token(&row).await?;
-        let gone = match provider.revoke(&token).await {
-            Ok(()) => true,
+        let gone = match self.revoke_there(&row).await {
+            Ok(gone) => gone,
             Err(error) => {
-                tracing::warn!(method = %row.id, %error, "revoke");
-                error.kind() == ErrorKind::NotFound
+                // It is tried again later, and does not stand before what else is due.
+                tracing::error!(method = %row.id, error = %Causes(&error), "revoke");
+                false
             }
         };
         let mut changed = row.clone();
@@ -149,7 +148,7 @@ impl Inner {
             batch.push(Change::UpdateMethod(changed));
             batch.extend(row.record.clone().map(Change::DeleteRecord));
             let kind = "payment_method.revoked".to_owned();
-            batch.extend(self.journal.event(&row.account, kind, &row.id));
+            batch.push(self.journal.event(&row.account, kind, &row.id));
         } else {
             changed.next_at = Some(self.journal.now().plus(pause(changed.attempts)));
             changed.attempts = changed.attempts.saturating_add(1);
@@ -158,6 +157,18 @@ impl Inner {
         match self.journal.write(batch).await {
             Ok(()) | Err(StoreError::Conflict(_)) => Ok(gone),
             Err(error) => Err(stored(error)),
+        }
+    }
+
+    async fn revoke_there(&self, row: &MethodRow) -> Result<bool, Error> {
+        let provider = self.provider(&row.provider)?;
+        let token = self.open_token(row).await?;
+        match provider.revoke(&token).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                tracing::warn!(method = %row.id, %error, "revoke");
+                Ok(error.kind() == ErrorKind::NotFound)
+            }
         }
     }
 
@@ -170,7 +181,7 @@ impl Inner {
                 row.state = MethodState::Suspended;
                 let kind = "payment_method.suspended".to_owned();
                 let mut batch = vec![Change::UpdateMethod(row.clone())];
-                batch.extend(self.journal.event(&row.account, kind, &row.id));
+                batch.push(self.journal.event(&row.account, kind, &row.id));
                 self.journal.write(batch).await
             }
             Ok(_) => Ok(()),

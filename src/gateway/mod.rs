@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cardless_contract::{
-    Clock, Delivery, Entropy, ErrorKind, PaymentProvider, ProviderError, ProviderName, SystemClock,
-    SystemEntropy,
+    Capabilities, Clock, Delivery, Entropy, ErrorKind, PaymentProvider, ProviderError,
+    ProviderName, SystemClock, SystemEntropy, Timestamp,
 };
 use tokio::sync::Notify;
 
@@ -47,7 +47,10 @@ use crate::vault::{HashPurpose, KeyRing, Vault};
 /// How long after its acceptance a payment may still be reserved or committed (`DESIGN`, rule 8).
 pub const COMMIT_WITHIN: Duration = Duration::from_secs(15 * 60);
 
-/// Pauses between tries of a request that never left, 10 s in all.
+/// How long after it was marked as sent a request that never left may be sent again.
+const RESEND_WITHIN: Duration = Duration::from_secs(10);
+
+/// Pauses between tries of a request that never left, [`RESEND_WITHIN`] in all.
 const NOT_SENT_PAUSES: [Duration; 5] = [
     Duration::from_millis(200),
     Duration::from_millis(800),
@@ -389,13 +392,23 @@ async fn send<T, F>(mut call: impl FnMut() -> F) -> cardless_contract::Result<T>
 where
     F: Future<Output = cardless_contract::Result<T>>,
 {
+    let until = tokio::time::Instant::now() + RESEND_WITHIN;
     for pause in NOT_SENT_PAUSES {
         match call().await {
-            Err(error) if never_left(&error) => tokio::time::sleep(pause).await,
+            // A try that takes long to find no connection costs the tries after it.
+            Err(error) if never_left(&error) && tokio::time::Instant::now() + pause <= until => {
+                tokio::time::sleep(pause).await;
+            }
             result => return result,
         }
     }
     call().await
+}
+
+/// From when a question proves something: what is marked as sent may have left only at the last
+/// try, and arrives within the longest delay (`DESIGN`, rule 6).
+fn quiet_at(marked: Timestamp, capabilities: &Capabilities) -> Timestamp {
+    marked.plus(RESEND_WITHIN).plus(capabilities.longest_delay)
 }
 
 fn never_left(error: &ProviderError) -> bool {

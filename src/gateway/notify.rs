@@ -7,6 +7,7 @@ use http::HeaderMap;
 use super::{Gateway, Inner, stored};
 use crate::error::{Code, Error};
 use crate::store::{Change, OperationRow, StoreError, Subject as Conflict, WebhookRow};
+use crate::vault::HashPurpose;
 
 impl Gateway {
     /// Takes a webhook: `POST /webhooks/{provider}`. `Ok` once the event is durable; the look that
@@ -35,7 +36,7 @@ impl Gateway {
             .map_err(refused)?;
         let mut batch = vec![Change::InsertWebhook(WebhookRow {
             provider: provider.to_owned(),
-            event: notification.event_id.clone(),
+            event: inner.event_name(&notification.event_id),
             received_at: inner.journal.now(),
         })];
         batch.extend(inner.wake_subject(provider, &notification).await?);
@@ -52,6 +53,13 @@ impl Gateway {
 }
 
 impl Inner {
+    /// What an event is called in the store. A provider's own id of it can hold a token's
+    /// (PostFinance names the entity that has changed), so only a keyed hash is kept.
+    fn event_name(&self, event_id: &str) -> String {
+        let bytes = [b"event\0".as_slice(), event_id.as_bytes()].concat();
+        crate::letters::letters(&self.vault.keyed_hash(HashPurpose::RequestDigest, &bytes))
+    }
+
     /// The look that a notification asks for. Any of a payment's names finds it.
     async fn wake_subject(
         &self,

@@ -15,8 +15,8 @@ use super::pay::{
     in_progress, key_of, not_sent_code, object, reference_of, refused_code, reservation_of,
     stored_answer,
 };
-use super::{Gateway, Inner, RequestKey, check, send, stored, view};
-use crate::account::HandleKind;
+use super::{Gateway, Inner, RequestKey, check, quiet_at, send, stored, view};
+use crate::account::{Handle, HandleKind};
 use crate::error::{Code, Error};
 use crate::journal::state::{self, pause};
 use crate::journal::{Leased as _, Written, lease_row, release_row};
@@ -52,13 +52,15 @@ impl Gateway {
         let begun = inner
             .begin_operation(
                 key,
-                digest,
+                digest.clone(),
                 payment,
                 &request.account,
                 |inner, row, open| inner.new_capture(row, open, request, last),
             )
             .await?;
-        inner.finish_call(begun, &request.account).await
+        inner
+            .finish_call(begun, key, &digest, &request.account)
+            .await
     }
 
     /// Releases what is held and not captured: `POST /v1/payments/{id}/void`. A payment whose
@@ -80,19 +82,32 @@ impl Gateway {
             return inner.replay_operation(&row, &request.account).await;
         }
         if row.is_open() && row.state != PaymentState::Parked {
-            return inner.void_open(row, &request.account).await;
+            return inner.void_open(key, digest, row, &request.account).await;
         }
         let begun = inner
             .begin_operation(
                 key,
-                digest,
+                digest.clone(),
                 payment,
                 &request.account,
                 |inner, row, open| inner.new_void(row, open),
             )
             .await?;
-        inner.finish_call(begun, &request.account).await
+        inner
+            .finish_call(begun, key, &digest, &request.account)
+            .await
     }
+}
+
+/// What is known of earlier sends of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// There was none.
+    None,
+    /// The provider has shown that none was carried out, or will be.
+    NotCarriedOut,
+    /// One may have been carried out.
+    Unknown,
 }
 
 /// What a request to begin an operation came to.
@@ -132,7 +147,14 @@ impl Inner {
                 .operations(payment)
                 .await
                 .map_err(stored)?;
-            let operation = decide(self, &mut row, &operations)?;
+            let operation = match decide(self, &mut row, &operations) {
+                Ok(operation) => operation,
+                Err(error) => {
+                    // A twin under the same key may be the reason.
+                    let twin = self.seen_key(key, &digest).await?;
+                    return twin.map(Begun::Replay).ok_or(error);
+                }
+            };
             let batch = vec![
                 Change::InsertKey(self.key_row(key, digest.clone(), &operation.id)),
                 Change::UpdatePayment(row),
@@ -154,12 +176,18 @@ impl Inner {
     async fn finish_call(
         self: &Arc<Self>,
         begun: Begun,
+        key: &RequestKey,
+        digest: &[u8],
         account: &str,
     ) -> Result<Answer<Payment>, Error> {
         match begun {
             Begun::Replay(key) => self.replay_operation(&key, account).await,
             Begun::New(row) => {
-                let row = on_a_task(Arc::clone(self).send_operation(row, true)).await?;
+                let row = on_a_task(Arc::clone(self).send_operation(row, Earlier::None)).await?;
+                if !row.may_end() {
+                    // The stored answer: what happens beside this call does not change its bytes.
+                    return self.first_answer(key, digest, account).await;
+                }
                 let payment = self.payment_row(&row.payment).await?;
                 let body = self.payment_view(&payment, account.to_owned()).await?;
                 Ok(Answer {
@@ -168,6 +196,16 @@ impl Inner {
                 })
             }
         }
+    }
+
+    async fn first_answer(
+        &self,
+        key: &RequestKey,
+        digest: &[u8],
+        account: &str,
+    ) -> Result<Answer<Payment>, Error> {
+        let row = self.seen_key(key, digest).await?.ok_or_else(in_progress)?;
+        self.replay_operation(&row, account).await
     }
 
     async fn replay_operation(
@@ -179,6 +217,9 @@ impl Inner {
             let mut body: Payment = stored_answer(answer)?;
             account.clone_into(&mut body.account);
             return Ok(Answer { body, open: false });
+        }
+        if Handle::parse_as(HandleKind::Payment, &key.object).is_some() {
+            return self.replay_payment(key, account).await;
         }
         let row = self
             .journal
@@ -300,7 +341,9 @@ impl Inner {
     /// Closes an open payment against further commits and drives it to its end.
     async fn void_open(
         self: &Arc<Self>,
-        row: PaymentRow,
+        key: &RequestKey,
+        digest: Vec<u8>,
+        mut row: PaymentRow,
         account: &str,
     ) -> Result<Answer<Payment>, Error> {
         if row.step == Step::Linking {
@@ -309,35 +352,42 @@ impl Inner {
                 "The payment waits for its setup. It ends with it.",
             ));
         }
-        let leased = self
-            .journal
-            .lease(&row)
-            .await
-            .map_err(stored)?
-            .ok_or_else(in_progress)?;
         let now = self.journal.now();
-        let written = self
-            .journal
-            .change(&leased, |row| {
-                // A reserve whose outcome is unknown has left nothing that money can move by.
-                state::close(row, PaymentState::Voided, None);
-                row.updated_at = now;
-                Vec::new()
-            })
-            .await
-            .map_err(stored)?;
-        let row = match written {
-            Written::Yes(row) => Drive::spawn(self, row, false).await?,
-            Written::Lost(row) => row,
-        };
+        if row.lease_until > now {
+            return Err(in_progress());
+        }
+        lease_row(&mut row, now);
+        let holds = self.provider(&row.provider)?.capabilities().reserve_holds;
+        if row.reservation.is_none() && holds {
+            // Without its id nothing can be settled, and nothing released either.
+            state::close(&mut row, PaymentState::Failed, Some("hold_may_remain"));
+        } else {
+            state::close(&mut row, PaymentState::Voided, None);
+        }
+        row.updated_at = now;
+        // The payment's conclusion is this call's answer too.
+        let batch = vec![
+            Change::InsertKey(self.key_row(key, digest.clone(), &row.id)),
+            Change::UpdatePayment(row.clone()),
+        ];
+        match self.journal.write(batch).await {
+            Ok(()) => row.version += 1,
+            Err(StoreError::Conflict(Subject::Key)) => {
+                let seen = self.seen_key(key, &digest).await?.ok_or_else(in_progress)?;
+                return self.replay_operation(&seen, account).await;
+            }
+            Err(StoreError::Conflict(_)) => return Err(in_progress()),
+            Err(error) => return Err(stored(error)),
+        }
+        let row = Drive::spawn(self, row, false).await?;
         self.payment_answer(&row, account.to_owned()).await
     }
 
-    /// Sends an operation that is marked as sent. `fresh` says that it was never sent before.
+    /// Sends an operation that is marked as sent.
     pub(super) async fn send_operation(
         self: Arc<Self>,
         row: OperationRow,
-        fresh: bool,
+        earlier: Earlier,
     ) -> Result<OperationRow, Error> {
         let provider = Arc::clone(self.provider(&row.provider)?);
         let payment = self.payment_row(&row.payment).await?;
@@ -345,7 +395,7 @@ impl Inner {
         let result = send(|| call(provider.as_ref(), &key, &row, &payment)).await;
         match result {
             Ok(outcome) => self.take_outcome(row, outcome).await,
-            Err(error) => self.operation_failed(row, &error, fresh).await,
+            Err(error) => self.operation_failed(row, &error, earlier).await,
         }
     }
 
@@ -366,7 +416,7 @@ impl Inner {
             }
             Outcome::ActionRequired(..) | Outcome::Review(_) => self.park_operation(row).await,
             Outcome::Declined(decline) => {
-                let code = decline.provider_code.as_str().to_owned();
+                let code = format!("{}{}", view::DECLINED, decline.provider_code);
                 self.operation_ended(row, OperationState::Failed, None, &code)
                     .await
             }
@@ -385,16 +435,16 @@ impl Inner {
         self: Arc<Self>,
         row: OperationRow,
         error: &ProviderError,
-        fresh: bool,
+        earlier: Earlier,
     ) -> Result<OperationRow, Error> {
         tracing::warn!(operation = %row.id, %error, delivery = ?error.delivery(), "operation");
         match (error.delivery(), error.kind()) {
             (Delivery::NotSent, ErrorKind::RepeatRefused) => self.park_operation(row).await,
-            (Delivery::NotSent, kind) if fresh => {
+            (Delivery::NotSent, kind) if earlier == Earlier::None => {
                 self.operation_ended(row, OperationState::Failed, None, not_sent_code(kind))
                     .await
             }
-            (Delivery::Refused, kind) if fresh => {
+            (Delivery::Refused, kind) if earlier != Earlier::Unknown => {
                 self.operation_ended(row, OperationState::Failed, None, refused_code(kind))
                     .await
             }
@@ -419,8 +469,17 @@ impl Inner {
         let request = lookup(&row, &payment)?;
         let key = key_of(&row.id, "o")?;
         match provider.find_operation(&key, &request).await {
+            // A sum proves nothing about one of several operations.
+            Ok(Found::Yes(outcome))
+                if is_sum(&outcome) && self.has_rivals(&row, &payment).await? =>
+            {
+                self.not_found(row, provider.as_ref(), false).await
+            }
             Ok(Found::Yes(outcome)) => self.take_outcome(row, outcome).await,
-            Ok(Found::No) => self.not_found(row, provider.as_ref(), true).await,
+            Ok(Found::No) => {
+                let shown = !self.has_rivals(&row, &payment).await?;
+                self.not_found(row, provider.as_ref(), shown).await
+            }
             Ok(Found::CannotTell) => self.not_found(row, provider.as_ref(), false).await,
             Err(error) => {
                 tracing::warn!(operation = %row.id, %error, "ask about an operation");
@@ -448,7 +507,7 @@ impl Inner {
             OperationType::Void => capabilities.repeat_void,
             OperationType::Refund => capabilities.repeat_refund,
         };
-        let quiet_at = row.last_sent_at.plus(capabilities.longest_delay);
+        let quiet_at = quiet_at(row.last_sent_at, capabilities);
         let proven = shown_if_there && now >= quiet_at;
         let again = match repeat {
             Repeat::KeyedForever => true,
@@ -457,8 +516,14 @@ impl Inner {
             }
             Repeat::AfterQuestion => proven,
         };
-        if again {
-            return self.send_again(row).await;
+        let too_long = now.since(row.created_at) > PARK_UNKNOWN_AFTER;
+        if again && !too_long {
+            let earlier = if proven {
+                Earlier::NotCarriedOut
+            } else {
+                Earlier::Unknown
+            };
+            return self.send_again(row, earlier).await;
         }
         if proven {
             return self
@@ -474,7 +539,27 @@ impl Inner {
         self.park_operation(row).await
     }
 
-    async fn send_again(self: Arc<Self>, row: OperationRow) -> Result<OperationRow, Error> {
+    /// Whether another operation of the same kind is open, or has ended since this one began: then
+    /// the sums at the provider do not tell which of them was carried out.
+    async fn has_rivals(&self, row: &OperationRow, payment: &PaymentRow) -> Result<bool, Error> {
+        let done = match row.kind {
+            OperationType::Void => return Ok(false),
+            OperationType::Capture => payment.captured,
+            OperationType::Refund => payment.refunded,
+        };
+        let operations = self.journal.store().operations(&row.payment).await;
+        let open = operations
+            .map_err(stored)?
+            .into_iter()
+            .any(|other| other.id != row.id && other.kind == row.kind && other.may_end());
+        Ok(open || done != row.settled_before)
+    }
+
+    async fn send_again(
+        self: Arc<Self>,
+        row: OperationRow,
+        earlier: Earlier,
+    ) -> Result<OperationRow, Error> {
         let now = self.journal.now();
         let lease = row.lease_until();
         let marked = self
@@ -483,7 +568,7 @@ impl Inner {
         if marked.lease_until() != lease {
             return Ok(marked);
         }
-        Box::pin(self.send_operation(marked, false)).await
+        Box::pin(self.send_operation(marked, earlier)).await
     }
 
     /// Writes a success: the operation, the payment's sums, the event and the caller's answer, in
@@ -581,7 +666,7 @@ impl Inner {
                 answer,
             },
         ];
-        batch.extend(self.journal.event(&ended.account, kind, &ended.id));
+        batch.push(self.journal.event(&ended.account, kind, &ended.id));
         Ok(batch)
     }
 
@@ -620,7 +705,7 @@ impl Inner {
                 row.state = OperationState::Parked;
                 release_row(row, None);
                 if news {
-                    event.iter().cloned().collect()
+                    vec![event.clone()]
                 } else {
                     Vec::new()
                 }
@@ -669,6 +754,9 @@ fn settle_sums(payment: &mut PaymentRow, ended: &OperationRow, now: Timestamp) {
                     payment.state = PaymentState::Captured;
                     payment.expires_at = None;
                 }
+            } else {
+                // The hold may have lapsed: a read of the payment tells.
+                payment.next_at = Some(now);
             }
         }
         OperationType::Void if succeeded => {
@@ -759,9 +847,17 @@ fn lookup(row: &OperationRow, payment: &PaymentRow) -> Result<OperationLookup, E
         id: object(row.object.as_deref())?,
         payment_reference: reference_of(&payment.id)?,
         reference: reference_of(&row.id)?,
-        amount: row.amount,
+        amount: match row.kind {
+            OperationType::Void => payment.money(payment.authorized),
+            OperationType::Capture | OperationType::Refund => row.amount,
+        },
         settled_before: Money::new(currency, row.settled_before).unwrap_or(Money::zero(currency)),
     })
+}
+
+/// Whether a find has recognized no operation, only what all of them come to.
+const fn is_sum(outcome: &Outcome<Done>) -> bool {
+    matches!(outcome, Outcome::Done(done) if done.id.is_none())
 }
 
 pub(super) fn must_be(row: &PaymentRow, states: &[PaymentState], verb: &str) -> Result<(), Error> {
@@ -770,7 +866,10 @@ pub(super) fn must_be(row: &PaymentRow, states: &[PaymentState], verb: &str) -> 
     }
     Err(Error::new(
         Code::InvalidState,
-        format!("The payment is {} and can't be {verb}.", row.state.as_str()),
+        format!(
+            "The payment is {} already and can't be {verb}.",
+            row.state.as_str()
+        ),
     ))
 }
 

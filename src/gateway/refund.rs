@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::link::on_a_task;
-use super::operate::{Begun, exceeds, must_be};
+use super::operate::{Begun, Earlier, exceeds, must_be};
 use super::pay::{in_progress, stored_answer};
 use super::{Gateway, Inner, RequestKey, check, stored, view};
 use crate::account::{Handle, HandleKind};
@@ -44,7 +44,7 @@ impl Gateway {
         match begun {
             Begun::Replay(key) => inner.replay_refund(&key).await,
             Begun::New(row) => {
-                let row = on_a_task(Arc::clone(inner).send_operation(row, true)).await?;
+                let row = on_a_task(Arc::clone(inner).send_operation(row, Earlier::None)).await?;
                 Ok(Answer {
                     open: row.is_open(),
                     body: view::refund_view(&row),

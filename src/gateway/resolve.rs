@@ -10,18 +10,37 @@ use tokio::task::JoinSet;
 use super::drive::Drive;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
-use crate::journal::Leased;
-use crate::journal::Reload;
-use crate::store::{Due, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step};
+use crate::journal::{LEASE, Leased, Reload};
+use crate::store::{
+    Change, Due, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step,
+};
 
 /// How often the resolver looks for what is due, if nobody wakes it.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a caller's key is kept (`API`: 400 days).
+const KEEP_KEYS: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// How long a webhook's event id is kept, well beyond the four days in which PayPal's are accepted
+/// (`providers/paypal.md` §8.4).
+const KEEP_WEBHOOKS: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How often old keys and webhooks are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+
+/// How many of each are forgotten at once.
+const FORGET_AT_ONCE: u32 = 1000;
 
 /// How many objects one look takes.
 const BATCH: u32 = 100;
 
 /// How many objects are driven at once.
 const AT_ONCE: usize = 16;
+
+/// How often, and for how long each time, a browser that came back waits for another worker that
+/// looks at the same object: 5 s in all.
+const MOMENTS: u32 = 50;
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// How long a shutdown waits for what is being driven.
 const GRACE: Duration = Duration::from_secs(30);
@@ -54,7 +73,12 @@ impl Gateway {
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         tokio::pin!(shutdown);
         let mut tasks = JoinSet::new();
+        let mut forget_at = self.inner.journal.now();
         loop {
+            if self.inner.journal.now() >= forget_at {
+                self.inner.forget().await;
+                forget_at = self.inner.journal.now().plus(FORGET_EVERY);
+            }
             let found = self.inner.spawn_due(&mut tasks).await;
             while tasks.try_join_next().is_some() {}
             let pause = if found { Duration::ZERO } else { INTERVAL };
@@ -111,6 +135,20 @@ impl Gateway {
 }
 
 impl Inner {
+    /// Forgets callers' keys and webhooks whose time is over. A failure is logged; the next round
+    /// does it.
+    async fn forget(&self) {
+        let now = self.journal.now();
+        let forget = Change::Forget {
+            keys_before: now.minus(KEEP_KEYS),
+            webhooks_before: now.minus(KEEP_WEBHOOKS),
+            limit: FORGET_AT_ONCE,
+        };
+        if let Err(error) = self.journal.write(vec![forget]).await {
+            tracing::warn!(error = %Causes(&error), "old keys and webhooks were not forgotten");
+        }
+    }
+
     /// Starts what is due; answers whether there may be more.
     async fn spawn_due(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> bool {
         let due = match self.journal.store().due(self.journal.now(), BATCH).await {
@@ -134,8 +172,14 @@ impl Inner {
             let inner = Arc::clone(self);
             tasks.spawn(async move {
                 let id = due.id().to_owned();
-                if let Err(error) = inner.drive(due).await {
-                    tracing::error!(object = %id, error = %Causes(&error), "resolver");
+                // Beyond its lease another look takes the object over; a call that hangs must not
+                // hold up the rest.
+                match tokio::time::timeout(LEASE, inner.drive(due)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => {
+                        tracing::error!(object = %id, error = %Causes(&error), "resolver");
+                    }
+                    Err(_) => tracing::error!(object = %id, "resolver: no end within the lease"),
                 }
             });
         }
@@ -190,10 +234,28 @@ impl Inner {
 
     /// Drives a payment now, if nobody else does; answers how it stands.
     pub(super) async fn look_now(self: &Arc<Self>, row: PaymentRow) -> Result<PaymentRow, Error> {
-        match self.journal.lease(&row).await.map_err(stored)? {
-            Some(leased) => Drive::spawn(self, leased, false).await,
-            None => Ok(row),
+        match self.lease_in_a_moment(row).await? {
+            Ok(leased) => Drive::spawn(self, leased, false).await,
+            Err(row) => Ok(row),
         }
+    }
+
+    /// Leases a row; if another worker has it (a webhook's look), waits a moment for it to end.
+    /// `Err` is the row as it stands when that takes too long.
+    pub(super) async fn lease_in_a_moment<T: Leased + Reload>(
+        &self,
+        row: T,
+    ) -> Result<Result<T, T>, Error> {
+        let mut present = row;
+        for _ in 0..MOMENTS {
+            if let Some(leased) = self.journal.lease(&present).await.map_err(stored)? {
+                return Ok(Ok(leased));
+            }
+            tokio::time::sleep(MOMENT).await;
+            let found = T::reload(self.journal.store(), present.id()).await;
+            present = found.map_err(stored)?.unwrap_or(present);
+        }
+        Ok(Err(present))
     }
 }
 

@@ -14,6 +14,9 @@ use crate::store::{
 };
 use crate::vault::{Context, Purpose};
 
+/// What the failure of an operation that the provider declined begins with; its code follows.
+pub(super) const DECLINED: &str = "declined:";
+
 impl Inner {
     /// The caller's id of an account, opened from the store.
     pub(super) async fn account_id(&self, account: &str) -> Result<String, Error> {
@@ -115,7 +118,7 @@ pub(super) fn payment_view(
         refunded: row.money(row.refunded),
         reversed: row.money(row.reversed),
         status: payment_status(row.state),
-        decline: decline_view(row.decline.as_ref()),
+        decline: decline_view(row.decline.as_ref()).filter(|_| row.state == PaymentState::Declined),
         failure: row
             .failure
             .as_deref()
@@ -136,6 +139,7 @@ pub(super) fn refund_view(row: &OperationRow) -> Refund {
         payment: row.payment.clone(),
         status: operation_status(row.state),
         amount: row.amount,
+        failure: operation_failure(row),
     }
 }
 
@@ -173,6 +177,7 @@ fn operation_view(row: &OperationRow) -> Operation {
         },
         amount: row.amount,
         status: operation_status(row.state),
+        failure: operation_failure(row),
     }
 }
 
@@ -198,6 +203,21 @@ fn decline_view(decline: Option<&(String, String, String)>) -> Option<Decline> {
     })
 }
 
+/// Why an operation failed. What the provider declined has the provider's own code in the message.
+fn operation_failure(row: &OperationRow) -> Option<Failure> {
+    let code = row
+        .failure
+        .as_deref()
+        .filter(|_| row.state == OperationState::Failed)?;
+    Some(match code.strip_prefix(DECLINED) {
+        None => failure_view(code),
+        Some(provider_code) => Failure {
+            code: "provider_declined".to_owned(),
+            message: format!("The provider declined it ({provider_code}). It moved no money."),
+        },
+    })
+}
+
 /// What a failure's code means, in words for the caller.
 fn failure_view(code: &str) -> Failure {
     let message = match code {
@@ -220,7 +240,12 @@ fn failure_view(code: &str) -> Failure {
         }
         "customer_did_not_come" => "The customer did not finish in time. No money moved.",
         "setup_ended" => "The setup that was to link the method ended without one. No money moved.",
-        "expired_at_provider" => "The payment lapsed at the provider. No money moved.",
+        "expired_at_provider" => {
+            "The payment was cancelled, or lapsed, at the provider. No money moved."
+        }
+        "not_carried_out" => {
+            "The provider does not know of it, and asking again was not safe. It moved no money; try again with a new key."
+        }
         _ => "No money moved and none will.",
     };
     Failure {

@@ -21,6 +21,9 @@ use crate::store::{
 /// chain of calls within one drive.
 pub(crate) const LEASE: Duration = Duration::from_secs(180);
 
+/// How many bytes an event's id is made from.
+const EVENT_ID_BYTES: usize = 10;
+
 /// How often a change is made again on a row that has changed meanwhile.
 const MAX_REPEATS: u32 = 64;
 
@@ -43,6 +46,9 @@ pub(crate) enum Written<T> {
 
 /// A row that is driven under a lease.
 pub(crate) trait Leased: Clone + Send + Sync {
+    /// What a conflict about the row itself names.
+    const SUBJECT: Subject;
+
     /// The object's id.
     fn id(&self) -> &str;
     /// Until when it is leased.
@@ -107,6 +113,7 @@ impl Journal {
 
     /// Changes a leased row, together with what `change` adds to the batch. Called again on the
     /// new row if the row has changed under the lease, so `change` must only look at its argument.
+    /// A conflict about anything else in the batch is the caller's.
     pub(crate) async fn change<T: Leased + Reload>(
         &self,
         row: &T,
@@ -129,7 +136,8 @@ impl Journal {
                     changed.bump();
                     return Ok(Written::Yes(changed));
                 }
-                Err(StoreError::Conflict(_)) => {}
+                Err(StoreError::Conflict(subject)) if subject == T::SUBJECT => {}
+                // Something else in the batch; the same batch would fail again.
                 Err(error) => return Err(error),
             }
             present = T::reload(self.store(), row.id()).await?.unwrap_or(present);
@@ -137,20 +145,28 @@ impl Journal {
                 return Ok(Written::Lost(present));
             }
         }
-        Err(StoreError::Conflict(Subject::Payment))
+        Err(StoreError::Conflict(T::SUBJECT))
     }
 
     /// An event about an object, for the batch that makes it true.
-    pub(crate) fn event(&self, account: &str, kind: String, object: &str) -> Option<Change> {
-        let mut bytes = [0; 10];
-        self.entropy.fill(&mut bytes).ok()?;
-        Some(Change::InsertEvent(EventRow {
+    pub(crate) fn event(&self, account: &str, kind: String, object: &str) -> Change {
+        let at = self.now();
+        let mut bytes = [0; EVENT_ID_BYTES];
+        if self.entropy.fill(&mut bytes).is_err() {
+            // An event is never lost for want of a random id: what it says names it well enough.
+            let said = format!("{kind} {object} {at}");
+            let digest = ring::digest::digest(&ring::digest::SHA256, said.as_bytes());
+            for (byte, hashed) in bytes.iter_mut().zip(digest.as_ref()) {
+                *byte = *hashed;
+            }
+        }
+        Change::InsertEvent(EventRow {
             id: format!("evt_{}", crate::letters::letters(&bytes)),
             account: account.to_owned(),
             kind,
             object: object.to_owned(),
-            at: self.now(),
-        }))
+            at,
+        })
     }
 }
 
@@ -175,8 +191,10 @@ pub(crate) trait Reload: Sized {
 }
 
 macro_rules! leased {
-    ($row:ty, $read:ident, $update:path) => {
+    ($row:ty, $read:ident, $update:path, $subject:expr) => {
         impl Leased for $row {
+            const SUBJECT: Subject = $subject;
+
             fn id(&self) -> &str {
                 &self.id
             }
@@ -214,6 +232,11 @@ macro_rules! leased {
         }
     };
 }
-leased!(PaymentRow, payment, Change::UpdatePayment);
-leased!(OperationRow, operation, Change::UpdateOperation);
-leased!(SetupRow, setup, Change::UpdateSetup);
+leased!(PaymentRow, payment, Change::UpdatePayment, Subject::Payment);
+leased!(
+    OperationRow,
+    operation,
+    Change::UpdateOperation,
+    Subject::Operation
+);
+leased!(SetupRow, setup, Change::UpdateSetup, Subject::Setup);

@@ -79,8 +79,13 @@ pub(crate) fn conclude(
 }
 
 /// Takes what a read of a settled payment shows: what happened elsewhere. Answers whether anything
-/// has changed.
-pub(crate) fn follow(row: &mut PaymentRow, seen: &Payment, now: Timestamp) -> bool {
+/// has changed. With `several_captures` a part that was taken says nothing about the rest.
+pub(crate) fn follow(
+    row: &mut PaymentRow,
+    seen: &Payment,
+    several_captures: bool,
+    now: Timestamp,
+) -> bool {
     let before = row.clone();
     if row.reserved_capture == 0 {
         row.captured = row.captured.max(seen.captured.minor());
@@ -92,6 +97,7 @@ pub(crate) fn follow(row: &mut PaymentRow, seen: &Payment, now: Timestamp) -> bo
     }
     if row.state == PaymentState::Authorized && row.reserved_capture == 0 {
         match seen.phase {
+            PaymentPhase::Captured if several_captures && row.captured < row.authorized => {}
             PaymentPhase::Captured => row.state = PaymentState::Captured,
             PaymentPhase::Voided | PaymentPhase::Expired if row.captured > 0 => {
                 row.state = PaymentState::Captured;
@@ -104,11 +110,33 @@ pub(crate) fn follow(row: &mut PaymentRow, seen: &Payment, now: Timestamp) -> bo
             PaymentPhase::Reserved | PaymentPhase::Authorized => {}
         }
     }
+    if row.state != PaymentState::Authorized {
+        row.expires_at = None;
+    }
     let changed = *row != before;
     if changed {
         row.updated_at = now;
     }
     changed
+}
+
+/// When to look whether a hold has lapsed: not every provider says so by itself.
+pub(crate) fn look_at_hold(row: &PaymentRow, now: Timestamp) -> Option<Timestamp> {
+    let lapses_at = row
+        .expires_at
+        .filter(|_| row.state == PaymentState::Authorized)?;
+    // A provider may be late with it.
+    Some(lapses_at.max(now.plus(LONGEST_PAUSE)))
+}
+
+/// Whether a payment that ended without money has money moved at its provider: its status stays,
+/// and a person must look.
+pub(crate) const fn is_contradicted(row: &PaymentRow) -> bool {
+    let without = matches!(
+        row.state,
+        PaymentState::Declined | PaymentState::Failed | PaymentState::Voided
+    );
+    without && row.captured > 0
 }
 
 /// Concludes as declined.
@@ -185,10 +213,13 @@ fn settle(row: &mut PaymentRow, state: PaymentState, now: Timestamp) {
     if state != PaymentState::Failed {
         row.failure = None;
     }
+    if state != PaymentState::Declined {
+        row.decline = None;
+    }
     if state != PaymentState::Authorized {
         row.expires_at = None;
     }
-    release_row(row, None);
+    release_row(row, look_at_hold(row, now));
 }
 
 fn remember_objects(row: &mut PaymentRow, seen: &Payment) {

@@ -110,8 +110,17 @@ fn explain(path: String, error: &str) -> (String, String) {
         .rsplit_once(", expected ")
         .map(|(_, expected)| without_place(expected));
     match expected {
-        Some(expected) => (path, format!("Expected {expected}.")),
+        Some(expected) => (path, format!("Expected {}.", in_plain_words(expected))),
         None => (path, "This is not valid.".to_owned()),
+    }
+}
+
+/// What JSON calls what serde calls by the names of our types.
+fn in_plain_words(expected: &str) -> &str {
+    match expected {
+        "i64" | "u64" | "u32" => "a whole number, without quotes, point and exponent",
+        name if name.starts_with("struct ") => "an object",
+        other => other,
     }
 }
 
@@ -178,6 +187,21 @@ mod tests {
             let (found, message) = fault(body);
             assert_eq!(found, field, "{body}");
             assert!(!message.contains("canary"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_told_in_the_words_of_json() {
+        for (body, words) in [
+            ("null", "Expected an object."),
+            (r#"{"name":"a","inner":5}"#, "Expected an object."),
+            (
+                r#"{"name":"a","inner":{"minor":1.5}}"#,
+                "Expected a whole number, without quotes, point and exponent.",
+            ),
+            (r#"{"name":5}"#, "Expected a string."),
+        ] {
+            assert_eq!(fault(body).1, words, "{body}");
         }
     }
 

@@ -319,7 +319,7 @@ fn operation_schema() -> Value {
             ("amount", reference("Amount")),
             ("status", operation_status()),
         ],
-        &[],
+        &[("failure", reference("Failure"))],
     )
 }
 
@@ -331,7 +331,7 @@ fn refund() -> Value {
             ("status", operation_status()),
             ("amount", reference("Amount")),
         ],
-        &[],
+        &[("failure", reference("Failure"))],
     )
 }
 

@@ -96,6 +96,13 @@ pub enum Change {
     InsertMethod(MethodRow),
     /// A changed one, if its version still holds.
     UpdateMethod(MethodRow),
+    /// Make this the account's default if it has none.
+    DefaultIfNone {
+        /// The account's pseudonym.
+        account: String,
+        /// The method.
+        method: String,
+    },
     /// Make this the account's only default; a method of another account is a conflict.
     SetDefault {
         /// The account's pseudonym.
@@ -149,6 +156,15 @@ pub enum Change {
         /// The answer, without the account.
         answer: String,
     },
+    /// Forget callers' keys and webhooks from before.
+    Forget {
+        /// Keys that were first used before this.
+        keys_before: Timestamp,
+        /// Webhooks that came before this.
+        webhooks_before: Timestamp,
+        /// How many of each at most, so that the writer is never long at it.
+        limit: u32,
+    },
     /// An event for the outbox.
     InsertEvent(EventRow),
     /// A verified webhook; one that came before is a conflict.
@@ -196,7 +212,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A payment method.
     async fn method(&self, id: &str) -> Result<Option<MethodRow>>;
 
-    /// An account's methods, oldest first; at most [`MAX_METHODS`].
+    /// An account's methods, oldest first; at most [`MAX_METHODS`], the default always among
+    /// them, then those that can be charged.
     async fn methods(&self, account: &str) -> Result<Vec<MethodRow>>;
 
     /// A setup.

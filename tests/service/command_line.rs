@@ -174,6 +174,8 @@ fn the_demo_is_true_and_leaves_nothing_behind() {
     let output = cardless(&folder, &["demo"], &[("TMPDIR", &temporary)]);
     let printed = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(code(&output), 0, "{printed}{}", stderr(&output));
+    // The replies that it loses are no warnings to whoever watches it.
+    assert_eq!(stderr(&output), "");
     for line in ["postfinance", "paypal", "aduno", "all of it is true"] {
         assert!(printed.lines().any(|found| found == line), "{printed}");
     }
@@ -198,6 +200,38 @@ fn the_sandbox_prints_settings_that_fit_what_init_writes() {
     let rows: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 4);
     assert_eq!(rows[0]["ok"], true);
+    for (row, setting) in [
+        (1, "providers.aduno.base_url"),
+        (2, "providers.paypal.base_url"),
+        (3, "providers.postfinance.base_url"),
+    ] {
+        let detail = rows[row]["detail"].as_str().unwrap();
+        assert!(detail.contains(setting), "{detail}");
+    }
+}
+
+#[cfg(feature = "sandbox")]
+#[test]
+fn a_secret_that_is_missing_is_named() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(code(&cardless(&folder, &["init"], &[])), 0);
+    let printed = cardless(&folder, &NOWHERE, &[]);
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let lines = printed.lines();
+    for (secret, setting) in [
+        ("password", "providers.aduno.password"),
+        ("client_secret", "providers.paypal.client_secret"),
+    ] {
+        let kept: Vec<&str> = lines
+            .clone()
+            .filter(|line| !line.starts_with(secret))
+            .collect();
+        std::fs::write(folder.path().join("cardless.toml"), kept.join("\n")).unwrap();
+        let output = cardless(&folder, &["check"], &[]);
+        assert_eq!(code(&output), 2);
+        let expected = format!("setting `{setting}` is missing");
+        assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+    }
 }
 
 #[cfg(feature = "sandbox")]

@@ -6,9 +6,12 @@
 )]
 
 mod answers;
+mod beside;
 mod client;
 mod command_line;
 mod listener;
 mod log;
 mod openapi;
+mod round;
 mod support;
+mod world;

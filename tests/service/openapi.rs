@@ -180,6 +180,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         kind: OperationKind::Void,
         amount: money,
         status: OperationStatus::Pending,
+        failure: Some(failure()),
     };
     let method = PaymentMethod {
         id: text(),
@@ -224,6 +225,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         payment: text(),
         status: OperationStatus::Failed,
         amount: money,
+        failure: Some(failure()),
     };
     let page = Page {
         data: vec![method.clone()],

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use cardless_contract::{Delivery, ErrorKind, IdempotencyKey, ProviderError, ProviderName};
 use cardless_transport::{Request, Response, Transport};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -85,8 +85,8 @@ impl Client {
         self.post(&path, key, body).await.map(drop)
     }
 
-    /// `POST /v1/transactions/{id}/credit`. Any 2xx is success; without a body the new
-    /// transaction's id is not known.
+    /// `POST /v1/transactions/{id}/credit`. A 204 is success without the new
+    /// transaction's id; any other answer has to name it.
     pub(crate) async fn credit(
         &self,
         key: &IdempotencyKey,
@@ -95,7 +95,7 @@ impl Client {
     ) -> Call<Option<wire::Started>> {
         let path = format!("/v1/transactions/{}/credit", id.as_str());
         let answer = self.post(&path, key, self.encode(body)?).await?;
-        if answer.body().is_empty() {
+        if answer.status() == StatusCode::NO_CONTENT {
             return Ok(None);
         }
         self.decode(&answer).map(Some)

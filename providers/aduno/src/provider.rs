@@ -294,10 +294,16 @@ impl PaymentProvider for Aduno {
                 let id = TransactionId::new(&credit.transaction_id)
                     .and_then(|id| ObjectId::new(id.as_str()).ok())
                     .ok_or_else(|| self.unreadable("transactionId"))?;
-                Ok(Outcome::Done(Operation {
+                let operation = Operation {
                     id: Some(id),
                     amount: None,
-                }))
+                };
+                // Without the acquirer's code it is accepted and no more: its own transaction
+                // shows how it ends.
+                Ok(match credit.acquirer_authorization_code {
+                    Some(_) => Outcome::Done(operation),
+                    None => Outcome::Pending(operation),
+                })
             }
             Err(failure) => self.declined(failure),
         }

@@ -671,7 +671,13 @@ async fn a_refund_names_its_amount_and_is_found_again() {
         amount: money(500),
     };
     let credit = "260101120000000009";
-    let (aduno, script) = on(None, &[(200, json!({"transactionId": credit}))]);
+    let (aduno, script) = on(
+        None,
+        &[(
+            200,
+            json!({"transactionId": credit, "acquirerAuthorizationCode": "1"}),
+        )],
+    );
     let Outcome::Done(done) = aduno.refund(&key(), &request).await.unwrap() else {
         panic!()
     };
@@ -683,6 +689,15 @@ async fn a_refund_names_its_amount_and_is_found_again() {
     let (aduno, _) = on(None, &[(204, Value::Null)]);
     assert!(
         matches!(aduno.refund(&key(), &request).await, Ok(Outcome::Done(done)) if done.id.is_none())
+    );
+    let (aduno, _) = on(None, &[(200, json!({"transactionId": credit}))]);
+    let outcome = aduno.refund(&key(), &request).await.unwrap();
+    assert!(matches!(outcome, Outcome::Pending(open) if open.id.is_some()));
+    let (aduno, _) = on(None, &[(200, Value::Null)]);
+    let result = aduno.refund(&key(), &request).await;
+    assert_eq!(
+        told(&result),
+        (ErrorKind::UnreadableAnswer, Delivery::Unknown)
     );
     let exceeded = json!({"error": {"code": "INVALID_PROPERTY", "message": "credit.amount"}});
     let (aduno, _) = on(None, &[(400, exceeded)]);

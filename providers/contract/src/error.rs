@@ -164,7 +164,7 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreachable => "could not be reached",
-            Self::Interrupted => "gave no answer in time",
+            Self::Interrupted => "gave no whole answer in time",
             Self::Authentication => "refused our credentials",
             Self::Permission => "does not allow this to the merchant account",
             Self::InvalidRequest => "found our request malformed",

@@ -87,10 +87,7 @@ impl<'de> Deserialize<'de> for Secrets {
             One(String),
             More(Vec<String>),
         }
-        // The message names no value: a secret must not come back in an error.
-        let values = match OneOrMore::deserialize(deserializer)
-            .map_err(|_| de::Error::custom("expected a secret: text, or a list of texts"))?
-        {
+        let values = match OneOrMore::deserialize(deserializer).map_err(told)? {
             OneOrMore::One(value) => vec![value],
             OneOrMore::More(values) => values,
         };
@@ -101,6 +98,17 @@ impl<'de> Deserialize<'de> for Secrets {
             ))
         })
     }
+}
+
+/// The error of a value that is neither, without the value: a secret must not come back in it. One
+/// that is not there keeps its own words, which name it.
+fn told<E: de::Error>(error: E) -> E {
+    if error.to_string().starts_with("missing field ") {
+        return error;
+    }
+    E::custom(
+        "expected a secret: text, { env = \"NAME\" }, { file = \"PATH\" }, or a list of these",
+    )
 }
 
 macro_rules! redacted {

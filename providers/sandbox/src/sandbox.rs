@@ -201,6 +201,11 @@ impl Sandbox {
         self.lock().webhooks.take(None)
     }
 
+    /// Calls off every fault that has not befallen a call yet.
+    pub fn clear_faults(&self) {
+        self.lock().faults.clear();
+    }
+
     /// Forgets everything: objects, ledger, requests, faults, webhooks and their routes, and the
     /// clock's advance. Only ids count on, so that none is given twice.
     pub fn reset(&self) {

@@ -99,6 +99,7 @@ CREATE TABLE payments (
     attempts         INTEGER NOT NULL,
     lease_until      INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
+    accepted_at      INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL,
     version          INTEGER NOT NULL,
     -- The ceilings: what open operations may still take or give back never exceeds what is left.
@@ -153,7 +154,9 @@ CREATE TABLE request_keys (
     created_at  INTEGER NOT NULL,
     PRIMARY KEY (client, key)
 ) STRICT;
-CREATE UNIQUE INDEX request_keys_by_object ON request_keys (object);
+-- A void that closes an open payment is answered by the payment, as the call that made it.
+CREATE INDEX request_keys_by_object ON request_keys (object);
+CREATE INDEX request_keys_by_age ON request_keys (created_at);
 
 CREATE TABLE events (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -170,6 +173,7 @@ CREATE TABLE webhooks (
     received_at INTEGER NOT NULL,
     PRIMARY KEY (provider, event)
 ) STRICT;
+CREATE INDEX webhooks_by_age ON webhooks (received_at);
 
 CREATE TABLE clients (
     name        TEXT PRIMARY KEY,

@@ -70,6 +70,15 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         .map(drop),
         Change::InsertMethod(row) => insert_method(connection, row),
         Change::UpdateMethod(row) => update_method(connection, row),
+        Change::DefaultIfNone { account, method } => execute(
+            connection,
+            "UPDATE payment_methods SET is_default = 1, version = version + 1
+             WHERE account = ?1 AND id = ?2 AND NOT EXISTS (
+                 SELECT 1 FROM payment_methods WHERE account = ?1 AND is_default = 1)",
+            [account, method],
+            Subject::Method,
+        )
+        .map(drop),
         Change::SetDefault { account, method } => set_default(connection, account, method),
         Change::InsertSetup(row) => insert_setup(connection, row),
         Change::UpdateSetup(row) => update_setup(connection, row),
@@ -126,6 +135,27 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             Subject::Key,
         )
         .map(drop),
+        Change::Forget {
+            keys_before,
+            webhooks_before,
+            limit,
+        } => {
+            execute(
+                connection,
+                "DELETE FROM request_keys WHERE rowid IN (
+                     SELECT rowid FROM request_keys WHERE created_at < ?1 LIMIT ?2)",
+                params![keys_before.millis(), limit],
+                Subject::Key,
+            )?;
+            execute(
+                connection,
+                "DELETE FROM webhooks WHERE rowid IN (
+                     SELECT rowid FROM webhooks WHERE received_at < ?1 LIMIT ?2)",
+                params![webhooks_before.millis(), limit],
+                Subject::Webhook,
+            )
+            .map(drop)
+        }
         Change::InsertEvent(row) => one(
             connection,
             "INSERT INTO events (account, id, kind, object, at) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -276,13 +306,14 @@ fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
              reservation, authorization_id, capture_object, commit_round, authorized, captured,
              reserved_capture, refunded, reserved_refund, reversed, body_mac, first_sent_at,
              last_sent_at, redirect, decline_category, decline_retry, decline_code, failure,
-             reason, expires_at, next_at, attempts, lease_until, created_at, updated_at, version)
+             reason, expires_at, next_at, attempts, lease_until, created_at, accepted_at, updated_at,
+             version)
          VALUES (:account, :id, :provider, :method, :setup, :reference, :description,
              :return_url, :currency, :amount, :capture, :initiator, :state, :step, :closing_as,
              :reservation, :authorization, :capture_object, :commit_round, :authorized, :captured,
              :reserved_capture, :refunded, :reserved_refund, :reversed, :body_mac, :first_sent_at,
              :last_sent_at, :redirect, :category, :retry, :code, :failure, :reason, :expires_at,
-             :next_at, :attempts, :lease_until, :created_at, :updated_at, :version)",
+             :next_at, :attempts, :lease_until, :created_at, :accepted_at, :updated_at, :version)",
         named_params! {
             ":account": row.account, ":id": row.id, ":provider": row.provider,
             ":method": row.method, ":setup": row.setup, ":reference": row.reference,
@@ -307,7 +338,8 @@ fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
             ":expires_at": row.expires_at.map(|at| at.millis()),
             ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
             ":lease_until": row.lease_until.millis(), ":created_at": row.created_at.millis(),
-            ":updated_at": row.updated_at.millis(), ":version": row.version,
+            ":accepted_at": row.accepted_at.millis(), ":updated_at": row.updated_at.millis(),
+            ":version": row.version,
         },
         Subject::Payment,
     )
@@ -325,8 +357,8 @@ fn update_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
              first_sent_at = :first_sent_at, last_sent_at = :last_sent_at, redirect = :redirect,
              decline_category = :category, decline_retry = :retry, decline_code = :code,
              failure = :failure, reason = :reason, expires_at = :expires_at, next_at = :next_at,
-             attempts = :attempts, lease_until = :lease_until, updated_at = :updated_at,
-             version = version + 1
+             attempts = :attempts, lease_until = :lease_until, accepted_at = :accepted_at,
+             updated_at = :updated_at, version = version + 1
          WHERE id = :id AND version = :version",
         named_params! {
             ":id": row.id, ":method": row.method, ":state": row.state.as_str(),
@@ -347,8 +379,8 @@ fn update_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
             ":failure": row.failure, ":reason": row.reason,
             ":expires_at": row.expires_at.map(|at| at.millis()),
             ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
-            ":lease_until": row.lease_until.millis(), ":updated_at": row.updated_at.millis(),
-            ":version": row.version,
+            ":lease_until": row.lease_until.millis(), ":accepted_at": row.accepted_at.millis(),
+            ":updated_at": row.updated_at.millis(), ":version": row.version,
         },
         Subject::Payment,
     )

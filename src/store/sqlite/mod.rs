@@ -57,17 +57,33 @@ pub struct SqliteStore {
 
 enum Driver {
     Inline(Mutex<Connection>),
-    Threads {
-        writer: Sender<WriteJob>,
-        readers: Sender<ReadJob>,
-    },
+    Threads(Workers),
+}
+
+/// The threads that own the connections. Dropping it lets them finish and waits for them: the last
+/// connection that closes writes the WAL back into the database.
+struct Workers {
+    writer: Option<Sender<WriteJob>>,
+    readers: Option<Sender<ReadJob>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        drop(self.writer.take());
+        drop(self.readers.take());
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has nothing more to write.
+            drop(thread.join());
+        }
+    }
 }
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Inline(_) => "Inline",
-            Self::Threads { .. } => "Threads",
+            Self::Threads(_) => "Threads",
         })
     }
 }
@@ -112,15 +128,13 @@ impl SqliteStore {
             Driver::Inline(connection) => {
                 question(&connection.lock().unwrap_or_else(PoisonError::into_inner))
             }
-            Driver::Threads { readers, .. } => {
+            Driver::Threads(Workers { readers, .. }) => {
                 let (reply, answer) = oneshot::channel();
                 let job: ReadJob = Box::new(move |connection| {
                     // Whoever asked may have gone; then nobody needs the answer.
                     drop(reply.send(question(connection)));
                 });
-                readers
-                    .send(job)
-                    .map_err(|_| unavailable("the store has stopped"))?;
+                hand(readers.as_ref(), job)?;
                 answer
                     .await
                     .map_err(|_| unavailable("the store has stopped"))?
@@ -132,25 +146,38 @@ impl SqliteStore {
 fn start_threads(writing: Connection, path: &Path) -> Result<Driver> {
     let (writer, batches) = channel();
     let (readers, questions) = channel::<ReadJob>();
-    spawn("cardless-store-writer", move || {
-        write_batches(writing, &batches)
+    let mut workers = Workers {
+        writer: Some(writer),
+        readers: Some(readers),
+        threads: Vec::new(),
+    };
+    workers.start("cardless-store-writer", move || {
+        write_batches(writing, &batches);
     })?;
     let questions = Arc::new(Mutex::new(questions));
     for _ in 0..READERS {
         let connection = connect(Some(path))?;
         let questions = Arc::clone(&questions);
-        spawn("cardless-store-reader", move || {
-            answer_questions(&connection, &questions)
+        workers.start("cardless-store-reader", move || {
+            answer_questions(&connection, &questions);
         })?;
     }
-    Ok(Driver::Threads { writer, readers })
+    Ok(Driver::Threads(workers))
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let started = thread::Builder::new().name(name.to_owned()).spawn(work);
-    started
-        .map(drop)
-        .map_err(|error| StoreError::Unavailable(Box::new(error)))
+impl Workers {
+    fn start(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let started = thread::Builder::new().name(name.to_owned()).spawn(work);
+        let thread = started.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+/// Hands work to a thread that owns a connection.
+fn hand<T>(to: Option<&Sender<T>>, work: T) -> Result<()> {
+    to.and_then(|to| to.send(work).ok())
+        .ok_or_else(|| unavailable("the store has stopped"))
 }
 
 fn answer_questions(connection: &Connection, questions: &Mutex<Receiver<ReadJob>>) {
@@ -187,6 +214,11 @@ fn write_group(connection: &mut Connection, group: Vec<WriteJob>) {
         let mut results = Vec::with_capacity(group.len());
         for job in &group {
             results.push(apply::apply_in_savepoint(&transaction, &job.batch));
+            if transaction.is_autocommit() {
+                // SQLite has taken back the whole group (a full disk): what follows would be
+                // committed by itself and then be called a failure.
+                return Err(rusqlite::Error::InvalidQuery);
+            }
         }
         transaction.commit()?;
         Ok::<_, rusqlite::Error>(results)
@@ -231,16 +263,19 @@ fn connect(path: Option<&Path>) -> Result<Connection> {
 /// and shared-memory files take the mode of the database.
 fn create_private(path: &Path) -> Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    // Never opened if it is there: closing any descriptor of the file drops the POSIX locks of this
+    // process's other connections, and the next program that closes the database deletes the WAL.
+    options.write(true).create_new(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(0o600);
     }
-    options
-        .open(path)
-        .map(drop)
-        .map_err(|error| StoreError::Unavailable(Box::new(error)))
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StoreError::Unavailable(Box::new(error))),
+    }
 }
 
 fn migrate(connection: &mut Connection) -> Result<()> {
@@ -290,11 +325,9 @@ impl Store for SqliteStore {
                 apply::apply(&transaction, &batch)?;
                 transaction.commit().map_err(database)
             }
-            Driver::Threads { writer, .. } => {
+            Driver::Threads(Workers { writer, .. }) => {
                 let (reply, answer) = oneshot::channel();
-                writer
-                    .send(WriteJob { batch, reply })
-                    .map_err(|_| unavailable("the store has stopped"))?;
+                hand(writer.as_ref(), WriteJob { batch, reply })?;
                 answer
                     .await
                     .map_err(|_| unavailable("the store has stopped"))?

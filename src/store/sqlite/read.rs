@@ -57,7 +57,9 @@ pub(super) fn method(connection: &Connection, id: &str) -> Result<Option<MethodR
 pub(super) fn methods(connection: &Connection, account: &str) -> Result<Vec<MethodRow>> {
     many(
         connection,
-        "SELECT * FROM payment_methods WHERE account = ?1 ORDER BY created_at, id LIMIT ?2",
+        "SELECT * FROM (SELECT * FROM payment_methods WHERE account = ?1
+             ORDER BY is_default DESC, state = 'active' DESC, created_at, id LIMIT ?2)
+         ORDER BY created_at, id",
         params![account, MAX_METHODS],
         method_row,
     )
@@ -209,7 +211,7 @@ pub(super) fn open(connection: &Connection, after: &str, limit: u32) -> Result<V
         connection,
         "SELECT kind, id FROM (
              SELECT 'payment' AS kind, id FROM payments
-                 WHERE step <> 'settled' AND step <> 'linking'
+                 WHERE step <> 'settled' AND (step <> 'linking' OR next_at IS NOT NULL)
              UNION ALL SELECT 'operation', id FROM operations WHERE state IN ('pending', 'unknown')
              UNION ALL SELECT 'setup', id FROM setups
                  WHERE state IN ('beginning', 'awaiting_customer')
@@ -444,6 +446,7 @@ fn payment_row(row: &Row<'_>) -> Read<PaymentRow> {
         attempts: row.get("attempts")?,
         lease_until: time(row, "lease_until")?,
         created_at: time(row, "created_at")?,
+        accepted_at: time(row, "accepted_at")?,
         updated_at: time(row, "updated_at")?,
         version: row.get("version")?,
     })

@@ -131,6 +131,7 @@ impl Dialect for Aduno {
             }
         }
         self.conclude_challenges(world);
+        self.conclude_credits(world);
         for transaction in self.transactions.values_mut() {
             transaction.lapse(now);
         }
@@ -152,7 +153,7 @@ impl Aduno {
         if let Some(kept) = key.as_ref().and_then(|key| self.keys.get(key)) {
             return kept.repeat(call);
         }
-        let answer = if call.mode == Mode::Pending && !is_init(&call.path) {
+        let answer = if call.mode == Mode::Pending && stays_in_flight(&call.path) {
             self.running.push(Running {
                 due: world.now.plus(Duration::from_secs(PENDING_SECONDS)),
                 key: key.clone(),
@@ -270,8 +271,11 @@ fn authenticated(call: &Call) -> bool {
         .is_some_and(|value| value.as_bytes() == expected.as_bytes())
 }
 
-fn is_init(path: &str) -> bool {
-    path.trim_end_matches('/') == "/v1/transactions"
+/// How a pending call shows. A visit and a credit have a status for it; everything else is in
+/// flight, and a repeat under its key is told to wait (`providers/aduno.md` §8).
+fn stays_in_flight(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    path != "/v1/transactions" && !path.ends_with("/credit")
 }
 
 fn still_running() -> Response {

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use cardless_contract::{Money, Timestamp};
 use http::HeaderValue;
 use http::header::LOCATION;
 use serde_json::{Value, json};
 
-use crate::dialect::{Mode, World};
+use crate::dialect::{Mode, PENDING_SECONDS, World};
 use crate::ledger::EntryKind;
 
 use super::alias::CardAlias;
@@ -408,15 +410,31 @@ impl Aduno {
         let mut credit = Transaction::new(credit_id.clone(), Kind::Credit, currency, refno);
         credit.created = world.now;
         credit.asked = Some(amount);
-        credit.settled = Some(amount);
-        credit.act(State::Settled, "credit", Some(amount), world.now);
-        self.transactions.insert(credit_id.clone(), credit);
-        world.record(EntryKind::Refund, amount, id);
-        let answer = json!({
-            "transactionId": credit_id,
-            "acquirerAuthorizationCode": AUTHORIZATION_CODE,
-        });
+        credit.payment = Some(id.to_owned());
+        let mut answer = json!({"transactionId": credit_id});
+        if mode == Mode::Pending {
+            // Accepted; the acquirer has not said yes yet.
+            credit.act(State::Authorized, "credit", Some(amount), world.now);
+        } else {
+            credit.give_back(world);
+            if let Value::Object(members) = &mut answer {
+                let code = json!(AUTHORIZATION_CODE);
+                members.insert("acquirerAuthorizationCode".to_owned(), code);
+            }
+        }
+        self.transactions.insert(credit_id, credit);
         Ok(json_answer(200, &answer))
+    }
+
+    /// Credits that take their time end well.
+    pub(super) fn conclude_credits(&mut self, world: &mut World<'_>) {
+        let delay = Duration::from_secs(PENDING_SECONDS);
+        for credit in self.transactions.values_mut() {
+            let open = credit.kind == Kind::Credit && credit.state == State::Authorized;
+            if open && world.now.since(credit.changed) >= delay {
+                credit.give_back(world);
+            }
+        }
     }
 
     /// `POST /v1/transactions/{id}/increase`: raises a hold by an amount.
@@ -515,6 +533,15 @@ impl Transaction {
             self.settled = Some(amount);
             self.act(State::Settled, "settle", Some(amount), world.now);
             world.record(EntryKind::Capture, amount, &self.id);
+        }
+    }
+
+    /// A credit that went well: money goes back.
+    fn give_back(&mut self, world: &mut World<'_>) {
+        self.settled = self.asked;
+        self.act(State::Settled, "credit", self.asked, world.now);
+        if let (Some(amount), Some(payment)) = (self.asked, &self.payment) {
+            world.record(EntryKind::Refund, amount, payment);
         }
     }
 

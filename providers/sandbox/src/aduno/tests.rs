@@ -269,6 +269,38 @@ fn a_pending_call_is_in_flight_until_the_clock_moves() {
         (200, &json!("120000"))
     );
     assert_eq!(stage.moved().len(), 1);
+    let path = format!(
+        "/v1/transactions/{}/settle",
+        answer["transactionId"].as_str().unwrap()
+    );
+    stage.key = Some("k2");
+    stage.mode = Mode::Pending;
+    assert_eq!(stage.post(&path, &settle(1000)).0, 409);
+    assert_eq!(stage.moved().len(), 1);
+    stage.pass(60);
+    assert_eq!(stage.post(&path, &settle(1000)).0, 204);
+    assert_eq!(stage.moved().len(), 2);
+}
+
+#[test]
+fn a_pending_credit_shows_it_by_its_status() {
+    let mut stage = Stage::new();
+    let id = stage.authorize(true);
+    stage.mode = Mode::Pending;
+    let path = format!("/v1/transactions/{id}/credit");
+    let (status, answer) = stage.post(&path, &settle(1000));
+    assert_eq!(
+        (status, &answer["acquirerAuthorizationCode"]),
+        (200, &Value::Null)
+    );
+    stage.mode = Mode::Normal;
+    assert_eq!(stage.post(&path, &settle(1)).0, 400);
+    let credit = answer["transactionId"].as_str().unwrap();
+    assert_eq!(stage.word(credit), "authorized");
+    assert_eq!(stage.moved().len(), 2);
+    stage.pass(60);
+    assert_eq!(stage.word(credit), "settled");
+    assert_eq!(stage.moved().last(), Some(&(EntryKind::Refund, 1000)));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(super) struct Transaction {
     pub(super) credited: Money,
     /// Parts of a settlement: how many came, of how many.
     pub(super) parts: Option<(i64, i64)>,
+    /// The payment that a credit gives back.
+    pub(super) payment: Option<String>,
     pub(super) fail_reason: Option<&'static str>,
     pub(super) alias: Option<String>,
     pub(super) card: Option<CardAlias>,
@@ -96,6 +98,7 @@ impl Transaction {
             settled: None,
             credited: Money::zero(currency),
             parts: None,
+            payment: None,
             fail_reason: None,
             alias: None,
             card: None,

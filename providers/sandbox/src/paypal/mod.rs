@@ -47,6 +47,8 @@ const ACCESS_TOKEN_SECONDS: u64 = 32_400;
 const ORDERS_WINDOW: Duration = Duration::from_secs(6 * 3600);
 const PAYMENTS_WINDOW: Duration = Duration::from_secs(45 * 24 * 3600);
 const VAULT_WINDOW: Duration = Duration::from_secs(3 * 3600);
+/// How often expired request ids and access tokens are swept out; they end on time without it.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// The longest `PayPal-Request-Id`.
 const MAX_REQUEST_ID_BYTES: usize = 108;
 
@@ -68,6 +70,10 @@ pub(crate) struct PayPal {
     hooks: BTreeMap<String, Hook>,
     events: Vec<Value>,
     replays: BTreeMap<String, Replay>,
+    /// Orders that time alone may still change, so that a tick need not look at all of them.
+    restless: BTreeSet<String>,
+    /// When what has expired is swept out next.
+    next_sweep: Option<Timestamp>,
 }
 
 /// A request that was carried out under an id.
@@ -106,10 +112,13 @@ impl Dialect for PayPal {
     }
 
     fn tick(&mut self, world: &mut World<'_>) {
-        self.replays.retain(|_, replay| world.now < replay.until);
-        self.access_tokens.retain(|_, until| world.now < *until);
         self.tick_orders(world);
         self.tick_vault(world.now);
+        if self.next_sweep.is_none_or(|at| at <= world.now) {
+            self.next_sweep = Some(world.now.plus(SWEEP_INTERVAL));
+            self.replays.retain(|_, replay| world.now < replay.until);
+            self.access_tokens.retain(|_, until| world.now < *until);
+        }
     }
 
     fn reset(&mut self) {

@@ -125,6 +125,15 @@ impl Order {
         links.into()
     }
 
+    /// Whether time alone changes nothing in it any more.
+    fn is_settled(&self) -> bool {
+        let held = self.authorization.as_ref();
+        matches!(self.status, "COMPLETED" | "VOIDED")
+            && held.is_none_or(|held| matches!(held.status, "VOIDED" | "CAPTURED"))
+            && self.captures.iter().all(|capture| capture.due.is_none())
+            && self.refunds.iter().all(|refund| refund.due.is_none())
+    }
+
     fn page(&self, base: &str) -> String {
         format!("{base}/checkoutnow?token={}", self.id)
     }
@@ -179,19 +188,22 @@ impl PayPal {
         let Some(source) = source else {
             order.mode = ask.call.mode;
             self.orders.insert(id.clone(), order);
+            self.restless.insert(id.clone());
             return Ok((
                 self.order_reply(201, &id, ask.full, world),
                 Some(Target::Order(id)),
             ));
         };
-        // A refused source leaves no order behind.
-        let source = self.check_source(source)?;
+        // A refused source leaves no order behind. The published document lists another issue for
+        // a token that is gone here than for the calls on an order.
+        let source = self.check_source(source, "TOKEN_EXPIRED")?;
         order.has_source = true;
         let intent = order.intent;
         if matches!(source, Source::Merchant) && ask.call.mode == Mode::Decline {
             return Err(Problem::issue(422, "INSTRUMENT_DECLINED"));
         }
         self.orders.insert(id.clone(), order);
+        self.restless.insert(id.clone());
         match source {
             Source::Merchant => self.execute(&id, intent, ask.call.mode, world)?,
             Source::Customer => self.set_status(&id, "PAYER_ACTION_REQUIRED"),
@@ -209,7 +221,7 @@ impl PayPal {
 
     fn confirm_source(&mut self, id: &str, ask: &Ask<'_>, world: &mut World<'_>) -> Routed {
         let source = ask.body.get("payment_source").ok_or(Problem::missing())?;
-        let source = self.check_source(source)?;
+        let source = self.check_source(source, "TOKEN_ID_NOT_FOUND")?;
         take_addresses(self.order_mut(id)?, ask);
         let order = self.order_mut(id)?;
         if order.status == "COMPLETED" || order.status == "VOIDED" {
@@ -237,7 +249,8 @@ impl PayPal {
             .body
             .get("payment_source")
             .filter(|source| !source.is_null());
-        let source = source.map(|source| self.check_source(source)).transpose()?;
+        let check = |source| self.check_source(source, "TOKEN_ID_NOT_FOUND");
+        let source = source.map(check).transpose()?;
         let page = order.page(world.base);
         let approved = order.status == "APPROVED";
         let own_mode = order.mode;
@@ -355,8 +368,9 @@ impl PayPal {
         );
     }
 
-    /// Checks a payment source, and says who must be there.
-    fn check_source(&self, source: &Value) -> Result<Source, Problem> {
+    /// Checks a payment source, and says who must be there. `gone` is the issue of the call for a
+    /// token that is not there.
+    fn check_source(&self, source: &Value, gone: &'static str) -> Result<Source, Problem> {
         let text = |pointer: &str| source.pointer(pointer).and_then(Value::as_str);
         if source.get("card").is_some() {
             // The sandbox takes no card data either.
@@ -378,7 +392,7 @@ impl PayPal {
             return Ok(Source::Customer);
         };
         if !self.vault.contains_key(id) {
-            return Err(Problem::issue(422, "TOKEN_ID_NOT_FOUND"));
+            return Err(Problem::issue(422, gone));
         }
         match text("/paypal/stored_credential/payment_initiator") {
             Some("CUSTOMER") => Ok(Source::Customer),
@@ -419,10 +433,12 @@ impl PayPal {
 
     /// Concludes what is pending, ends what has lapsed.
     pub(super) fn tick_orders(&mut self, world: &mut World<'_>) {
-        let ids: Vec<String> = self.orders.keys().cloned().collect();
-        for id in ids {
+        for id in self.restless.clone() {
             self.tick_order(&id, world);
             self.tick_payments(&id, world);
+            if self.orders.get(&id).is_none_or(Order::is_settled) {
+                self.restless.remove(&id);
+            }
         }
     }
 
@@ -450,7 +466,9 @@ impl PayPal {
         }
     }
 
+    /// Whoever takes an order this way may leave something to time.
     pub(super) fn order_mut(&mut self, id: &str) -> Result<&mut Order, Problem> {
+        self.restless.insert(id.to_owned());
         self.orders.get_mut(id).ok_or(Problem::not_found())
     }
 

@@ -50,7 +50,7 @@ pub(crate) struct Refund {
     invoice_id: Option<String>,
     custom_id: Option<String>,
     created: Timestamp,
-    due: Option<Timestamp>,
+    pub(crate) due: Option<Timestamp>,
 }
 
 /// How far a movement is.

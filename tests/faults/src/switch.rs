@@ -1,0 +1,220 @@
+//! A process that can die at any await: everything it asks of the store or the network goes
+//! through a switch, and once the switch is off nothing comes back.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use cardless::store::{
+    AccountRow, Change, ClientRow, Due, EventRow, KeyRow, MethodRow, OperationRow, PaymentFilter,
+    PaymentRow, PaymentState, RecordRow, SetupRow, Store, StoreError,
+};
+use cardless_contract::Timestamp;
+use cardless_transport::{HttpClient, Request, Response, SendError};
+
+use crate::random::Random;
+
+/// One process's life.
+#[derive(Debug, Clone)]
+pub(crate) struct Switch(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// How many boundaries are left before the process dies; `None` for one that lives on.
+    left: Option<u32>,
+    dead: bool,
+    /// How many of the next writes fail.
+    store_errors: u32,
+    random: Random,
+}
+
+impl Switch {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            left: None,
+            dead: false,
+            store_errors: 0,
+            random: Random::new(seed),
+        })))
+    }
+
+    /// The process dies at the boundary after `boundaries` more.
+    pub(crate) fn die_after(&self, boundaries: u32) {
+        self.lock().left = Some(boundaries);
+    }
+
+    /// The process dies now.
+    pub(crate) fn die(&self) {
+        self.lock().dead = true;
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.lock().dead
+    }
+
+    /// The next writes fail, as on a full disk.
+    pub(crate) fn fail_writes(&self, writes: u32) {
+        self.lock().store_errors = writes;
+    }
+
+    fn fails_write(&self) -> bool {
+        let mut state = self.lock();
+        let fails = state.store_errors > 0;
+        state.store_errors = state.store_errors.saturating_sub(1);
+        fails
+    }
+
+    /// A boundary: lets others run for a while; never returns in a dead process.
+    async fn boundary(&self) {
+        let turns = {
+            let mut state = self.lock();
+            match state.left {
+                Some(0) => state.dead = true,
+                Some(left) => state.left = Some(left - 1),
+                None => {}
+            }
+            state.random.below_u32(3)
+        };
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        if self.is_dead() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process's connection to the network.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) switch: Switch,
+    pub(crate) client: Arc<dyn HttpClient>,
+}
+
+#[async_trait]
+impl HttpClient for Network {
+    async fn send(&self, request: Request) -> Result<Response, SendError> {
+        self.switch.boundary().await;
+        let result = self.client.send(request).await;
+        self.switch.boundary().await;
+        result
+    }
+}
+
+/// A process's connection to the store.
+pub(crate) struct Disk {
+    pub(crate) switch: Switch,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Disk")
+    }
+}
+
+type Answer<T> = Result<T, StoreError>;
+
+macro_rules! through {
+    ($self:ident, $($call:tt)+) => {{
+        $self.switch.boundary().await;
+        $self.store.$($call)+.await
+    }};
+}
+
+#[async_trait]
+impl Store for Disk {
+    async fn apply(&self, batch: Vec<Change>) -> Answer<()> {
+        self.switch.boundary().await;
+        if self.switch.fails_write() {
+            return Err(StoreError::Unavailable("the disk is full".into()));
+        }
+        let result = self.store.apply(batch).await;
+        self.switch.boundary().await;
+        result
+    }
+
+    async fn account(&self, account: &str) -> Answer<Option<AccountRow>> {
+        through!(self, account(account))
+    }
+
+    async fn record(&self, id: &str) -> Answer<Option<RecordRow>> {
+        through!(self, record(id))
+    }
+
+    async fn method(&self, id: &str) -> Answer<Option<MethodRow>> {
+        through!(self, method(id))
+    }
+
+    async fn methods(&self, account: &str) -> Answer<Vec<MethodRow>> {
+        through!(self, methods(account))
+    }
+
+    async fn setup(&self, id: &str) -> Answer<Option<SetupRow>> {
+        through!(self, setup(id))
+    }
+
+    async fn setup_by_reference(&self, provider: &str, id: &str) -> Answer<Option<SetupRow>> {
+        through!(self, setup_by_reference(provider, id))
+    }
+
+    async fn payment(&self, id: &str) -> Answer<Option<PaymentRow>> {
+        through!(self, payment(id))
+    }
+
+    async fn payment_by_reservation(&self, provider: &str, id: &str) -> Answer<Option<PaymentRow>> {
+        through!(self, payment_by_reservation(provider, id))
+    }
+
+    async fn payment_by_object(&self, provider: &str, id: &str) -> Answer<Option<PaymentRow>> {
+        through!(self, payment_by_object(provider, id))
+    }
+
+    async fn payments(&self, filter: &PaymentFilter) -> Answer<Vec<PaymentRow>> {
+        through!(self, payments(filter))
+    }
+
+    async fn count_payments(&self, account: &str) -> Answer<(u64, u64)> {
+        through!(self, count_payments(account))
+    }
+
+    async fn operation(&self, id: &str) -> Answer<Option<OperationRow>> {
+        through!(self, operation(id))
+    }
+
+    async fn operations(&self, payment: &str) -> Answer<Vec<OperationRow>> {
+        through!(self, operations(payment))
+    }
+
+    async fn key(&self, client: &str, key: &[u8]) -> Answer<Option<KeyRow>> {
+        through!(self, key(client, key))
+    }
+
+    async fn due(&self, now: Timestamp, limit: u32) -> Answer<Vec<Due>> {
+        through!(self, due(now, limit))
+    }
+
+    async fn open(&self, after: Option<&str>, limit: u32) -> Answer<Vec<Due>> {
+        through!(self, open(after, limit))
+    }
+
+    async fn count_states(&self) -> Answer<Vec<(PaymentState, u64)>> {
+        through!(self, count_states())
+    }
+
+    async fn clients(&self) -> Answer<Vec<ClientRow>> {
+        through!(self, clients())
+    }
+
+    async fn client_by_hash(&self, hash: &[u8]) -> Answer<Option<ClientRow>> {
+        through!(self, client_by_hash(hash))
+    }
+
+    async fn events(&self, after: i64, limit: u32) -> Answer<Vec<(i64, EventRow)>> {
+        through!(self, events(after, limit))
+    }
+}

@@ -1,0 +1,17 @@
+//! The gateway over a provider that a test can break at any point: what is charged, what is
+//! remembered, and what is said about it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod fake;
+mod flows;
+mod operations;
+mod schedules;
+mod setups;
+mod stores;
+mod world;

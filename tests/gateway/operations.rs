@@ -1,0 +1,456 @@
+//! Captures, voids and refunds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cardless::error::Code;
+use cardless::message::{OperationStatus, PaymentStatus};
+use cardless_contract::Repeat;
+use tokio::sync::Notify;
+
+use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
+use crate::world::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn every_lost_operation_happens_once() {
+    for shape in SHAPES {
+        for fault in [
+            Fault::LostBefore,
+            Fault::LostAfter,
+            Fault::Late(Duration::from_secs(100)),
+            Fault::Pending,
+        ] {
+            let world = World::new(shape);
+            world.linked().await;
+            let payment = world.pay(&hold("r-1")).await;
+            world.fake.fault("capture", fault.clone());
+            let capture = take(Some(4000), None);
+            let answer = world
+                .gateway
+                .capture(&world.key(), &payment.id, &capture)
+                .await
+                .unwrap();
+            assert!(answer.open, "{shape:?} {fault:?}");
+            assert_eq!(answer.body.status, PaymentStatus::Authorized);
+            world.fake.finish_pending();
+            world.run_minutes(20).await;
+            assert_eq!(
+                world.payment(&payment.id).await.captured.minor(),
+                4000,
+                "{shape:?} {fault:?}"
+            );
+            assert_eq!(world.fake.moved(Kind::Capture, &payment.id), (1, 4000));
+
+            world.fake.fault("refund", fault.clone());
+            let answer = world
+                .gateway
+                .refund(&world.key(), &payment.id, &give(None))
+                .await
+                .unwrap();
+            assert!(answer.open);
+            world.fake.finish_pending();
+            world.run_minutes(20).await;
+            let refund = world.gateway.refund_by_id(&answer.body.id).await.unwrap();
+            assert_eq!(
+                refund.status,
+                OperationStatus::Succeeded,
+                "{shape:?} {fault:?}"
+            );
+            assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 4000));
+
+            let held = world.pay(&hold("r-2")).await;
+            world.fake.fault("void", fault.clone());
+            let answer = world
+                .gateway
+                .void(&world.key(), &held.id, &release())
+                .await
+                .unwrap();
+            assert!(answer.open);
+            assert_eq!(answer.body.status, PaymentStatus::Authorized);
+            world.fake.finish_pending();
+            world.run_minutes(20).await;
+            assert_eq!(
+                world.payment(&held.id).await.status,
+                PaymentStatus::Voided,
+                "{shape:?} {fault:?}"
+            );
+            assert_eq!(world.fake.moved(Kind::Void, &held.id).0, 1);
+            world.books_fit(&payment.id).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_during_an_operation_is_taken_over() {
+    for shape in SHAPES {
+        for fault in [Fault::Hang, Fault::HangAfter] {
+            let world = World::new(shape);
+            world.linked().await;
+            let payment = world.pay(&charge("r-1")).await;
+            world.fake.fault("refund", fault);
+            let dead = world.another_worker();
+            let key = world.key();
+            let call = tokio::spawn({
+                let (key, id) = (key.clone(), payment.id.clone());
+                async move { dead.refund(&key, &id, &give(Some(1000))).await }
+            });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let twin = world
+                .gateway
+                .refund(&key, &payment.id, &give(Some(1000)))
+                .await;
+            assert_eq!(code(twin), Code::InProgress);
+            world.run_minutes(20).await;
+            let answer = world
+                .gateway
+                .refund(&key, &payment.id, &give(Some(1000)))
+                .await
+                .unwrap();
+            assert_eq!(answer.body.status, OperationStatus::Succeeded, "{shape:?}");
+            assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+            call.abort();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ceilings_hold_whoever_races() {
+    for shape in SHAPES {
+        let world = World::new(shape);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..12 {
+            let gate = Arc::new(Notify::new());
+            gate.notify_one();
+            world.fake.fault("refund", Fault::Wait(gate));
+            let (worker, key, id) = (world.another_worker(), world.key(), payment.id.clone());
+            calls.spawn(async move { worker.refund(&key, &id, &give(Some(1000))).await });
+        }
+        let mut done = 0;
+        while let Some(answer) = calls.join_next().await {
+            match answer.unwrap() {
+                Ok(_) => done += 1,
+                Err(error) => assert_eq!(error.code(), Code::AmountExceedsRemaining),
+            }
+        }
+        assert_eq!(done, 4);
+        assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (4, 4000));
+        let rest = world
+            .gateway
+            .refund(&world.key(), &payment.id, &give(None))
+            .await
+            .unwrap();
+        assert_eq!(rest.body.amount.minor(), 990);
+        let more = world
+            .gateway
+            .refund(&world.key(), &payment.id, &give(None))
+            .await;
+        assert_eq!(code(more), Code::AmountExceedsRemaining);
+        world.books_fit(&payment.id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unresolved_refund_keeps_its_amount() {
+    let world = World::new(Shape::Page);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::LostAfter);
+    world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(4000)))
+        .await
+        .unwrap();
+    let more = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(1000)))
+        .await;
+    assert_eq!(code(more), Code::AmountExceedsRemaining);
+    // A look in between does not count the same money twice.
+    world.webhook("e-1", &payment.id).await;
+    world.run_for(MINUTE).await;
+    world.webhook("e-2", &payment.id).await;
+    world.run_for(MINUTE).await;
+    assert_eq!(world.payment(&payment.id).await.refunded.minor(), 4000);
+    world.books_fit(&payment.id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_captures_keep_the_payment_authorized_until_the_last() {
+    for shape in [Shape::TwoCalls, Shape::Page] {
+        let world = World::new(shape);
+        world.linked().await;
+        let payment = world.pay(&hold("r-1")).await;
+        let part = take(Some(1000), Some(false));
+        let answer = world
+            .gateway
+            .capture(&world.key(), &payment.id, &part)
+            .await
+            .unwrap();
+        assert_eq!(answer.body.status, PaymentStatus::Authorized);
+        // What was taken in part reads as captured at the provider.
+        world.webhook("e-1", &payment.id).await;
+        world.run_for(MINUTE).await;
+        let seen = world.payment(&payment.id).await;
+        assert_eq!(
+            (seen.status, seen.captured.minor()),
+            (PaymentStatus::Authorized, 1000),
+            "{shape:?}"
+        );
+        let over = world
+            .gateway
+            .capture(&world.key(), &payment.id, &take(Some(4000), None))
+            .await;
+        assert_eq!(code(over), Code::AmountExceedsRemaining);
+        let rest = world
+            .gateway
+            .capture(&world.key(), &payment.id, &take(None, None))
+            .await
+            .unwrap();
+        assert_eq!(rest.body.status, PaymentStatus::Captured);
+        assert_eq!(rest.body.captured.minor(), 4990);
+
+        if shape == Shape::TwoCalls {
+            let all = world
+                .gateway
+                .refund(&world.key(), &payment.id, &give(None))
+                .await;
+            assert_eq!(
+                code(all),
+                Code::AmountExceedsRemaining,
+                "one capture at a time"
+            );
+        }
+        for minor in [3990, 1000] {
+            world
+                .gateway
+                .refund(&world.key(), &payment.id, &give(Some(minor)))
+                .await
+                .unwrap();
+        }
+        world.books_fit(&payment.id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_void_after_a_part_leaves_the_payment_captured() {
+    let world = World::new(Shape::Page);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    let part = take(Some(1000), Some(false));
+    world
+        .gateway
+        .capture(&world.key(), &payment.id, &part)
+        .await
+        .unwrap();
+    let void = world
+        .gateway
+        .void(&world.key(), &payment.id, &release())
+        .await
+        .unwrap();
+    assert_eq!(void.body.status, PaymentStatus::Captured);
+    world.books_fit(&payment.id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_states_and_abilities_are_refused_before_anything_is_sent() {
+    let world = World::new(Shape::Holds);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    let part = world
+        .gateway
+        .capture(&world.key(), &payment.id, &take(Some(1000), Some(false)))
+        .await;
+    assert_eq!(code(part), Code::NotSupported);
+    let early = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(None))
+        .await;
+    assert_eq!(code(early), Code::InvalidState);
+    world.fake.fault("void", Fault::LostBefore);
+    world
+        .gateway
+        .void(&world.key(), &payment.id, &release())
+        .await
+        .unwrap();
+    let late = world
+        .gateway
+        .capture(&world.key(), &payment.id, &take(None, None))
+        .await;
+    assert_eq!(code(late), Code::InvalidState);
+    assert_eq!(world.fake.calls("capture"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_operation_fails_alone() {
+    for fault in [Fault::Refused, Fault::Declined] {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        let payment = world.pay(&hold("r-1")).await;
+        world.fake.fault("capture", fault.clone());
+        let key = world.key();
+        let first = world
+            .gateway
+            .capture(&key, &payment.id, &take(None, None))
+            .await
+            .unwrap();
+        assert_eq!(first.body.status, PaymentStatus::Authorized);
+        assert_eq!(first.body.operations[0].status, OperationStatus::Failed);
+        let next = world
+            .gateway
+            .capture(&world.key(), &payment.id, &take(None, None))
+            .await
+            .unwrap();
+        assert_eq!(next.body.status, PaymentStatus::Captured);
+        let again = world
+            .gateway
+            .capture(&key, &payment.id, &take(None, None))
+            .await
+            .unwrap();
+        assert_eq!(bytes(&again), bytes(&first));
+        world.books_fit(&payment.id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_of_a_lapsed_hold_finds_that_it_has_lapsed() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    world
+        .fake
+        .change(&payment.id, |object| object.phase = Phase::Lapsed);
+    let answer = world
+        .gateway
+        .capture(&world.key(), &payment.id, &take(None, None))
+        .await
+        .unwrap();
+    assert_eq!(answer.body.operations[0].status, OperationStatus::Failed);
+    world.run_for(MINUTE).await;
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Voided
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_is_not_sent_again_before_the_question_proves_anything() {
+    let mut capabilities = Shape::Page.capabilities();
+    capabilities.repeat_refund = Repeat::AfterQuestion;
+    let world = World::with(capabilities, |_| {});
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    // Five tries never leave; the last one leaves ten seconds after the first, and is carried out
+    // just before the longest delay is over.
+    for _ in 0..5 {
+        world.fake.fault("refund", Fault::NotSent);
+    }
+    world
+        .fake
+        .fault("refund", Fault::Late(Duration::from_secs(119)));
+    world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(1000)))
+        .await
+        .unwrap();
+    world.run_minutes(20).await;
+    assert_eq!(world.fake.calls("refund"), 6);
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+    world.books_fit(&payment.id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_without_end_is_parked() {
+    for shape in SHAPES {
+        let world = World::new(shape);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        for _ in 0..5000 {
+            world.fake.fault("refund", Fault::LostBefore);
+        }
+        let refund = world
+            .gateway
+            .refund(&world.key(), &payment.id, &give(Some(1000)))
+            .await
+            .unwrap();
+        world.run_hours(2).await;
+        world.clock.forward(Duration::from_secs(25 * 3600));
+        world.run_hours(2).await;
+        let refund = world.gateway.refund_by_id(&refund.body.id).await.unwrap();
+        assert!(!refund.status.is_open(), "{shape:?} {refund:?}");
+        assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_refunds_that_overlap_are_not_taken_for_each_other() {
+    // This provider shows sums only. The first is lost on its way, the second one is carried out.
+    let world = World::new(Shape::Holds);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::LostBefore);
+    world.fake.fault("refund", Fault::LostAfter);
+    for _ in 0..2 {
+        world
+            .gateway
+            .refund(&world.key(), &payment.id, &give(Some(1000)))
+            .await
+            .unwrap();
+    }
+    world.run_minutes(20).await;
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (2, 2000));
+    assert_eq!(world.payment(&payment.id).await.refunded.minor(), 2000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_twin_of_an_operation_is_not_told_that_nothing_is_left() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    for _ in 0..20 {
+        let held = world.pay(&hold("r-2")).await;
+        let key = world.key();
+        let mut twins = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let (worker, key, id) = (world.another_worker(), key.clone(), held.id.clone());
+            twins.spawn(async move { worker.capture(&key, &id, &take(None, None)).await });
+        }
+        while let Some(answer) = twins.join_next().await {
+            match answer.unwrap() {
+                Ok(answer) => assert_eq!(answer.body.captured.minor(), 4990),
+                Err(error) => assert_eq!(error.code(), Code::InProgress),
+            }
+        }
+        assert_eq!(world.fake.moved(Kind::Capture, &held.id), (1, 4990));
+    }
+    world.books_fit(&payment.id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_that_is_refused_after_the_proof_fails() {
+    let mut capabilities = Shape::Page.capabilities();
+    capabilities.repeat_refund = Repeat::AfterQuestion;
+    let world = World::with(capabilities, |_| {});
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::LostBefore);
+    world.fake.fault("refund", Fault::Refused);
+    let refund = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(1000)))
+        .await
+        .unwrap();
+    world.run_minutes(20).await;
+    let refund = world.gateway.refund_by_id(&refund.body.id).await.unwrap();
+    assert_eq!(refund.status, OperationStatus::Failed);
+    assert_eq!(world.fake.calls("refund"), 2);
+    let again = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(None))
+        .await
+        .unwrap();
+    assert_eq!(again.body.amount.minor(), 4990);
+}

@@ -1,0 +1,284 @@
+//! A gateway over one fake provider, a store, a clock that follows tokio's paused time, and
+//! randomness that repeats.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cardless::error::{Code, Error};
+use cardless::gateway::{Gateway, ReconcileReport, RequestKey};
+use cardless::message::*;
+use cardless::store::{SqliteStore, Store, Threads};
+use cardless::vault::KeyRing;
+use cardless_contract::{Capabilities, Clock, Entropy, EntropyError, SystemEntropy, Timestamp};
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::fake::{Fake, Shape};
+
+/// Tokio's time, from a fixed moment, moved by what a test adds.
+#[derive(Debug)]
+pub(crate) struct TestClock {
+    start: Instant,
+    moved: Mutex<Duration>,
+}
+
+impl TestClock {
+    pub(crate) fn forward(&self, by: Duration) {
+        *self.moved.lock().unwrap() += by;
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(1_795_000_000)
+            .plus(self.start.elapsed())
+            .plus(*self.moved.lock().unwrap())
+    }
+}
+
+/// Bytes that differ each time and repeat in each run.
+#[derive(Debug)]
+pub(crate) struct Counting(AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
+        for chunk in bytes.chunks_mut(8) {
+            let number = self.0.fetch_add(1, Ordering::Relaxed);
+            let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            let length = chunk.len();
+            chunk.copy_from_slice(
+                &mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9).to_be_bytes()[..length],
+            );
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) store: Arc<dyn Store>,
+    keys: String,
+    entropy: Arc<Counting>,
+    next: AtomicU64,
+}
+
+impl World {
+    pub(crate) fn new(shape: Shape) -> Self {
+        Self::with(shape.capabilities(), |_| {})
+    }
+
+    pub(crate) fn with(capabilities: Capabilities, change: impl FnOnce(&mut Fake)) -> Self {
+        let clock = Arc::new(TestClock {
+            start: Instant::now(),
+            moved: Mutex::default(),
+        });
+        let mut fake = Fake::new(capabilities, clock.clone());
+        change(&mut fake);
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap());
+        let keys = KeyRing::generate(&SystemEntropy).unwrap().to_string();
+        let fake = Arc::new(fake);
+        let entropy = Arc::new(Counting(AtomicU64::new(1)));
+        let gateway = build(&fake, &clock, &store, &keys, &entropy);
+        Self {
+            gateway,
+            fake,
+            clock,
+            store,
+            keys,
+            entropy,
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Another worker on the same store.
+    pub(crate) fn another_worker(&self) -> Gateway {
+        build(
+            &self.fake,
+            &self.clock,
+            &self.store,
+            &self.keys,
+            &self.entropy,
+        )
+    }
+
+    pub(crate) fn key(&self) -> RequestKey {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        RequestKey::new("shop", format!("key-{number}")).unwrap()
+    }
+
+    /// Links a method for the account `a-1` in a visit without payment; answers its handle.
+    pub(crate) async fn linked(&self) -> String {
+        let setup = self
+            .gateway
+            .link(&self.key(), &link_request())
+            .await
+            .unwrap();
+        self.fake.end_setup("linked");
+        let setup = self.gateway.complete_link(&setup.body.id).await.unwrap();
+        self.fake.end_setup("done");
+        assert_eq!(setup.status, SetupStatus::Completed);
+        setup.payment_method.unwrap()
+    }
+
+    pub(crate) async fn pay(&self, request: &PayRequest) -> Payment {
+        self.gateway.pay(&self.key(), request).await.unwrap().body
+    }
+
+    pub(crate) async fn payment(&self, id: &str) -> Payment {
+        self.gateway.payment(id).await.unwrap()
+    }
+
+    /// Lets the resolver work for a while.
+    pub(crate) async fn run_for(&self, time: Duration) {
+        self.gateway.run(tokio::time::sleep(time)).await;
+    }
+
+    /// Lets the resolver work now and then, which is faster than always.
+    pub(crate) async fn run_minutes(&self, minutes: u64) {
+        for _ in 0..minutes * 2 {
+            self.run_for(Duration::from_secs(1)).await;
+            tokio::time::advance(Duration::from_secs(29)).await;
+        }
+    }
+
+    pub(crate) async fn run_hours(&self, hours: u64) {
+        self.run_minutes(hours * 60).await;
+    }
+
+    pub(crate) async fn reconcile(&self) -> ReconcileReport {
+        self.gateway.reconcile().await.unwrap()
+    }
+
+    pub(crate) async fn webhook(&self, event: &str, payment: &str) {
+        let (id, _) = self.fake.object(payment);
+        let body = Bytes::from(format!("{event} {id}"));
+        let headers = HeaderMap::new();
+        self.gateway
+            .notification("fake", &headers, &body)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn events(&self) -> Vec<(String, String)> {
+        let events = self.store.events(0, 10_000).await.unwrap();
+        events
+            .into_iter()
+            .map(|(_, event)| (event.kind, event.object))
+            .collect()
+    }
+
+    /// Captured and refunded by our books and by the provider's ledger are the same.
+    pub(crate) async fn books_fit(&self, id: &str) {
+        use crate::fake::Kind;
+        let payment = self.payment(id).await;
+        assert_eq!(
+            payment.captured.minor(),
+            self.fake.moved(Kind::Capture, id).1,
+            "{payment:?}"
+        );
+        assert_eq!(
+            payment.refunded.minor(),
+            self.fake.moved(Kind::Refund, id).1,
+            "{payment:?}"
+        );
+    }
+}
+
+fn build(
+    fake: &Arc<Fake>,
+    clock: &Arc<TestClock>,
+    store: &Arc<dyn Store>,
+    keys: &str,
+    entropy: &Arc<Counting>,
+) -> Gateway {
+    Gateway::builder()
+        .provider(fake.clone())
+        .clock(clock.clone())
+        .store(store.clone())
+        .entropy(entropy.clone())
+        .keys(KeyRing::parse(keys).unwrap())
+        .build()
+        .unwrap()
+}
+
+pub(crate) fn link_request() -> LinkRequest {
+    LinkRequest {
+        account: "a-1".to_owned(),
+        provider: "fake".to_owned(),
+        return_url: "https://shop.example/back".to_owned(),
+        language: None,
+        amount: None,
+        reference: None,
+        capture: None,
+    }
+}
+
+pub(crate) fn link_and_pay(reference: &str) -> LinkRequest {
+    LinkRequest {
+        amount: Some(Amount::new("CHF", 4990)),
+        reference: Some(reference.to_owned()),
+        ..link_request()
+    }
+}
+
+pub(crate) fn charge(reference: &str) -> PayRequest {
+    PayRequest {
+        account: "a-1".to_owned(),
+        payment_method: None,
+        amount: Amount::new("CHF", 4990),
+        reference: reference.to_owned(),
+        capture: Capture::Automatic,
+        initiator: Initiator::Merchant,
+        return_url: None,
+        description: None,
+    }
+}
+
+pub(crate) fn hold(reference: &str) -> PayRequest {
+    PayRequest {
+        capture: Capture::Manual,
+        ..charge(reference)
+    }
+}
+
+pub(crate) fn present(reference: &str) -> PayRequest {
+    PayRequest {
+        initiator: Initiator::Customer,
+        return_url: Some("https://shop.example/back".to_owned()),
+        ..charge(reference)
+    }
+}
+
+pub(crate) fn take(minor: Option<i64>, last: Option<bool>) -> CaptureRequest {
+    CaptureRequest {
+        account: "a-1".to_owned(),
+        amount: minor.map(|minor| Amount::new("CHF", minor)),
+        last,
+    }
+}
+
+pub(crate) fn give(minor: Option<i64>) -> RefundRequest {
+    RefundRequest {
+        account: "a-1".to_owned(),
+        amount: minor.map(|minor| Amount::new("CHF", minor)),
+    }
+}
+
+pub(crate) fn release() -> VoidRequest {
+    VoidRequest {
+        account: "a-1".to_owned(),
+    }
+}
+
+pub(crate) fn bytes<T: serde::Serialize>(answer: &Answer<T>) -> String {
+    serde_json::to_string(&answer.body).unwrap()
+}
+
+pub(crate) fn code<T>(result: Result<T, Error>) -> Code {
+    result.err().unwrap().code()
+}
