@@ -110,6 +110,15 @@ pub(super) enum Earlier {
     Unknown,
 }
 
+/// A question about an operation that the provider did not show.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    /// When it was asked: what happened later, its answer does not say.
+    asked_at: Timestamp,
+    /// The provider would have shown the operation if it had been carried out by then.
+    shows: bool,
+}
+
 /// What a request to begin an operation came to.
 pub(super) enum Begun {
     /// A twin under the same key was faster.
@@ -468,19 +477,27 @@ impl Inner {
         let payment = self.payment_row(&row.payment).await?;
         let request = lookup(&row, &payment)?;
         let key = key_of(&row.id, "o")?;
+        // What an answer proves, it proves of the moment of its question.
+        let asked_at = self.journal.now();
+        let question = |shows| Question { asked_at, shows };
         match provider.find_operation(&key, &request).await {
             // A sum proves nothing about one of several operations.
             Ok(Found::Yes(outcome))
                 if is_sum(&outcome) && self.has_rivals(&row, &payment).await? =>
             {
-                self.not_found(row, provider.as_ref(), false).await
+                self.not_found(row, provider.as_ref(), question(false))
+                    .await
             }
             Ok(Found::Yes(outcome)) => self.take_outcome(row, outcome).await,
             Ok(Found::No) => {
-                let shown = !self.has_rivals(&row, &payment).await?;
-                self.not_found(row, provider.as_ref(), shown).await
+                let alone = !self.has_rivals(&row, &payment).await?;
+                self.not_found(row, provider.as_ref(), question(alone))
+                    .await
             }
-            Ok(Found::CannotTell) => self.not_found(row, provider.as_ref(), false).await,
+            Ok(Found::CannotTell) => {
+                self.not_found(row, provider.as_ref(), question(false))
+                    .await
+            }
             Err(error) => {
                 tracing::warn!(operation = %row.id, %error, "ask about an operation");
                 if self.journal.now().since(row.created_at) > PARK_UNKNOWN_AFTER {
@@ -498,7 +515,7 @@ impl Inner {
         self: Arc<Self>,
         row: OperationRow,
         provider: &dyn PaymentProvider,
-        shown_if_there: bool,
+        question: Question,
     ) -> Result<OperationRow, Error> {
         let now = self.journal.now();
         let capabilities = provider.capabilities();
@@ -508,7 +525,7 @@ impl Inner {
             OperationType::Refund => capabilities.repeat_refund,
         };
         let quiet_at = quiet_at(row.last_sent_at, capabilities);
-        let proven = shown_if_there && now >= quiet_at;
+        let proven = question.shows && question.asked_at >= quiet_at;
         let again = match repeat {
             Repeat::KeyedForever => true,
             Repeat::Keyed(window) => {
@@ -530,7 +547,7 @@ impl Inner {
                 .operation_ended(row, OperationState::Failed, None, "not_carried_out")
                 .await;
         }
-        if shown_if_there {
+        if question.shows {
             let at = quiet_at;
             return self
                 .change_operation(&row, |row| release_row(row, Some(at)))
