@@ -15,7 +15,7 @@ use super::pay::{
     in_progress, key_of, not_sent_code, object, reference_of, refused_code, reservation_of,
     stored_answer,
 };
-use super::{Gateway, Inner, RequestKey, check, quiet_at, send, stored, view};
+use super::{Gateway, Inner, RequestKey, check, is_within, quiet_at, send, stored, view};
 use crate::account::{Handle, HandleKind};
 use crate::error::{Code, Error};
 use crate::journal::state::{self, pause};
@@ -401,7 +401,10 @@ impl Inner {
         let provider = Arc::clone(self.provider(&row.provider)?);
         let payment = self.payment_row(&row.payment).await?;
         let key = key_of(&row.id, "o")?;
-        let result = send(|| call(provider.as_ref(), &key, &row, &payment)).await;
+        let result = send(self.journal.clock(), row.last_sent_at, || {
+            call(provider.as_ref(), &key, &row, &payment)
+        })
+        .await;
         match result {
             Ok(outcome) => self.take_outcome(row, outcome).await,
             Err(error) => self.operation_failed(row, &error, earlier).await,
@@ -528,9 +531,7 @@ impl Inner {
         let proven = question.shows && question.asked_at >= quiet_at;
         let again = match repeat {
             Repeat::KeyedForever => true,
-            Repeat::Keyed(window) => {
-                now.since(row.first_sent_at) + capabilities.longest_delay <= window
-            }
+            Repeat::Keyed(window) => is_within(window, row.first_sent_at, now, capabilities),
             Repeat::AfterQuestion => proven,
         };
         let too_long = now.since(row.created_at) > PARK_UNKNOWN_AFTER;
