@@ -78,7 +78,9 @@
 //! The exploration shows on what the promises rest:
 //!
 //! - **A request leaves soon after its mark, or not at all.** The longest delay counts from the
-//!   mark; a worker that sleeps between mark and send must look at its clock when it wakes up.
+//!   mark; a worker that sleeps between mark and send must look at its clock when it wakes up
+//!   (`cardless_transport::leaving_by`). What the model can't rule out is a sleep between that look
+//!   and the socket.
 //! - **"Not found" is judged by when it was asked**, not by when the answer came.
 //! - **A decline that answers a repeat is final only where the provider remembers declines.** If
 //!   it tries again instead, the first request may still land and succeed.
