@@ -182,6 +182,10 @@ impl PaymentProvider for House {
         &self.name
     }
 
+    fn merchant(&self) -> &str {
+        "the-house"
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

@@ -524,19 +524,21 @@ impl Inner {
             "rec_{}",
             self.new_handle(HandleKind::PaymentMethod)?.reference()
         );
-        let context = view::token_context(&row.account, &row.provider, &record_id);
-        let sealed = self
-            .vault
-            .seal(&context, token.expose().as_bytes())
-            .map_err(|error| unsealed().with_source(error))?;
-        let record = RecordRow {
+        let mut record = RecordRow {
             id: record_id.clone(),
             account: row.account.clone(),
             provider: row.provider.clone(),
-            generation: sealed.generation,
-            sealed: sealed.bytes,
+            merchant: self.provider(&row.provider)?.merchant().to_owned(),
+            generation: String::new(),
+            sealed: Vec::new(),
             created_at: now,
         };
+        let sealed = self
+            .vault
+            .seal(&view::token_context(&record), token.expose().as_bytes())
+            .map_err(|error| unsealed().with_source(error))?;
+        record.generation = sealed.generation;
+        record.sealed = sealed.bytes;
         let method = MethodRow {
             id,
             account: row.account.clone(),

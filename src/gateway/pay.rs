@@ -239,9 +239,18 @@ impl Inner {
             .await
             .map_err(stored)?
             .ok_or_else(gone)?;
-        let context = view::token_context(&record.account, &record.provider, &record.id);
+        let merchant = self.provider(&record.provider)?.merchant();
+        if record.merchant != merchant {
+            return Err(Error::new(
+                Code::InvalidState,
+                format!(
+                    "The payment method was linked with the merchant {} of {}; the settings name {merchant}. Link it anew.",
+                    record.merchant, record.provider
+                ),
+            ));
+        }
         self.vault
-            .open_token(&context, &record.sealed)
+            .open_token(&view::token_context(&record), &record.sealed)
             .map_err(|error| {
                 Error::new(
                     Code::Internal,

@@ -10,7 +10,7 @@ use crate::message::{
 };
 use crate::store::{
     MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
-    SetupRow, SetupState, Step,
+    RecordRow, SetupRow, SetupState, Step,
 };
 use crate::vault::{Context, Purpose};
 
@@ -232,6 +232,9 @@ fn failure_view(code: &str) -> Failure {
         }
         "provider_refused" => "The provider refused the request. No money moved.",
         "not_supported" => "The provider can't express or do this. Nothing was sent.",
+        "not_begun" => {
+            "Something on our side kept the charge from beginning; the log says what. Nothing was sent."
+        }
         "gave_up" => {
             "The provider could not be brought to a conclusion in time, and the payment was closed. No money moved."
         }
@@ -284,16 +287,12 @@ pub(super) fn redirect_context<'a>(
     }
 }
 
-pub(super) fn token_context<'a>(
-    account: &'a str,
-    provider: &'a str,
-    record: &'a str,
-) -> Context<'a> {
+pub(super) fn token_context(record: &RecordRow) -> Context<'_> {
     Context {
-        account,
-        provider,
-        merchant: "-",
-        record,
+        account: &record.account,
+        provider: &record.provider,
+        merchant: &record.merchant,
+        record: &record.id,
         purpose: Purpose::Token,
     }
 }

@@ -173,6 +173,8 @@ pub struct RecordRow {
     pub account: String,
     /// The provider.
     pub provider: String,
+    /// The merchant at the provider that the token belongs to.
+    pub merchant: String,
     /// The KEK generation that sealed it.
     pub generation: String,
     /// The sealed bytes.

@@ -144,6 +144,10 @@ impl PaymentProvider for LyingProvider {
         self.truth.name()
     }
 
+    fn merchant(&self) -> &str {
+        self.truth.merchant()
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.claims
     }

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod honesty;
+mod notified;
 mod sandboxed;
 mod stubbed;
 

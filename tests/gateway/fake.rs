@@ -2,6 +2,7 @@
 //! take each of the three shapes that the gateway drives.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -107,6 +108,8 @@ struct Setup {
 #[derive(Debug)]
 pub(crate) struct Fake {
     name: ProviderName,
+    /// The settings name another merchant now.
+    pub(crate) other_merchant: AtomicBool,
     pub(crate) capabilities: Capabilities,
     pub(crate) state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
@@ -192,6 +195,7 @@ impl Fake {
                 asked_at: Timestamp::from_millis(0),
             })),
             clock,
+            other_merchant: AtomicBool::new(false),
             hold_for: None,
         }
     }
@@ -572,6 +576,14 @@ impl State {
 impl PaymentProvider for Fake {
     fn name(&self) -> &ProviderName {
         &self.name
+    }
+
+    fn merchant(&self) -> &str {
+        if self.other_merchant.load(Ordering::Relaxed) {
+            "another shop"
+        } else {
+            "shop"
+        }
     }
 
     fn capabilities(&self) -> &Capabilities {

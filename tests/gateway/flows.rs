@@ -1,6 +1,7 @@
 //! Payments from the first call to their end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cardless::error::Code;
@@ -787,4 +788,18 @@ async fn a_key_is_kept_for_400_days() {
     world.run_for(Duration::from_secs(1)).await;
     let fresh = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
     assert_ne!(fresh.body.id, first.body.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_merchant_is_never_sent() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.other_merchant.store(true, Ordering::Relaxed);
+    let payment = world.pay(&charge("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::Failed);
+    assert_eq!(payment.failure.unwrap().code, "not_begun");
+    assert_eq!(world.fake.calls("reserve"), 0);
+    world.fake.other_merchant.store(false, Ordering::Relaxed);
+    let payment = world.pay(&charge("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::Captured);
 }

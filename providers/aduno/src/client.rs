@@ -2,7 +2,7 @@ use bytes::Bytes;
 use cardless_contract::{Delivery, ErrorKind, IdempotencyKey, ProviderError, ProviderName};
 use cardless_transport::{Request, Response, Transport};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -67,7 +67,7 @@ impl Client {
         self.decode(&answer)
     }
 
-    /// `POST /v1/transactions/{id}/settle`. Any 2xx is success, whatever its body (§3).
+    /// `POST /v1/transactions/{id}/settle`. Any 2xx is success, with or without a body (§3).
     pub(crate) async fn settle(
         &self,
         key: &IdempotencyKey,
@@ -75,18 +75,20 @@ impl Client {
         body: &wire::Movement<'_>,
     ) -> Call<()> {
         let path = format!("/v1/transactions/{}/settle", id.as_str());
-        self.post(&path, key, self.encode(body)?).await.map(drop)
+        let answer = self.post(&path, key, self.encode(body)?).await?;
+        self.accepted(&answer)
     }
 
-    /// `POST /v1/transactions/{id}/cancel`. Any 2xx is success, whatever its body (§3).
+    /// `POST /v1/transactions/{id}/cancel`. Any 2xx is success, with or without a body (§3).
     pub(crate) async fn cancel(&self, key: &IdempotencyKey, id: TransactionId<'_>) -> Call<()> {
         let path = format!("/v1/transactions/{}/cancel", id.as_str());
         let body = self.encode(&wire::Cancel {})?;
-        self.post(&path, key, body).await.map(drop)
+        let answer = self.post(&path, key, body).await?;
+        self.accepted(&answer)
     }
 
-    /// `POST /v1/transactions/{id}/credit`. A 204 is success without the new
-    /// transaction's id; any other answer has to name it.
+    /// `POST /v1/transactions/{id}/credit`. Any 2xx without a body is success without the new
+    /// transaction's id; a body has to name it.
     pub(crate) async fn credit(
         &self,
         key: &IdempotencyKey,
@@ -95,7 +97,7 @@ impl Client {
     ) -> Call<Option<wire::Started>> {
         let path = format!("/v1/transactions/{}/credit", id.as_str());
         let answer = self.post(&path, key, self.encode(body)?).await?;
-        if answer.status() == StatusCode::NO_CONTENT {
+        if is_blank(answer.body()) {
             return Ok(None);
         }
         self.decode(&answer).map(Some)
@@ -120,13 +122,15 @@ impl Client {
     pub(crate) async fn date_alias(&self, alias: Alias<'_>, expiry: &wire::Expiry) -> Call<()> {
         let body = Some(self.encode(expiry)?);
         let path = alias_path(alias);
-        self.send(Method::PATCH, &path, None, body).await.map(drop)
+        let answer = self.send(Method::PATCH, &path, None, body).await?;
+        self.accepted(&answer)
     }
 
     /// `DELETE /v1/aliases/{alias}`
     pub(crate) async fn delete_alias(&self, alias: Alias<'_>) -> Call<()> {
         let path = alias_path(alias);
-        self.send(Method::DELETE, &path, None, None).await.map(drop)
+        let answer = self.send(Method::DELETE, &path, None, None).await?;
+        self.accepted(&answer)
     }
 
     /// The exact bytes of a body: members in the order of the type, so that a repeat is equal.
@@ -192,6 +196,18 @@ impl Client {
         serde_json::from_slice(answer.body()).map_err(|_| self.unreadable("the body can't be read"))
     }
 
+    /// A 2xx that needs no body. One that is there is an object without an error: the page of a
+    /// proxy on the way is no success.
+    fn accepted(&self, answer: &Response) -> Call<()> {
+        if is_blank(answer.body()) {
+            return Ok(());
+        }
+        match self.decode::<wire::Accepted>(answer)?.error {
+            None => Ok(()),
+            Some(_) => Err(self.unreadable("an error in a success")),
+        }
+    }
+
     fn unreadable(&self, why: &'static str) -> Failure {
         let kind = ErrorKind::UnreadableAnswer;
         let error = ProviderError::new(self.provider.clone(), kind, Delivery::Unknown);
@@ -203,6 +219,10 @@ impl Client {
         let error = ProviderError::new(self.provider.clone(), kind, Delivery::NotSent);
         Failure::Broken(error.with_source(why))
     }
+}
+
+fn is_blank(body: &[u8]) -> bool {
+    body.iter().all(u8::is_ascii_whitespace)
 }
 
 fn alias_path(alias: Alias<'_>) -> String {

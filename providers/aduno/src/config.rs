@@ -84,7 +84,11 @@ impl Config {
         let page = page_address(&self, base)?;
         let page_host = page.host_str().unwrap_or_default();
         let hosts = Hosts::new(base, &[page_host]).map_err(|_| BASE_URL)?;
-        if !hosts.allow(&page) {
+        if !hosts.base_is_one_of(&[self.environment.host()]) {
+            return Err(BASE_URL);
+        }
+        let page_fits = hosts.is_loopback() || page_host == self.environment.page_host();
+        if !page_fits || !hosts.allow(&page) {
             return Err(PAGE_URL);
         }
         check_merchant_id(&self.merchant_id)?;
@@ -115,6 +119,22 @@ impl Environment {
         }
     }
 
+    /// The API's host, whatever `base_url` says.
+    const fn host(self) -> &'static str {
+        match self {
+            Self::Sandbox => "api.sandbox.datatrans.com",
+            Self::Live => "api.datatrans.com",
+        }
+    }
+
+    /// The payment page's host.
+    const fn page_host(self) -> &'static str {
+        match self {
+            Self::Sandbox => "pay.sandbox.datatrans.com",
+            Self::Live => "pay.datatrans.com",
+        }
+    }
+
     /// The payment page's address.
     const fn page(self) -> &'static str {
         match self {
@@ -126,14 +146,14 @@ impl Environment {
 
 const BASE_URL: ConfigError = ConfigError {
     setting: "base_url",
-    problem: "must be an absolute https address without port, user, query and fragment, or an \
-              address on loopback",
+    problem: "must be the environment's own address of the API (leave it out), or an address on \
+              loopback",
 };
 
 const PAGE_URL: ConfigError = ConfigError {
     setting: "page_url",
-    problem: "must be an absolute https address without port, user, query and fragment, and on \
-              loopback if base_url is, but only then",
+    problem: "must be the environment's own payment page (leave it out), and on loopback if \
+              base_url is, but only then",
 };
 
 fn page_address(config: &Config, base: &str) -> Result<Url, ConfigError> {
@@ -255,6 +275,9 @@ mod tests {
             ("environment", json!("canary")),
             ("base_url", json!("http://canary.example")),
             ("base_url", json!("canary")),
+            ("base_url", json!("https://api.canary.example")),
+            ("base_url", json!("https://api.datatrans.com")),
+            ("page_url", json!("https://pay.canary.example")),
             ("page_url", json!("https://pay.canary.example:8443")),
             ("page_url", json!("http://127.0.0.1:1")),
             ("merchant_id", json!("canary")),

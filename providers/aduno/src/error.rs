@@ -240,7 +240,8 @@ impl Refusal {
 impl About {
     fn of(message: &str) -> Self {
         let message = message.to_ascii_lowercase();
-        if message.contains("alias") {
+        // Not the wish for an alias, `option.createAlias`: that is the merchant's set-up.
+        if message.contains("card.alias") {
             Self::Alias
         } else if message.contains("currency") {
             Self::Currency
@@ -306,6 +307,21 @@ mod tests {
     fn each_code_has_its_kind_and_delivery() {
         for (code, kind, delivery) in ERRORS {
             assert_eq!(coded(400, code, "text"), (*kind, *delivery), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_alias_that_may_not_be_made_is_no_dead_alias() {
+        for (message, is_dead) in [
+            ("authorize.card.alias", true),
+            ("init.card.alias", true),
+            ("init.option.createAlias", false),
+            ("alias feature not active", false),
+        ] {
+            let body =
+                format!(r#"{{"error":{{"code":"INVALID_PROPERTY","message":"{message}"}}}}"#);
+            let refusal = Refusal::new(StatusCode::BAD_REQUEST, body.as_bytes());
+            assert_eq!(refusal.is_about_the_alias(), is_dead, "{message}");
         }
     }
 

@@ -263,6 +263,15 @@ pub(crate) fn decline(refusal: &Refusal) -> Option<Decline> {
         .map(refused)
 }
 
+/// Whether an answer says that the alias is not there: not that its card can't be charged now.
+pub(crate) fn is_unknown_alias(refusal: &Refusal) -> bool {
+    let codes = ["INVALID_ALIAS", "ALIAS_NOT_FOUND", "PLAIN_NOT_FOUND"];
+    refusal.is_about_the_alias()
+        || refusal
+            .documented_code()
+            .is_some_and(|code| codes.contains(&code))
+}
+
 /// An alias that has no expiry date at the provider can't be charged there (§6.3): nothing is
 /// sent, and the customer has to register again.
 pub(crate) fn undated_alias() -> Decline {
@@ -361,6 +370,20 @@ pub(crate) fn setup<'a>(
         State::Unmapped(word) => SetupProgress::Unmapped(word),
     };
     Ok(Registered::Without(progress))
+}
+
+/// A payment that takes its amount at once takes all of it.
+pub(crate) fn taken_whole(
+    read: Outcome<Payment>,
+    request: &PaymentRequest,
+) -> Result<Outcome<Payment>, Mismatch> {
+    let part = request.capture == CaptureMode::Automatic
+        && matches!(&read, Outcome::Done(payment)
+            if payment.phase == PaymentPhase::Captured && payment.captured != request.amount);
+    if part {
+        return Err(Mismatch("detail.settle.amount"));
+    }
+    Ok(read)
 }
 
 /// Whether a capture of ours took place, by what was settled in all. There is one capture at most.

@@ -104,6 +104,10 @@ impl PaymentProvider for Aduno {
         &self.name
     }
 
+    fn merchant(&self) -> &str {
+        &self.settings.merchant_id
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -196,7 +200,7 @@ impl PaymentProvider for Aduno {
         let body = body.map_err(|failure| self.failed(failure))?;
         seal.admit(&body).await?;
         match request.initiator {
-            Initiator::Merchant => self.hold(key, body).await,
+            Initiator::Merchant => self.hold(key, body, request).await,
             Initiator::Customer => Ok(match self.initialize(key, body).await? {
                 Ok((id, redirect)) => Outcome::ActionRequired(id, redirect),
                 Err(decline) => Outcome::Declined(decline),
@@ -219,7 +223,10 @@ impl PaymentProvider for Aduno {
         };
         match (payment.initiator, payment.capture) {
             // The customer's visit has held or taken the amount, or not: a read decides.
-            (Initiator::Customer, _) => self.read(id, &payment.reference, payment.amount).await,
+            (Initiator::Customer, _) => {
+                let read = self.read(id, &payment.reference, payment.amount).await?;
+                mapping::taken_whole(read, payment).map_err(|mismatch| self.mismatched(mismatch))
+            }
             (Initiator::Merchant, CaptureMode::Manual) => known(PaymentPhase::Authorized),
             (Initiator::Merchant, CaptureMode::Automatic) => {
                 let body = mapping::movement(payment.amount, &payment.reference);
@@ -350,11 +357,7 @@ impl PaymentProvider for Aduno {
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
         match self.client.delete_alias(self.alias(token)?).await {
             Ok(()) => Ok(()),
-            Err(Failure::Refused(refusal))
-                if mapping::decline(&refusal).is_some_and(|decline| decline.method_gone) =>
-            {
-                Ok(())
-            }
+            Err(Failure::Refused(refusal)) if mapping::is_unknown_alias(&refusal) => Ok(()),
             Err(failure) => Err(self.failed(failure)),
         }
     }
@@ -396,16 +399,45 @@ impl Aduno {
 
     /// Sends the charge of an alias. An answer without the acquirer's code leaves open whether
     /// the amount is held (`providers/aduno.md` §5.3): a read shows it.
-    async fn hold(&self, key: &IdempotencyKey, body: Bytes) -> Result<Outcome<ReservationId>> {
+    async fn hold(
+        &self,
+        key: &IdempotencyKey,
+        body: Bytes,
+        request: &PaymentRequest,
+    ) -> Result<Outcome<ReservationId>> {
         let held = match self.client.authorize(key, body).await {
             Ok(held) => held,
             Err(failure) => return self.declined(failure),
         };
         let id = self.reservation(&held.transaction_id)?;
-        Ok(match held.acquirer_authorization_code {
-            Some(_) => Outcome::Done(id),
-            None => Outcome::Pending(id),
-        })
+        match held.acquirer_authorization_code {
+            Some(_) => Ok(Outcome::Done(id)),
+            None => self.hold_without_code(id, request).await,
+        }
+    }
+
+    /// A hold is the result of a manual charge, and nobody looks at it again: so it is one only if
+    /// a read says so. Until then a repeat under the same key asks again.
+    async fn hold_without_code(
+        &self,
+        id: ReservationId,
+        request: &PaymentRequest,
+    ) -> Result<Outcome<ReservationId>> {
+        let transaction = self.transaction(id.as_str());
+        let transaction = transaction.map_err(ProviderError::after_a_send)?;
+        let read = self.read(transaction, &request.reference, request.amount);
+        let read = read.await.map_err(ProviderError::after_a_send)?;
+        if mapping::is_held(&read) {
+            return Ok(Outcome::Done(id));
+        }
+        match read {
+            Outcome::Declined(decline) => Ok(Outcome::Declined(decline)),
+            Outcome::Unmapped(word) => Ok(Outcome::Unmapped(word)),
+            Outcome::Done(_)
+            | Outcome::Pending(_)
+            | Outcome::ActionRequired(..)
+            | Outcome::Review(_) => Err(self.unreadable("acquirerAuthorizationCode")),
+        }
     }
 
     /// The alias' expiry date, in memory, for one request.
@@ -429,7 +461,7 @@ impl Aduno {
         match self.client.date_alias(alias, expiry).await {
             Ok(()) => {}
             // Deleted since: there is nothing to link.
-            Err(Failure::Refused(refusal)) if mapping::decline(&refusal).is_some() => {
+            Err(Failure::Refused(refusal)) if mapping::is_unknown_alias(&refusal) => {
                 return Ok(SetupProgress::NoToken);
             }
             Err(failure) => return Err(self.failed(failure)),
@@ -453,13 +485,10 @@ impl Aduno {
                 PaymentPhase::Reserved | PaymentPhase::Authorized => {
                     return Err(self.error(ErrorKind::Conflict, Delivery::Refused));
                 }
-                PaymentPhase::Captured if found.captured != payment.amount => {
-                    return Err(self.unreadable("detail.settle.amount"));
-                }
                 PaymentPhase::Captured | PaymentPhase::Voided | PaymentPhase::Expired => {}
             }
         }
-        Ok(read)
+        mapping::taken_whole(read, payment).map_err(|mismatch| self.mismatched(mismatch))
     }
 
     async fn credit(&self, id: &ObjectId, request: &OperationLookup) -> Result<Outcome<Operation>> {
@@ -559,13 +588,22 @@ impl Aduno {
         Err(self.failed(failure))
     }
 
-    /// An error of a question that was asked before the mutating request: that one never left.
+    /// An error of a question that was asked before the mutating request: that one never left,
+    /// however clearly the question was refused.
     fn nothing_sent(&self, error: ProviderError) -> ProviderError {
-        match error.delivery() {
-            Delivery::NotSent | Delivery::Refused => error,
-            Delivery::Unknown => self
-                .error(error.kind(), Delivery::NotSent)
-                .with_source(error),
+        if error.delivery() == Delivery::NotSent {
+            return error;
+        }
+        // A question has no key that could have been used before.
+        let kind = if error.kind() == ErrorKind::RepeatRefused {
+            ErrorKind::UnreadableAnswer
+        } else {
+            error.kind()
+        };
+        let told = self.error(kind, Delivery::NotSent);
+        match error.code().cloned() {
+            Some(code) => told.with_code(code).with_source(error),
+            None => told.with_source(error),
         }
     }
 

@@ -139,6 +139,14 @@ pub(crate) struct Started {
     pub(crate) acquirer_authorization_code: Option<serde::de::IgnoredAny>,
 }
 
+/// What may stand in the answer to a settle, a cancel, and a change of an alias: nothing is read
+/// of it, but an error is none of it.
+#[derive(Deserialize)]
+pub(crate) struct Accepted {
+    // Without `default`, so that only an object is one: `[]` is not.
+    pub(crate) error: Option<serde::de::IgnoredAny>,
+}
+
 /// The status of a transaction, and the body of a webhook.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

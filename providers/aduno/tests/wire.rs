@@ -374,12 +374,21 @@ async fn nothing_is_sent_past_a_seal_a_bad_alias_or_an_undated_one() {
     assert!(matches!(outcome, Outcome::Declined(_)));
     assert_eq!(script.lines().len(), 1);
 
-    let (aduno, _) = on(None, &[(502, json!("<html>canary</html>"))]);
-    let result = aduno.reserve(&key(), &token(), &merchant, &NoSeal).await;
-    assert_eq!(
-        told(&result),
-        (ErrorKind::ProviderFailed, Delivery::NotSent)
-    );
+    // A question that fails, even by a clear refusal, says nothing of a charge sent before.
+    for (answer, kind) in [
+        (
+            (502, json!("<html>canary</html>")),
+            ErrorKind::ProviderFailed,
+        ),
+        ((401, refused("UNAUTHORIZED")), ErrorKind::Authentication),
+        ((403, refused("SERVICE_NOT_ALLOWED")), ErrorKind::Permission),
+        ((422, Value::Null), ErrorKind::UnreadableAnswer),
+    ] {
+        let (aduno, script) = on(None, std::slice::from_ref(&answer));
+        let result = aduno.reserve(&key(), &token(), &merchant, &NoSeal).await;
+        assert_eq!(told(&result), (kind, Delivery::NotSent));
+        assert_eq!(script.lines().len(), 1);
+    }
 }
 
 #[tokio::test]
@@ -454,15 +463,37 @@ async fn an_answer_to_a_charge_says_how_far_it_got() {
         panic!()
     };
     assert_eq!(decline.category, DeclineCategory::ProviderRefused);
-    let (aduno, _) = on(
-        None,
-        &[(200, alias_info()), (200, json!({"transactionId": ID}))],
-    );
-    let result = aduno
-        .reserve(&key(), &token(), &merchant, &NoSeal)
-        .await
-        .unwrap();
-    assert!(matches!(result, Outcome::Pending(_)));
+}
+
+#[tokio::test]
+async fn a_hold_without_the_acquirers_code_is_one_only_if_a_read_says_so() {
+    let merchant = request(Initiator::Merchant, CaptureMode::Manual);
+    let unclear = Some((ErrorKind::UnreadableAnswer, Delivery::Unknown));
+    let held = |minor: i64| status("authorized", json!({"authorize": {"amount": minor}}));
+    for (read, error) in [
+        ((200, held(1990)), None),
+        ((200, held(1991)), unclear),
+        ((200, status("authenticated", json!({}))), unclear),
+        ((200, status("canceled", json!({}))), unclear),
+        (
+            (400, refused("TRANSACTION_NOT_FOUND")),
+            Some((ErrorKind::NotFound, Delivery::Unknown)),
+        ),
+    ] {
+        let charged = (200, json!({"transactionId": ID}));
+        let (aduno, script) = on(None, &[(200, alias_info()), charged, read]);
+        let result = aduno.reserve(&key(), &token(), &merchant, &NoSeal).await;
+        match error {
+            Some(error) => assert_eq!(told(&result), error),
+            None => assert!(matches!(result, Ok(Outcome::Done(_)))),
+        }
+        assert_eq!(script.lines().len(), 3);
+    }
+    let charged = (200, json!({"transactionId": ID}));
+    let failed = status("failed", json!({"fail": {"reason": "declined"}}));
+    let (aduno, _) = on(None, &[(200, alias_info()), charged, (200, failed)]);
+    let result = aduno.reserve(&key(), &token(), &merchant, &NoSeal).await;
+    assert!(matches!(result, Ok(Outcome::Declined(_))));
 }
 
 #[tokio::test]
@@ -502,8 +533,9 @@ async fn a_commit_settles_or_the_hold_is_the_result() {
     // 204 without a body by the schema, 200 with one as seen in the field.
     for (status, body) in [
         (204, Value::Null),
+        (200, Value::Null),
+        (202, json!({})),
         (200, json!({"x": 1})),
-        (200, json!("<html>")),
     ] {
         let (aduno, script) = on(None, &[(status, body)]);
         let request = commit(Initiator::Merchant, CaptureMode::Automatic);
@@ -538,6 +570,54 @@ async fn a_commit_settles_or_the_hold_is_the_result() {
     let outcome = aduno.commit(&key(), &token(), &request).await.unwrap();
     assert!(matches!(outcome, Outcome::ActionRequired(..)));
     assert_eq!(script.lines(), [format!("GET /v1/transactions/{ID}")]);
+}
+
+#[tokio::test]
+async fn a_payment_that_takes_at_once_takes_all() {
+    let taken = |minor| (200, status("settled", json!({"settle": {"amount": minor}})));
+    let request = commit(Initiator::Customer, CaptureMode::Automatic);
+    let (aduno, _) = on(None, &[taken(1990), taken(990)]);
+    let outcome = aduno.commit(&key(), &token(), &request).await;
+    assert!(matches!(outcome, Ok(Outcome::Done(_))));
+    assert_eq!(
+        told(&aduno.commit(&key(), &token(), &request).await),
+        (ErrorKind::UnreadableAnswer, Delivery::Unknown)
+    );
+    // A part of a hold may be captured by then.
+    let request = commit(Initiator::Customer, CaptureMode::Manual);
+    let (aduno, _) = on(None, &[taken(990)]);
+    let outcome = aduno.commit(&key(), &token(), &request).await;
+    assert!(matches!(outcome, Ok(Outcome::Done(payment)) if payment.captured == money(990)));
+}
+
+#[tokio::test]
+async fn a_page_or_an_error_under_200_is_no_success() {
+    for body in [
+        json!("<html>"),
+        json!("[]"),
+        json!("ok"),
+        refused("DECLINED"),
+    ] {
+        let unclear = (ErrorKind::UnreadableAnswer, Delivery::Unknown);
+        let (aduno, _) = on(None, &[(200, body.clone())]);
+        let request = commit(Initiator::Merchant, CaptureMode::Automatic);
+        assert_eq!(
+            told(&aduno.commit(&key(), &token(), &request).await),
+            unclear
+        );
+        let (aduno, _) = on(None, &[(200, body.clone())]);
+        let error = aduno.revoke(&token()).await.unwrap_err();
+        assert_eq!((error.kind(), error.delivery()), unclear);
+        let held = status("authorized", json!({"authorize": {"amount": 1990}}));
+        let (aduno, _) = on(None, &[(200, held), (200, body)]);
+        let void = VoidRequest {
+            reservation: reservation(),
+            authorization: None,
+            payment_reference: reference("pay-1"),
+            authorized: money(1990),
+        };
+        assert_eq!(told(&aduno.void(&key(), &void).await), unclear);
+    }
 }
 
 #[tokio::test]
@@ -686,14 +766,15 @@ async fn a_refund_names_its_amount_and_is_found_again() {
         script.body(0),
         json!({"amount": 500, "currency": "CHF", "refno": "ref-1"})
     );
-    let (aduno, _) = on(None, &[(204, Value::Null)]);
-    assert!(
-        matches!(aduno.refund(&key(), &request).await, Ok(Outcome::Done(done)) if done.id.is_none())
-    );
+    for status in [200, 201, 204] {
+        let (aduno, _) = on(None, &[(status, Value::Null)]);
+        let outcome = aduno.refund(&key(), &request).await;
+        assert!(matches!(outcome, Ok(Outcome::Done(done)) if done.id.is_none()));
+    }
     let (aduno, _) = on(None, &[(200, json!({"transactionId": credit}))]);
     let outcome = aduno.refund(&key(), &request).await.unwrap();
     assert!(matches!(outcome, Outcome::Pending(open) if open.id.is_some()));
-    let (aduno, _) = on(None, &[(200, Value::Null)]);
+    let (aduno, _) = on(None, &[(200, json!({}))]);
     let result = aduno.refund(&key(), &request).await;
     assert_eq!(
         told(&result),
@@ -749,6 +830,12 @@ async fn a_token_that_is_gone_is_revoked() {
         aduno.revoke(&token()).await.unwrap();
         assert_eq!(script.lines(), [format!("DELETE /v1/aliases/{ALIAS}")]);
         assert_eq!(script.key(0), None);
+    }
+    // Such an alias is still there.
+    for code in ["EXPIRED_CARD", "INVALID_CARD", "BLOCKED_CARD"] {
+        let (aduno, _) = on(None, &[(400, refused(code))]);
+        let error = aduno.revoke(&token()).await.unwrap_err();
+        assert_eq!(error.delivery(), Delivery::Unknown, "{code}");
     }
     let (aduno, _) = on(None, &[(400, refused("DELETE_NOT_ALLOWED"))]);
     let error = aduno.revoke(&token()).await.unwrap_err();

@@ -34,6 +34,11 @@ pub trait PaymentProvider: fmt::Debug + Send + Sync + 'static {
     /// The name that callers and records use.
     fn name(&self) -> &ProviderName;
 
+    /// Whose tokens these are, as the settings say it: PostFinance's space, Datatrans' merchant id,
+    /// PayPal's environment (its settings name no merchant, and its client id can be rotated). A
+    /// sealed token is bound to it, so that it never opens for another merchant.
+    fn merchant(&self) -> &str;
+
     /// What the provider can do.
     fn capabilities(&self) -> &Capabilities;
 
@@ -352,7 +357,7 @@ pub struct LookupRequest {
 
 /// What kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the meaning")]
+#[expect(missing_docs, reason = "the names are the meaning")]
 pub enum OperationKind {
     Capture,
     Void,

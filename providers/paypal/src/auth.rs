@@ -1,6 +1,7 @@
 //! OAuth access tokens: in memory only, one renewal at a time (`providers/paypal.md` §2).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -38,6 +39,8 @@ pub(crate) struct AccessTokens {
     client_id: String,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
+    // How many renewals have ended.
+    ended: AtomicU64,
     // Held over the renewal: whoever needs a token meanwhile waits for that one.
     state: Mutex<State>,
 }
@@ -46,6 +49,8 @@ pub(crate) struct AccessTokens {
 struct State {
     held: Option<(AccessToken, Timestamp)>,
     paused: Option<(ErrorKind, Timestamp)>,
+    /// Why the last renewal failed, if it did.
+    failed: Option<ErrorKind>,
     generation: u64,
 }
 
@@ -75,19 +80,28 @@ impl AccessTokens {
             client_id,
             secrets,
             clock,
+            ended: AtomicU64::new(0),
             state: Mutex::new(State::default()),
         }
     }
 
     /// The token in use, renewed if need be. Errors are `NotSent`: the request that needed the
     /// token has not left.
+    ///
+    /// Whoever waited for a renewal that failed shares its failure: one after the other, the
+    /// waiting would each spend a whole connect deadline.
     pub(crate) async fn current(&self, transport: &Transport) -> Result<AccessToken> {
+        let ended_before = self.ended.load(Ordering::Acquire);
         let mut state = self.state.lock().await;
         let now = self.clock.now();
         if let Some((token, _)) = state.held.as_ref().filter(|(_, renew_at)| now < *renew_at) {
             return Ok(token.clone());
         }
         if let Some((kind, _)) = state.paused.filter(|(_, until)| now < *until) {
+            return Err(self.error(kind));
+        }
+        let waited = self.ended.load(Ordering::Acquire) != ended_before;
+        if let Some(kind) = state.failed.filter(|_| waited) {
             return Err(self.error(kind));
         }
         self.renew(&mut state, transport).await
@@ -110,7 +124,10 @@ impl AccessTokens {
 
     async fn renew(&self, state: &mut State, transport: &Transport) -> Result<AccessToken> {
         let started = self.clock.now();
-        match self.ask(transport).await {
+        let asked = self.ask(transport).await;
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        state.failed = asked.as_ref().err().map(ProviderError::kind);
+        match asked {
             Ok((value, life)) => {
                 state.generation = state.generation.saturating_add(1);
                 let token = AccessToken {
@@ -182,6 +199,8 @@ impl AccessTokens {
             .map(|body| body.error);
         let kind = match (response.status().as_u16(), code.as_deref()) {
             (400 | 401, Some("invalid_client")) => return Attempt::WrongSecret,
+            // A gateway may answer without the documented body: the next secret may be the one.
+            (401, None) => return Attempt::WrongSecret,
             (400 | 401 | 403, Some("unauthorized_client" | "invalid_scope")) | (403, _) => {
                 ErrorKind::Permission
             }

@@ -246,7 +246,16 @@ impl Client {
     async fn no_content(&self, call: Call<'_>) -> Result<Answer<()>> {
         let response = self.exchange(&call).await?;
         if response.status().is_success() {
-            return Ok(Answer::Given(()));
+            // The page of a proxy on the way is no success.
+            let body = response.body();
+            let fits = body.iter().all(u8::is_ascii_whitespace)
+                || serde_json::from_slice::<wire::Accepted>(body)
+                    .is_ok_and(|body| body.error.is_none());
+            return if fits {
+                Ok(Answer::Given(()))
+            } else {
+                Err(self.unreadable("neither empty nor an object"))
+            };
         }
         Ok(Answer::Refused(Failure::read(
             response.status(),

@@ -132,6 +132,9 @@ pub enum ConfigError {
     /// `base_url` is no address that calls may go to.
     #[error("base_url: {0}")]
     BaseUrl(HostsError),
+    /// `base_url` is on a host that is not PayPal's, or not of this environment.
+    #[error("base_url: not a host of this environment; leave it out, or give a loopback address")]
+    OtherHost,
     /// A setting is empty or too long, or has characters that PayPal does not take.
     #[error("{0}: empty, too long, or with characters that PayPal does not take")]
     Text(&'static str),
@@ -162,6 +165,9 @@ impl Config {
             .as_deref()
             .unwrap_or_else(|| self.environment.base_url());
         let hosts = Hosts::new(base, self.environment.hosts()).map_err(ConfigError::BaseUrl)?;
+        if !hosts.base_is_one_of(self.environment.hosts()) {
+            return Err(ConfigError::OtherHost);
+        }
         if self.webhook_roots.is_some()
             && (!hosts.is_loopback() || self.environment == Environment::Live)
         {
@@ -370,6 +376,14 @@ mod tests {
                 config(&[("base_url", bad.into())]).hosts(),
                 Err(ConfigError::BaseUrl(_))
             ));
+        }
+    }
+
+    #[test]
+    fn a_base_url_is_on_a_host_of_its_environment() {
+        for bad in ["https://api.example", "https://api-m.paypal.com"] {
+            let refused = config(&[("base_url", bad.into())]).hosts();
+            assert_eq!(refused.err(), Some(ConfigError::OtherHost), "{bad}");
         }
     }
 

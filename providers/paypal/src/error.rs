@@ -30,12 +30,28 @@ pub(crate) enum Verdict {
     Error(ErrorKind, Delivery),
 }
 
+impl Verdict {
+    /// Whether something may have been done.
+    const fn leaves_open(self) -> bool {
+        matches!(self, Self::AlreadyDone | Self::Error(_, Delivery::Unknown))
+    }
+}
+
 /// Whether the token is unusable from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gone {
     Yes,
     No,
 }
+
+/// The issues of a token that is not there any more (§10).
+const UNKNOWN_TOKEN: [&str; 5] = [
+    "AGREEMENT_ALREADY_CANCELLED",
+    "BILLING_AGREEMENT_NOT_FOUND",
+    "TOKEN_ID_NOT_FOUND",
+    "TOKEN_EXPIRED",
+    "IDENTIFIER_NOT_FOUND",
+];
 
 impl Failure {
     /// Reads an answer. A body that can't be read (HTML, empty, OAuth style) is decided by status.
@@ -57,11 +73,7 @@ impl Failure {
             tracing::debug!(issue = %ProviderCode::new(issue), status = status.as_u16(), "refused");
         }
         let codes = || issues.iter().copied().chain(body.name.as_deref());
-        let known = |code| by_issue(code).map(|verdict| (code, verdict));
-        let by_code = codes()
-            .filter(|code| may_decide(status, code))
-            .find_map(known);
-        let (code, verdict) = match by_code {
+        let (code, verdict) = match by_codes(status, &issues, body.name.as_deref()) {
             Some((code, verdict)) => (Some(code), verdict),
             None => (codes().next(), by_status(status, body.name.as_deref())),
         };
@@ -89,6 +101,13 @@ impl Failure {
             }),
             Verdict::CustomerAction | Verdict::AlreadyDone | Verdict::Error(..) => None,
         }
+    }
+
+    /// Whether the token itself is what PayPal does not know any more. An account that is locked
+    /// is none of it: the token lives on.
+    pub(crate) fn is_unknown_token(&self) -> bool {
+        let is_gone = |code: &ProviderCode| UNKNOWN_TOKEN.contains(&code.as_str());
+        matches!(self.verdict, Verdict::Declined(..)) && self.code.as_ref().is_some_and(is_gone)
     }
 
     /// The decline of a charge that only the customer could have saved.
@@ -125,13 +144,31 @@ impl Failure {
     }
 }
 
-/// Whether a code weighs more than the status. Never with 409, 429 and 5xx, which say nothing of
-/// what was done (§9); with 401 only the one that speaks of the merchant account (§2).
+/// What the codes decide, and which of them did: the first known one, but one that leaves the
+/// outcome open comes before all that close it. The name stands for an issue only where there is
+/// none (the v1 agreements API).
+fn by_codes<'a>(
+    status: StatusCode,
+    issues: &[&'a str],
+    name: Option<&'a str>,
+) -> Option<(&'a str, Verdict)> {
+    let name = name.filter(|_| issues.is_empty());
+    let codes = issues.iter().copied().chain(name);
+    let known: Vec<(&str, Verdict)> = codes
+        .filter(|code| may_decide(status, code))
+        .filter_map(|code| by_issue(code).map(|verdict| (code, verdict)))
+        .collect();
+    let open = known.iter().find(|(_, verdict)| verdict.leaves_open());
+    open.or(known.first()).copied()
+}
+
+/// Whether a code weighs more than the status: with the statuses of the table of §9 that stand for
+/// a refusal. Never with 409, 429, 5xx and the others, which say nothing of what was done; with
+/// 401 only the one that speaks of the merchant account (§2).
 fn may_decide(status: StatusCode, code: &str) -> bool {
     match status.as_u16() {
         401 => code == "INVALID_ACCOUNT_STATUS",
-        409 | 429 => false,
-        _ => status.is_client_error(),
+        status => matches!(status, 400 | 403 | 404 | 415 | 422),
     }
 }
 
@@ -191,11 +228,9 @@ fn by_decline(issue: &str) -> Option<Verdict> {
         | "PAYMENT_SOURCE_INFO_CANNOT_BE_VERIFIED" => {
             (Category::InvalidMethod, Retry::NewMethod, Gone::No)
         }
-        "AGREEMENT_ALREADY_CANCELLED"
-        | "BILLING_AGREEMENT_NOT_FOUND"
-        | "TOKEN_ID_NOT_FOUND"
-        | "TOKEN_EXPIRED"
-        | "IDENTIFIER_NOT_FOUND" => (Category::InvalidMethod, Retry::NewMethod, Gone::Yes),
+        gone if UNKNOWN_TOKEN.contains(&gone) => {
+            (Category::InvalidMethod, Retry::NewMethod, Gone::Yes)
+        }
         _ => return None,
     };
     Some(Verdict::Declined(category, retry, gone))
@@ -406,6 +441,46 @@ mod tests {
         assert!(failure.is("PAYER_CANNOT_PAY"));
         let decline = failure.decline().unwrap();
         assert_eq!(decline.provider_code.as_str(), "PAYER_CANNOT_PAY");
+    }
+
+    #[test]
+    fn an_issue_that_leaves_it_open_weighs_more_than_one_that_closes() {
+        for (open, verdict) in [
+            ("ORDER_ALREADY_CAPTURED", Verdict::AlreadyDone),
+            (
+                "DUPLICATE_INVOICE_ID",
+                Verdict::Error(ErrorKind::Conflict, Delivery::Unknown),
+            ),
+        ] {
+            for closing in ["INSTRUMENT_DECLINED", "INVALID_STRING_LENGTH"] {
+                let body =
+                    format!(r#"{{"details":[{{"issue":"{closing}"}},{{"issue":"{open}"}}]}}"#);
+                let failure = read(422, &body);
+                assert_eq!(failure.verdict, verdict, "{closing} {open}");
+                assert!(failure.is(open));
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_does_not_speak_for_an_unknown_issue() {
+        let unknown = Verdict::Error(ErrorKind::Conflict, Delivery::Unknown);
+        let body = r#"{"name":"INVALID_SOMETHING","details":[{"issue":"A_NEW_WORD"}]}"#;
+        assert_eq!(read(422, body).verdict, unknown);
+        let alone = read(422, r#"{"name":"AGREEMENT_ALREADY_CANCELLED"}"#);
+        assert!(alone.decline().is_some_and(|decline| decline.method_gone));
+    }
+
+    #[test]
+    fn a_documented_issue_under_another_status_proves_nothing() {
+        for status in [402, 405, 406, 408, 409, 410, 413, 425, 429, 451, 500, 503] {
+            for code in ["INSTRUMENT_DECLINED", "INVALID_REQUEST", "ORDER_EXPIRED"] {
+                let Verdict::Error(_, delivery) = issue(status, code) else {
+                    panic!("{status} {code}");
+                };
+                assert_eq!(delivery, Delivery::Unknown, "{status} {code}");
+            }
+        }
     }
 
     #[test]

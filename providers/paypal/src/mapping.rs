@@ -97,12 +97,19 @@ impl fmt::Display for PathId<'_> {
     }
 }
 
-/// An amount in PayPal's form; `None` if PayPal can't express it. Never rounded.
+/// The most digits of an amount before its point (`providers/paypal.md` §4).
+const MAX_WHOLE_DIGITS: usize = 15;
+
+/// An amount in PayPal's form; `None` if PayPal can't express it: zero, a part below its smallest
+/// unit, too many digits. Never rounded.
 pub(crate) fn amount(capabilities: &Capabilities, money: Money) -> Option<wire::Amount> {
     let decimals = capabilities.decimals(money.currency())?;
-    Some(wire::Amount {
+    let value = money.to_decimal(decimals).ok()?;
+    let whole = value.split('.').next()?;
+    let fits = !money.is_zero() && whole.len() <= MAX_WHOLE_DIGITS;
+    fits.then(|| wire::Amount {
         currency_code: money.currency().code().to_owned(),
-        value: money.to_decimal(decimals).ok()?,
+        value,
     })
 }
 
@@ -614,7 +621,9 @@ pub(crate) fn find_capture(
         .iter()
         .flat_map(|unit| &unit.payments.captures);
     let ours = |c: &&wire::Capture| c.invoice_id.as_deref() == Some(reference);
-    if let Some(found) = all.clone().find(ours) {
+    let found = all.clone().filter(ours);
+    // One that took money weighs more than one that did not.
+    if let Some(found) = found.min_by_key(|c| weight(capture_state(&c.status))) {
         return capture(found, payment_reference, asked).map(Found::Yes);
     }
     // One without a reference may be ours.
@@ -637,7 +646,8 @@ pub(crate) fn find_refund(
         .iter()
         .flat_map(|unit| &unit.payments.refunds);
     let ours = |r: &&wire::Refund| r.custom_id.as_deref() == Some(reference);
-    if let Some(found) = all.clone().find(ours) {
+    let found = all.clone().filter(ours);
+    if let Some(found) = found.min_by_key(|r| weight(refund_state(&r.status))) {
         return refund(found, reference, asked).map(Found::Yes);
     }
     let unnamed = all.any(|refund| refund.custom_id.is_none());
@@ -707,6 +717,25 @@ fn refund_state(status: &str) -> MovementState {
         "FAILED" | "CANCELLED" => MovementState::Failed,
         _ => MovementState::Unclear,
     }
+}
+
+/// Of several with our reference, the lightest counts.
+const fn weight(state: MovementState) -> u8 {
+    match state {
+        MovementState::Done => 0,
+        MovementState::Unclear => 1,
+        MovementState::Pending => 2,
+        MovementState::Failed => 3,
+    }
+}
+
+/// Whether a capture waits for a click in the merchant's own account, which does not take its
+/// currency by itself: a set-up fault, and no time will end it (`providers/paypal.md` §6.4).
+pub(crate) fn waits_for_merchant(capture: &wire::Capture) -> bool {
+    let reason = capture.status_details.as_ref();
+    capture_state(&capture.status) == MovementState::Pending
+        && reason.and_then(|details| details.reason.as_deref())
+            == Some("RECEIVING_PREFERENCE_MANDATES_MANUAL_ACTION")
 }
 
 fn is_alive(held: &wire::Authorization) -> bool {
@@ -893,6 +922,28 @@ mod tests {
             &hosts.unwrap(),
             Timestamp::from_seconds(1_000_000_000),
         )
+    }
+
+    #[test]
+    fn a_capture_that_waits_for_the_merchant_is_noticed() {
+        for (status, reason, waits) in [
+            (
+                "PENDING",
+                "RECEIVING_PREFERENCE_MANDATES_MANUAL_ACTION",
+                true,
+            ),
+            ("PENDING", "ECHECK", false),
+            (
+                "COMPLETED",
+                "RECEIVING_PREFERENCE_MANDATES_MANUAL_ACTION",
+                false,
+            ),
+        ] {
+            let capture = serde_json::json!({"id": "C1", "status": status,
+                "status_details": {"reason": reason}});
+            let capture = serde_json::from_value(capture).unwrap();
+            assert_eq!(waits_for_merchant(&capture), waits, "{status} {reason}");
+        }
     }
 
     fn with(status: &str, payments: serde_json::Value) -> serde_json::Value {

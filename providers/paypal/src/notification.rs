@@ -36,6 +36,11 @@ const CERTIFICATE_PATH: &str = "/v1/notifications/certs/";
 const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
 /// How many certificate files are kept.
 const MAX_CACHED_CERTIFICATES: usize = 8;
+/// How many certificate files may be fetched within [`FETCH_WINDOW`], so that made-up addresses
+/// can't be turned into calls.
+const MAX_FETCHES: usize = 10;
+/// The window of [`MAX_FETCHES`].
+const FETCH_WINDOW: Duration = Duration::from_secs(60);
 /// How far ahead of our clock a delivery may be signed.
 const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 /// How old a delivery may be: PayPal repeats for three days, perhaps under the first time.
@@ -50,6 +55,8 @@ pub(crate) struct Verifier {
     anchors: Vec<TrustAnchor<'static>>,
     intermediates: Vec<CertificateDer<'static>>,
     cache: Mutex<VecDeque<(String, Arc<Chain>)>>,
+    /// When files were fetched, within the window.
+    fetches: Mutex<VecDeque<Timestamp>>,
 }
 
 /// A certificate file: the signer first.
@@ -86,6 +93,7 @@ impl Verifier {
             anchors,
             intermediates,
             cache: Mutex::new(VecDeque::new()),
+            fetches: Mutex::new(VecDeque::new()),
         })
     }
 
@@ -98,8 +106,8 @@ impl Verifier {
         let signed = self.headers(delivery.headers, transport.hosts())?;
         let chain = self.certificate(transport, &signed.certificate).await?;
         let signer = self.check_chain(&chain)?;
-        self.check_signature(&signer, &signed, delivery.body)?;
         self.keep(&signed.certificate, &chain);
+        self.check_signature(&signer, &signed, delivery.body)?;
         self.check_age(signed.time)?;
         read(delivery.body, signed.id)
     }
@@ -166,10 +174,14 @@ impl Verifier {
     }
 
     async fn fetch(&self, transport: &Transport, url: &Url) -> Result<Bytes, NotificationError> {
-        let unavailable = |kind| {
-            let error = ProviderError::new(self.provider.clone(), kind, Delivery::Unknown);
+        let unavailable = |kind, delivery| {
+            let error = ProviderError::new(self.provider.clone(), kind, delivery);
             NotificationError::KeyUnavailable(error)
         };
+        if !self.may_fetch() {
+            // PayPal delivers again, and by then a real one has its turn.
+            return Err(unavailable(ErrorKind::RateLimited, Delivery::NotSent));
+        }
         let request = Request::get(url.as_str())
             .body(Bytes::new())
             .map_err(|_| NotificationError::KeyAddress)?;
@@ -182,8 +194,25 @@ impl Verifier {
             }
             StatusCode::OK => Err(NotificationError::Certificate("the file is too large")),
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(NotificationError::UnknownKey),
-            _ => Err(unavailable(ErrorKind::ProviderFailed)),
+            _ => Err(unavailable(ErrorKind::ProviderFailed, Delivery::Unknown)),
         }
+    }
+
+    /// Whether one more file may be fetched now; counts it if so.
+    fn may_fetch(&self) -> bool {
+        let now = self.clock.now();
+        let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        while fetches
+            .front()
+            .is_some_and(|first| now.since(*first) >= FETCH_WINDOW)
+        {
+            fetches.pop_front();
+        }
+        let allowed = fetches.len() < MAX_FETCHES;
+        if allowed {
+            fetches.push_back(now);
+        }
+        allowed
     }
 
     /// Chain, dates, purpose and name: an ordinary server certificate's check (§8.4).
@@ -253,7 +282,8 @@ impl Verifier {
         entry.map(|(_, chain)| Arc::clone(chain))
     }
 
-    /// Keeps a file that has proven itself. Each use checks its dates again.
+    /// Keeps a file whose chain and name hold, so that no flood of bad signatures has it fetched
+    /// again and again. Each use checks its dates again.
     fn keep(&self, url: &Url, chain: &Arc<Chain>) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.iter().any(|(key, _)| key == url.as_str()) {
@@ -413,11 +443,12 @@ mod tests {
 
     /// Serves one certificate file.
     #[derive(Debug)]
-    struct Certificates(String);
+    struct Certificates(String, Mutex<usize>);
 
     #[async_trait]
     impl HttpClient for Certificates {
         async fn send(&self, _request: Request) -> Result<Response, SendError> {
+            *self.1.lock().unwrap() += 1;
             Ok(Response::new(Bytes::from(self.0.clone())))
         }
     }
@@ -502,7 +533,7 @@ mod tests {
             )
             .unwrap();
             let hosts = Hosts::new(self.base, &["api.sandbox.paypal.com"]).unwrap();
-            let client = Arc::new(Certificates(self.certificate.clone()));
+            let client = Arc::new(Certificates(self.certificate.clone(), Mutex::default()));
             let transport = Transport::new(name, client, hosts);
             let delivery = RawNotification {
                 headers: &self.headers,
@@ -616,6 +647,19 @@ mod tests {
             "https://api.sandbox.paypal.com/v1/notifications/certs/../x",
             "https://api.sandbox.paypal.com/v1/other/CERT-1",
             "http://127.0.0.1/v1/notifications/certs/CERT-1",
+            "https://127.0.0.1/v1/notifications/certs/CERT-1",
+            "https://[::1]/v1/notifications/certs/CERT-1",
+            "https://[::ffff:1.2.3.4]/v1/notifications/certs/CERT-1",
+            "https://api.sandbox.paypal.com./v1/notifications/certs/CERT-1",
+            "https://xn--pi-7kc.sandbox.paypal.com/v1/notifications/certs/CERT-1",
+            "https://api.sandbox.paypal.com/v1/notifications/certs/%2e%2e/x",
+            "https://api.sandbox.paypal.com/v1/notifications/certs/CERT%2F1",
+            "https://api.sandbox.paypal.com/v1/notifications/certs/CERT-1/",
+            "https://api.sandbox.paypal.com/v1/notifications/certs//CERT-1",
+            "https://api.sandbox.paypal.com/v1/notifications/certs/CERT-1;x",
+            "https://evil.example\\@api.sandbox.paypal.com/v1/notifications/certs/CERT-1",
+            "https://:@evil.example/v1/notifications/certs/CERT-1",
+            "//api.sandbox.paypal.com/v1/notifications/certs/CERT-1",
             "not an address",
         ] {
             let mut elsewhere = case();
@@ -671,6 +715,47 @@ mod tests {
             other_name.verify().await,
             Err(NotificationError::Certificate(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn made_up_addresses_do_not_become_calls_without_end() {
+        let name = ProviderName::new("paypal").unwrap();
+        let clock = Arc::new(At(Timestamp::from_seconds(1_800_000_000)));
+        let ids = vec!["WH-1".to_owned()];
+        let verifier = Verifier::new(
+            name.clone(),
+            Environment::Sandbox,
+            ids,
+            clock,
+            Vec::new(),
+            &[],
+        );
+        let client = Arc::new(Certificates("<html>".to_owned(), Mutex::default()));
+        let hosts = Hosts::new("https://api-m.sandbox.paypal.com", &[]).unwrap();
+        let transport = Transport::new(name, client.clone(), hosts);
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            (TRANSMISSION_ID, "1"),
+            (TRANSMISSION_TIME, "2027-01-15T08:00:00Z"),
+            (TRANSMISSION_SIGNATURE, "AAAA"),
+            (ALGORITHM, SHA256_WITH_RSA),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let verifier = verifier.unwrap();
+        for number in 0..100 {
+            let url =
+                format!("https://api-m.sandbox.paypal.com/v1/notifications/certs/CERT-{number}");
+            headers.insert(CERTIFICATE_URL, HeaderValue::from_str(&url).unwrap());
+            let delivery = RawNotification {
+                headers: &headers,
+                body: &Bytes::new(),
+            };
+            let error = verifier.verify(&transport, &delivery).await.unwrap_err();
+            assert_eq!(error.is_temporary(), number >= MAX_FETCHES, "{error}");
+        }
+        assert_eq!(*client.1.lock().unwrap(), MAX_FETCHES);
+        assert!(verifier.cache.lock().unwrap().is_empty());
     }
 
     fn subject_of(event: serde_json::Value) -> Subject {

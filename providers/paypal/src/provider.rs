@@ -13,7 +13,7 @@ use cardless_transport::{HttpClient, Transport};
 
 use crate::auth::AccessTokens;
 use crate::client::{Answer, Client};
-use crate::config::{Config, ConfigError, OrderFlow, TokenKind};
+use crate::config::{Config, ConfigError, Environment, OrderFlow, TokenKind};
 use crate::error::{Failure, Verdict};
 use crate::mapping::{self, Expected, Habits, PathId, Unfit};
 use crate::notification::Verifier;
@@ -39,6 +39,7 @@ pub struct PayPal {
     verifier: Verifier,
     habits: Habits,
     order_flow: OrderFlow,
+    merchant: &'static str,
     clock: Arc<dyn Clock>,
 }
 
@@ -82,6 +83,10 @@ impl PayPal {
                 description: config.description,
             },
             order_flow: config.order_flow,
+            merchant: match config.environment {
+                Environment::Sandbox => "sandbox",
+                Environment::Live => "live",
+            },
             clock,
             name,
         })
@@ -92,6 +97,10 @@ impl PayPal {
 impl PaymentProvider for PayPal {
     fn name(&self) -> &ProviderName {
         &self.name
+    }
+
+    fn merchant(&self) -> &str {
+        self.merchant
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -178,7 +187,10 @@ impl PaymentProvider for PayPal {
             .capture_authorization(&key.with("c"), &held, &body)
             .await?;
         let reference = request.payment_reference.as_str();
-        self.operation(sent, |capture| {
+        self.operation(sent, |capture: wire::Capture| {
+            if mapping::waits_for_merchant(&capture) {
+                warn_of_waiting();
+            }
             mapping::capture(&capture, reference, request.amount)
         })
     }
@@ -205,13 +217,15 @@ impl PaymentProvider for PayPal {
             .await?
         {
             Answer::Given(None) => Ok(Outcome::Done(done)),
-            Answer::Given(Some(answer)) => self.voided(&answer, reference, request),
-            Answer::Refused(failure) if failure.verdict == Verdict::AlreadyDone => {
-                // Done by an earlier send of ours, or captured meanwhile: its state says which.
+            Answer::Given(Some(answer)) => self.voided(&answer, &held, reference, request),
+            Answer::Refused(failure) if has_ended(&failure) => {
+                // Done by an earlier send of ours, or lapsed or captured meanwhile: its state says
+                // which.
                 let read = self.client.authorization(&held).await;
                 let answer = self.given(read.map_err(ProviderError::after_a_send)?);
                 self.voided(
                     &answer.map_err(ProviderError::after_a_send)?,
+                    &held,
                     reference,
                     request,
                 )
@@ -327,7 +341,9 @@ impl PayPal {
         let Outcome::Done(id) = &created else {
             return Ok(created);
         };
-        let outcome = self.hold(key, &order, expected(id, request)).await?;
+        // The order has left with its token, so whatever fails from here on is unknown.
+        let outcome = self.hold(key, &order, expected(id, request)).await;
+        let outcome = outcome.map_err(ProviderError::after_a_send)?;
         Ok(outcome.map(|payment| payment.reservation))
     }
 
@@ -408,8 +424,7 @@ impl PayPal {
         let sent = self
             .client
             .authorize_order(&key.with("a"), expected.reservation, &body)
-            .await
-            .map_err(ProviderError::after_a_send)?;
+            .await?;
         self.conclude(sent, expected).await
     }
 
@@ -514,24 +529,37 @@ impl PayPal {
     }
 
     fn payment(&self, order: &wire::Order, expected: Expected<'_>) -> Result<Outcome<Payment>> {
+        let captures = |unit: &wire::PurchaseUnit| {
+            let mut all = unit.payments.captures.iter();
+            all.any(mapping::waits_for_merchant)
+        };
+        if order.purchase_units.iter().any(captures) {
+            warn_of_waiting();
+        }
         mapping::payment(order, expected, self.client.hosts(), self.clock.now())
             .map_err(|unfit| self.unfit(unfit))
     }
 
     async fn look(&self, expected: Expected<'_>) -> Result<Outcome<Payment>> {
-        let order = self.given(self.client.order(expected.reservation).await?)?;
+        let order = self.order(expected.reservation).await?;
         self.payment(&order, expected)
+    }
+
+    /// Reads an order, and no other one.
+    async fn order(&self, id: &ReservationId) -> Result<wire::Order> {
+        let order = self.given(self.client.order(id).await?)?;
+        self.is(&order.id, id.as_str(), "order.id")?;
+        Ok(order)
     }
 
     /// Reads the order before anything is sent in this call. An earlier call may have been sent,
     /// so only a read that never left is `NotSent`.
     async fn read_first(&self, expected: Expected<'_>) -> Result<wire::Order> {
-        let read = self.client.order(expected.reservation).await;
-        read.and_then(|answer| self.given(answer))
-            .map_err(|error| match error.delivery() {
-                Delivery::NotSent => error,
-                Delivery::Unknown | Delivery::Refused => error.after_a_send(),
-            })
+        let read = self.order(expected.reservation).await;
+        read.map_err(|error| match error.delivery() {
+            Delivery::NotSent => error,
+            Delivery::Unknown | Delivery::Refused => error.after_a_send(),
+        })
     }
 }
 
@@ -559,9 +587,8 @@ impl PayPal {
 
     /// A read that a mutating call needs first: when it fails, that call has not left.
     async fn read_before_send(&self, order: &ReservationId) -> Result<wire::Order> {
-        let read = self.client.order(order).await;
-        let order = read.and_then(|answer| self.given(answer));
-        order.map_err(|error| self.not_sent(error.kind()))
+        let read = self.order(order).await;
+        read.map_err(|error| self.not_sent(error.kind()))
     }
 
     /// An order that holds nothing has nothing to release, unless money was taken already.
@@ -580,6 +607,10 @@ impl PayPal {
         if is_done_at(&outcome, PaymentPhase::Captured) {
             return Err(self.error(ErrorKind::Conflict, Delivery::Refused));
         }
+        if is_done_at(&outcome, PaymentPhase::Authorized) {
+            // It came between the two reads, so there is something to release after all.
+            return Err(self.not_sent(ErrorKind::Conflict));
+        }
         let is_nothing = matches!(
             outcome,
             Outcome::Done(_) | Outcome::ActionRequired(..) | Outcome::Declined(_)
@@ -594,9 +625,11 @@ impl PayPal {
     fn voided(
         &self,
         answer: &wire::Authorization,
+        held: &ObjectId,
         reference: &str,
         request: &VoidRequest,
     ) -> Result<Outcome<Operation>> {
+        self.is(&answer.id, held.as_str(), "authorization.id")?;
         let state = mapping::voided(answer, reference, request.authorized);
         let state = state.map_err(|unfit| self.unfit(unfit))?;
         state.ok_or_else(|| self.error(ErrorKind::Conflict, Delivery::Unknown))
@@ -608,6 +641,7 @@ impl PayPal {
             return Ok(Found::No);
         };
         let answer = self.given(self.client.authorization(&held).await?)?;
+        self.is(&answer.id, held.as_str(), "authorization.id")?;
         let reference = request.payment_reference.as_str();
         let state = mapping::voided(&answer, reference, request.amount);
         let state = state.map_err(|unfit| self.unfit(unfit))?;
@@ -618,10 +652,11 @@ impl PayPal {
         let payment = request.payment_reference.as_str();
         if let Some(id) = &request.id {
             let capture = self.given(self.client.capture(id).await?)?;
+            self.is(&capture.id, id.as_str(), "capture.id")?;
             let outcome = mapping::capture(&capture, payment, request.amount);
             return outcome.map(Found::Yes).map_err(|unfit| self.unfit(unfit));
         }
-        let order = self.given(self.client.order(&request.reservation).await?)?;
+        let order = self.order(&request.reservation).await?;
         let reference = request.reference.as_str();
         mapping::find_capture(&order, payment, reference, request.amount)
             .map_err(|unfit| self.unfit(unfit))
@@ -631,10 +666,11 @@ impl PayPal {
         let reference = request.reference.as_str();
         if let Some(id) = &request.id {
             let refund = self.given(self.client.refund(id).await?)?;
+            self.is(&refund.id, id.as_str(), "refund.id")?;
             let outcome = mapping::refund(&refund, reference, request.amount);
             return outcome.map(Found::Yes).map_err(|unfit| self.unfit(unfit));
         }
-        let order = self.given(self.client.order(&request.reservation).await?)?;
+        let order = self.order(&request.reservation).await?;
         mapping::find_refund(&order, reference, request.amount).map_err(|unfit| self.unfit(unfit))
     }
 
@@ -816,8 +852,7 @@ impl PayPal {
     /// A token that PayPal does not know, or has cancelled, is revoked.
     fn unless_gone(&self, failure: Failure) -> Result<()> {
         let is_unknown = matches!(failure.verdict, Verdict::Error(ErrorKind::NotFound, _));
-        let is_gone = failure.decline().is_some_and(|decline| decline.method_gone);
-        if is_unknown || is_gone {
+        if is_unknown || failure.is_unknown_token() {
             Ok(())
         } else {
             Err(failure.into_error(&self.name))
@@ -857,6 +892,15 @@ impl PayPal {
         }
     }
 
+    /// An answer about another object than the one asked for is none.
+    fn is(&self, answered: &str, asked: &str, field: &'static str) -> Result<()> {
+        if answered == asked {
+            Ok(())
+        } else {
+            Err(self.unfit(Unfit(field)))
+        }
+    }
+
     fn unfit(&self, unfit: Unfit) -> ProviderError {
         self.error(ErrorKind::UnreadableAnswer, Delivery::Unknown)
             .with_source(unfit.0)
@@ -877,6 +921,22 @@ fn expected<'a>(reservation: &'a ReservationId, request: &'a PaymentRequest) -> 
         reference: request.reference.as_str(),
         amount: request.amount,
     }
+}
+
+/// A set-up fault that is nobody's error and that nobody else tells.
+fn warn_of_waiting() {
+    tracing::warn!(
+        provider = "paypal",
+        "a capture waits until the merchant accepts its currency in the PayPal account"
+    );
+}
+
+/// A void's refusal that says that the authorization has ended already.
+fn has_ended(failure: &Failure) -> bool {
+    failure.verdict == Verdict::AlreadyDone
+        || ["AUTHORIZATION_VOIDED", "AUTHORIZATION_EXPIRED"]
+            .into_iter()
+            .any(|issue| failure.is(issue))
 }
 
 fn is_done_at(outcome: &Outcome<Payment>, phase: PaymentPhase) -> bool {

@@ -296,6 +296,13 @@ pub(crate) struct Agreement {
     pub(crate) state: String,
 }
 
+/// A success that needs no body: nothing is read of one that is there, but it is an object.
+#[derive(Deserialize)]
+pub(crate) struct Accepted {
+    // Without `default`, so that `[]` is not one.
+    pub(crate) error: Option<serde::de::IgnoredAny>,
+}
+
 /// `error` of all APIs. `message`, `description` and `value` are left out: they may quote input.
 #[derive(Deserialize)]
 pub(crate) struct ErrorBody {

@@ -430,6 +430,56 @@ async fn access_tokens_are_kept_renewed_and_asked_for_once_at_a_time() {
     assert_eq!(setting.token_requests(), 2);
 }
 
+/// A provider that can't be reached, which takes the whole connect deadline to show.
+#[derive(Debug, Default)]
+struct BlackHole(Mutex<usize>);
+
+#[async_trait]
+impl HttpClient for BlackHole {
+    async fn send(&self, _request: Request) -> std::result::Result<Response, SendError> {
+        *self.0.lock().unwrap() += 1;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Err(SendError::new(Delivery::NotSent, ErrorKind::Unreachable))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_renewal_shares_its_failure() {
+    let client = Arc::new(BlackHole::default());
+    let clock = Arc::new(TestClock(Mutex::new(Timestamp::from_seconds(
+        1_800_000_000,
+    ))));
+    let config = json!({"environment": "sandbox", "client_id": "id", "client_secret": "s",
+        "webhook_id": "WH1", "token_kind": "vault_v3"});
+    let config: Config = serde_json::from_value(config).unwrap();
+    let paypal = PayPal::new(config, client.clone(), clock).unwrap();
+    let lookup = LookupRequest {
+        reservation: ReservationId::new("ORDER1").unwrap(),
+        reference: Reference::new("pay-1").unwrap(),
+        amount: money("CHF", 4990),
+    };
+    let start = tokio::time::Instant::now();
+    let (a, b, c) = tokio::join!(
+        paypal.lookup(&lookup),
+        paypal.lookup(&lookup),
+        paypal.lookup(&lookup)
+    );
+    for result in [a, b, c] {
+        let error = result.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.delivery()),
+            (ErrorKind::Unreachable, Delivery::NotSent)
+        );
+    }
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    assert_eq!(*client.0.lock().unwrap(), 1);
+    // The next one asks anew, and so does one whose predecessor went away in the middle.
+    let gone = tokio::time::timeout(Duration::from_secs(1), paypal.lookup(&lookup)).await;
+    assert!(gone.is_err());
+    assert!(paypal.lookup(&lookup).await.is_err());
+    assert_eq!(*client.0.lock().unwrap(), 3);
+}
+
 #[tokio::test]
 async fn secrets_are_tried_in_order_and_a_failure_makes_a_pause() {
     let setting = Setting::new(&[]).plays(&[(201, captured("COMPLETED"))]);
@@ -462,7 +512,14 @@ async fn secrets_are_tried_in_order_and_a_failure_makes_a_pause() {
 #[tokio::test]
 async fn amounts_that_paypal_cannot_express_are_not_sent() {
     let setting = Setting::new(&[]);
-    for amount in [money("HUF", 1050), money("TWD", 1), money("KWD", 1000)] {
+    for amount in [
+        money("HUF", 1050),
+        money("TWD", 1),
+        money("KWD", 1000),
+        // PayPal takes 15 digits before the point, and nothing of zero (§4).
+        money("JPY", 1_000_000_000_000_000),
+        money("CHF", 0),
+    ] {
         let request = PaymentRequest {
             amount,
             ..payment(CaptureMode::Automatic, Initiator::Merchant)
@@ -486,6 +543,22 @@ async fn amounts_that_paypal_cannot_express_are_not_sent() {
         setting.last().3["purchase_units"][0]["amount"]["value"],
         "10"
     );
+    for (amount, value) in [
+        (money("CHF", Money::MAX_MINOR), "999999999999999.99"),
+        (money("JPY", 999_999_999_999_999), "999999999999999"),
+    ] {
+        let mut created = order("CREATED", json!({}));
+        let code = amount.currency().code();
+        created["purchase_units"][0]["amount"] = json!({"currency_code": code, "value": value});
+        setting.play(Play::Answer(201, created.to_string()));
+        let request = PaymentRequest {
+            amount,
+            ..payment(CaptureMode::Automatic, Initiator::Merchant)
+        };
+        assert!(setting.reserve(&request).await.is_ok());
+        let sent = setting.last().3;
+        assert_eq!(sent["purchase_units"][0]["amount"]["value"], value);
+    }
 }
 
 #[tokio::test]
@@ -534,14 +607,130 @@ async fn a_void_has_no_body_and_already_voided_is_done() {
         Outcome::Done(_)
     ));
     let voided = json!({"id": "AUTH1", "status": "VOIDED", "amount": {"currency_code": "CHF", "value": "49.90"}});
-    let setting = setting.plays(&[(422, issue("PREVIOUSLY_VOIDED")), (200, voided)]);
-    assert!(matches!(
-        setting.paypal.void(&key("void"), &request).await.unwrap(),
-        Outcome::Done(_)
-    ));
-    let seen = setting.script.seen.lock().unwrap();
-    assert!(seen.iter().all(|request| request.body().is_empty()));
-    assert!(!seen[0].headers().contains_key("content-type"));
+    let mut setting = setting;
+    for ended in [
+        "PREVIOUSLY_VOIDED",
+        "AUTHORIZATION_VOIDED",
+        "AUTHORIZATION_EXPIRED",
+    ] {
+        setting = setting.plays(&[(422, issue(ended)), (200, voided.clone())]);
+        assert!(matches!(
+            setting.paypal.void(&key("void"), &request).await.unwrap(),
+            Outcome::Done(_)
+        ));
+    }
+    {
+        let seen = setting.script.seen.lock().unwrap();
+        assert!(seen.iter().all(|request| request.body().is_empty()));
+        assert!(!seen[0].headers().contains_key("content-type"));
+    }
+    let mut other = voided;
+    other["id"] = "AUTH2".into();
+    let setting = setting.plays(&[(422, issue("PREVIOUSLY_VOIDED")), (200, other)]);
+    let error = setting
+        .paypal
+        .void(&key("void"), &request)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.delivery()),
+        (ErrorKind::UnreadableAnswer, Delivery::Unknown)
+    );
+}
+
+#[tokio::test]
+async fn a_hold_that_comes_between_two_reads_is_not_called_released() {
+    let request = VoidRequest {
+        reservation: ReservationId::new("ORDER1").unwrap(),
+        authorization: None,
+        payment_reference: Reference::new("pay-1").unwrap(),
+        authorized: money("CHF", 4990),
+    };
+    let held = json!({"authorizations": [{"id": "AUTH1", "status": "CREATED", "custom_id": "pay-1",
+        "amount": {"currency_code": "CHF", "value": "49.90"}}]});
+    let setting = Setting::new(&[]).plays(&[
+        (200, order("CREATED", json!({}))),
+        (200, order("COMPLETED", held)),
+    ]);
+    let error = setting
+        .paypal
+        .void(&key("void"), &request)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.delivery()),
+        (ErrorKind::Conflict, Delivery::NotSent)
+    );
+}
+
+#[tokio::test]
+async fn another_order_than_the_asked_one_is_not_acted_on() {
+    let held = json!({"authorizations": [{"id": "AUTH1", "status": "CREATED"}]});
+    let mut foreign = order("COMPLETED", held);
+    foreign["id"] = "ORDER2".into();
+    let request = CaptureRequest {
+        reservation: ReservationId::new("ORDER1").unwrap(),
+        authorization: None,
+        payment_reference: Reference::new("pay-1").unwrap(),
+        reference: Reference::new("cap-1").unwrap(),
+        amount: money("CHF", 4990),
+        authorized: money("CHF", 4990),
+        last: true,
+    };
+    let setting = Setting::new(&[]).plays(&[(200, foreign.clone())]);
+    let error = setting
+        .paypal
+        .capture(&key("capture"), &request)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.delivery()),
+        (ErrorKind::UnreadableAnswer, Delivery::NotSent)
+    );
+    let mut lookup = OperationLookup {
+        kind: OperationKind::Refund,
+        reservation: ReservationId::new("ORDER1").unwrap(),
+        authorization: None,
+        id: None,
+        payment_reference: Reference::new("pay-1").unwrap(),
+        reference: Reference::new("ref-1").unwrap(),
+        amount: money("CHF", 4990),
+        settled_before: money("CHF", 0),
+    };
+    let other = json!({"id": "REFUND2", "status": "COMPLETED", "custom_id": "ref-1",
+        "amount": {"currency_code": "CHF", "value": "49.90"}});
+    let setting = setting.plays(&[(200, foreign), (200, other)]);
+    for id in [None, ObjectId::new("REFUND1").ok()] {
+        lookup.id = id;
+        let found = setting.paypal.find_operation(&key("refund"), &lookup).await;
+        assert_eq!(found.unwrap_err().kind(), ErrorKind::UnreadableAnswer);
+    }
+}
+
+#[tokio::test]
+async fn of_two_with_our_reference_the_one_that_moved_money_counts() {
+    let shown = |id: &str, status: &str| {
+        json!({"id": id, "status": status, "custom_id": "ref-1",
+            "amount": {"currency_code": "CHF", "value": "49.90"}})
+    };
+    let mut paid = captured("COMPLETED");
+    paid["purchase_units"][0]["payments"]["refunds"] =
+        json!([shown("REFUND1", "FAILED"), shown("REFUND2", "COMPLETED")]);
+    let setting = Setting::new(&[]).plays(&[(200, paid)]);
+    let lookup = OperationLookup {
+        kind: OperationKind::Refund,
+        reservation: ReservationId::new("ORDER1").unwrap(),
+        authorization: None,
+        id: None,
+        payment_reference: Reference::new("pay-1").unwrap(),
+        reference: Reference::new("ref-1").unwrap(),
+        amount: money("CHF", 4990),
+        settled_before: money("CHF", 0),
+    };
+    let found = setting.paypal.find_operation(&key("refund"), &lookup).await;
+    assert!(
+        matches!(found.unwrap(), Found::Yes(Outcome::Done(done)) if done.id.as_ref().unwrap().as_str() == "REFUND2")
+    );
 }
 
 #[tokio::test]
@@ -661,6 +850,28 @@ async fn one_call_holds_and_the_commit_takes() {
 }
 
 #[tokio::test]
+async fn a_refused_authorize_after_a_one_call_order_is_unknown_at_reserve_only() {
+    let forbidden = || (403, json!({"name": "NOT_AUTHORIZED"}));
+    let setting = Setting::new(&[("order_flow", "one_call".into())]).plays(&[
+        (201, order("CREATED", json!({}))),
+        forbidden(),
+        (200, order("CREATED", json!({}))),
+        forbidden(),
+    ]);
+    let request = payment(CaptureMode::Manual, Initiator::Merchant);
+    let error = setting.reserve(&request).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.delivery()),
+        (ErrorKind::Permission, Delivery::Unknown)
+    );
+    let error = setting.commit(&merchant()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.delivery()),
+        (ErrorKind::Permission, Delivery::Refused)
+    );
+}
+
+#[tokio::test]
 async fn revoking_a_token_that_is_gone_is_done() {
     let setting = Setting::new(&[]).plays(&[(404, json!({"name": "RESOURCE_NOT_FOUND"}))]);
     setting.paypal.revoke(&token()).await.unwrap();
@@ -671,6 +882,18 @@ async fn revoking_a_token_that_is_gone_is_done() {
         setting.last().1,
         "/v1/billing-agreements/agreements/8kk8451t/cancel"
     );
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_charged_just_now_is_not_revoked_by_that() {
+    for refusal in ["PAYER_ACCOUNT_RESTRICTED", "CARD_EXPIRED"] {
+        let setting = Setting::new(&[]).plays(&[(422, issue(refusal))]);
+        assert!(setting.paypal.revoke(&token()).await.is_err(), "{refusal}");
+    }
+    let setting = Setting::new(&[]);
+    setting.play(Play::Answer(200, "<html>".to_owned()));
+    let error = setting.paypal.revoke(&token()).await.unwrap_err();
+    assert_eq!(error.delivery(), Delivery::Unknown);
 }
 
 #[tokio::test]

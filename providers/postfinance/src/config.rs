@@ -109,6 +109,9 @@ pub(crate) struct Settings {
     pub(crate) line_item_name: String,
 }
 
+/// The only host of the API (`providers/postfinance.md` §1.1).
+const HOST: &str = "checkout.postfinance.ch";
+
 impl Config {
     /// The hosts that calls and payers may be sent to: the API's own.
     pub(crate) fn hosts(&self) -> Result<Hosts, ConfigError> {
@@ -118,6 +121,12 @@ impl Config {
                 "must be an https address (http only on loopback)",
             )
         })?;
+        if !hosts.base_is_one_of(&[HOST]) {
+            return Err(ConfigError::new(
+                "base_url",
+                "must be on checkout.postfinance.ch, or on loopback",
+            ));
+        }
         if hosts.is_loopback() && self.environment == Some(Environment::Live) {
             return Err(ConfigError::new(
                 "base_url",
@@ -252,6 +261,16 @@ mod tests {
             config.settings().unwrap().registration.currency().code(),
             "CHF"
         );
+    }
+
+    #[test]
+    fn the_api_is_on_its_own_host_or_on_loopback() {
+        for bad in [
+            "https://app-wallee.com/api/v2.0",
+            "https://checkout.postfinance.ch.evil.example/api/v2.0",
+        ] {
+            assert_eq!(refused("base_url", json!(bad)), "base_url", "{bad}");
+        }
     }
 
     #[test]

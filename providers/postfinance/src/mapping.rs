@@ -269,6 +269,20 @@ pub(crate) fn after_commit(outcome: Outcome<Payment>) -> Outcome<Payment> {
     outcome
 }
 
+/// A payment that takes its amount at once takes all of it.
+pub(crate) fn taken_whole(
+    outcome: Outcome<Payment>,
+    request: &PaymentRequest,
+) -> Result<Outcome<Payment>, Misfit> {
+    let part = request.capture == CaptureMode::Automatic
+        && matches!(&outcome, Outcome::Done(payment)
+            if payment.phase == PaymentPhase::Captured && payment.captured != request.amount);
+    if part {
+        return Err(Misfit("transaction.completedAmount"));
+    }
+    Ok(outcome)
+}
+
 /// Whether a read shows that nothing has been done with a reservation.
 pub(crate) fn is_untouched(outcome: &Outcome<Payment>) -> bool {
     matches!(outcome, Outcome::Done(payment) if payment.phase == PaymentPhase::Reserved)
@@ -559,6 +573,7 @@ pub(crate) fn found(
     settings: &Settings,
 ) -> Result<Option<ReservationId>, Option<Misfit>> {
     match page.data.as_slice() {
+        [] if page.has_more == Some(true) => Err(Some(Misfit("transactions.hasMore"))),
         [] => Ok(None),
         [one] => {
             check_space(one.linked_space_id, settings)?;
@@ -571,6 +586,14 @@ pub(crate) fn found(
         }
         [_, _, ..] => Err(None),
     }
+}
+
+/// Whether a listener is known to send its webhooks unsigned. We refuse those, and a listener of
+/// API 2.0 is made without the signature (`providers/postfinance.md` §4.2).
+pub(crate) fn sends_unsigned(page: &wire::Page<wire::Listener>) -> bool {
+    page.data
+        .iter()
+        .any(|listener| listener.enable_payload_signature_and_state == Some(false))
 }
 
 /// The states of a transaction, as `state-machines.json` lists them.

@@ -40,6 +40,7 @@ pub struct PostFinance {
     name: ProviderName,
     capabilities: Capabilities,
     settings: Settings,
+    merchant: String,
     client: Client,
     clock: Arc<dyn Clock>,
     keys: Keys,
@@ -70,11 +71,26 @@ impl PostFinance {
         Ok(Self {
             name,
             capabilities: capabilities(),
+            merchant: settings.space.to_string(),
             settings,
             client,
             clock,
             keys,
         })
+    }
+
+    /// Tells the log if a listener of the space signs nothing. It is no error: the listener may be
+    /// somebody else's, ours is refused delivery by delivery, and the credentials need not be
+    /// allowed to look.
+    async fn warn_of_unsigned_webhooks(&self) {
+        let page = self.client.listeners().await;
+        if page.is_ok_and(|page| mapping::sends_unsigned(&page)) {
+            tracing::warn!(
+                provider = NAME,
+                "a webhook listener of the space sends unsigned webhooks, which are refused; \
+                 switch payload signature and state on in the back office"
+            );
+        }
     }
 
     /// One authoritative read of a payment.
@@ -123,9 +139,33 @@ impl PostFinance {
         let allowed = Url::parse(text.trim())
             .ok()
             .filter(|url| self.client.hosts().allow(url));
+        // What was checked is what is handed out: another reader of the raw text may see another
+        // host in it.
         allowed
-            .and_then(|_| RedirectUrl::new(text.trim()))
+            .and_then(RedirectUrl::new)
             .ok_or_else(|| self.misfit(Misfit("the payment page's address")))
+    }
+
+    /// Charges the token of a transaction, and reads what became of it.
+    async fn process(
+        &self,
+        expected: &Expected<'_>,
+        id: i64,
+        token: i64,
+    ) -> Result<Outcome<Payment>> {
+        match self.client.process_with_token(id).await {
+            Ok(charge) => {
+                self.fits(mapping::check_charge(&charge, &self.settings, id))?;
+                let outcome = self.read_payment(expected, id).await;
+                outcome
+                    .map(mapping::after_commit)
+                    .map_err(ProviderError::after_a_send)
+            }
+            Err(failure) if failure.is_unprocessable() || failure.is_conflict() => {
+                self.refused_commit(failure, expected, id, token).await
+            }
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     /// A commit was refused with 409 or 422: what does the transaction say?
@@ -348,6 +388,7 @@ impl PostFinance {
     fn only<T>(&self, page: wire::Page<T>) -> Result<Option<T>> {
         let mut all = page.data.into_iter();
         match (all.next(), all.next()) {
+            (None, None) if page.has_more == Some(true) => Err(self.misfit(Misfit("hasMore"))),
             (one, None) => Ok(one),
             (_, Some(_)) => Err(self.error(ErrorKind::Conflict, Delivery::Unknown)),
         }
@@ -380,6 +421,10 @@ impl PaymentProvider for PostFinance {
         &self.name
     }
 
+    fn merchant(&self) -> &str {
+        &self.merchant
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -388,6 +433,7 @@ impl PaymentProvider for PostFinance {
         self.client
             .transactions_by_reference(PROBE_REFERENCE)
             .await?;
+        self.warn_of_unsigned_webhooks().await;
         Ok(())
     }
 
@@ -473,21 +519,11 @@ impl PaymentProvider for PostFinance {
         let expected = self.expected(Some(id), &payment.reference, payment.amount);
         if payment.initiator == Initiator::Customer {
             // The customer commits at the payment page; all that is left to do is to look.
-            return self.look_at_customers(&expected, id).await;
+            let outcome = self.look_at_customers(&expected, id).await?;
+            return self.fits(mapping::taken_whole(outcome, payment));
         }
-        match self.client.process_with_token(id).await {
-            Ok(charge) => {
-                self.fits(mapping::check_charge(&charge, &self.settings, id))?;
-                let outcome = self.read_payment(&expected, id).await;
-                outcome
-                    .map(mapping::after_commit)
-                    .map_err(ProviderError::after_a_send)
-            }
-            Err(failure) if failure.is_unprocessable() || failure.is_conflict() => {
-                self.refused_commit(failure, &expected, id, token).await
-            }
-            Err(failure) => Err(failure.into()),
-        }
+        let outcome = self.process(&expected, id, token).await?;
+        self.fits(mapping::taken_whole(outcome, payment))
     }
 
     async fn capture(

@@ -186,13 +186,20 @@ pub(crate) struct RefundedTransaction {
     pub(crate) currency: Option<String>,
 }
 
-/// A page of search results.
+/// A page of search results. An object without `data` is no page: read as an empty one it would
+/// say that a payment was never made, and a second would be.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Page<T> {
-    #[serde(default = "Vec::new")]
     pub(crate) data: Vec<T>,
     pub(crate) has_more: Option<bool>,
+}
+
+/// `WebhookListener`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Listener {
+    pub(crate) enable_payload_signature_and_state: Option<bool>,
 }
 
 /// `RestApiErrorResponse`. Its texts are not read.

@@ -426,6 +426,53 @@ async fn jwt_vectors_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_probe_asks_about_listeners_and_needs_no_answer() {
+    let empty = || ok(r#"{"data":[]}"#);
+    let unsigned = r#"{"data":[{"enablePayloadSignatureAndState":false}]}"#;
+    for second in [
+        empty(),
+        ok(unsigned),
+        ok("<html>"),
+        Step::Answer(403, String::new()),
+        Step::Broken(Delivery::NotSent),
+    ] {
+        let (provider, script) = provider(vec![empty(), second]);
+        provider.probe().await.unwrap();
+        let calls = script.calls();
+        assert_eq!(
+            calls[1],
+            "GET /webhooks/listeners/search?query=state%3AACTIVE&limit=100"
+        );
+    }
+    let (provider, script) = provider(vec![Step::Answer(401, String::new())]);
+    let error = provider.probe().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication);
+    assert_eq!(script.calls().len(), 1);
+}
+
+/// "Not found" lets a second transaction be made, so only an empty page says it.
+#[tokio::test]
+async fn an_object_without_results_is_not_an_empty_page() {
+    for body in [
+        "{}",
+        r#"{"data":null}"#,
+        r#"{"hasMore":false}"#,
+        r#"{"data":[],"hasMore":true}"#,
+        "[]",
+        "[[],false]x",
+    ] {
+        let (finder, _) = provider(vec![ok(body)]);
+        let error = finder.find(&reference()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnreadableAnswer, "{body}");
+
+        let (finder, _) = provider(vec![ok(body)]);
+        let lookup = operation_lookup(OperationKind::Refund);
+        let error = finder.find_operation(&key(), &lookup).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnreadableAnswer, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn captures_and_refunds_carry_their_key() {
     let (capturer, script) = provider(vec![
         ok(completion("SUCCESSFUL", "29.95")),
@@ -521,6 +568,26 @@ async fn a_page_elsewhere_is_not_passed_on() {
         assert_eq!(error.delivery(), Delivery::Unknown);
         assert_eq!(error.kind(), ErrorKind::UnreadableAnswer);
         assert_silent(&error);
+    }
+}
+
+#[tokio::test]
+async fn the_address_that_was_checked_is_the_one_handed_out() {
+    for (page, shown) in [
+        (
+            "https://checkout.postfinance.ch\\@evil.example/pay",
+            "https://checkout.postfinance.ch/@evil.example/pay",
+        ),
+        (
+            "https://checkout.post\nfinance.ch/p\tay?securityToken=a%2Fb",
+            "https://checkout.postfinance.ch/pay?securityToken=a%2Fb",
+        ),
+    ] {
+        let answer = transaction("PENDING", "").replace("29.9500", "0");
+        let (provider, _) = provider(vec![ok(answer), ok(page)]);
+        let setup = setup_request(None);
+        let started = done(provider.begin_setup(&key(), &setup).await.unwrap());
+        assert_eq!(started.redirect.expose(), shown);
     }
 }
 
@@ -791,6 +858,32 @@ async fn only_fulfill_is_paid() {
     let payment = done(provider.commit(&key(), &token(), &request).await.unwrap());
     assert_eq!(payment.captured, money("CHF", 2995));
     assert_eq!(payment.refunded, Some(money("CHF", 0)));
+}
+
+#[tokio::test]
+async fn a_commit_that_takes_at_once_takes_all() {
+    let charge = || ok(r#"{"id":5,"state":"SUCCESSFUL"}"#);
+    let part = || ok(transaction("FULFILL", r#","completedAmount":10"#));
+    let (provider, _) = provider(vec![charge(), part(), part(), charge(), part()]);
+    let customer = payment_request(
+        money("CHF", 2995),
+        CaptureMode::Automatic,
+        Initiator::Customer,
+    );
+    for payment in [merchant(money("CHF", 2995)), customer] {
+        let request = commit_request(payment);
+        let error = provider.commit(&key(), &token(), &request).await;
+        let error = error.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.delivery()),
+            (ErrorKind::UnreadableAnswer, Delivery::Unknown)
+        );
+    }
+    let mut manual = merchant(money("CHF", 2995));
+    manual.capture = CaptureMode::Manual;
+    let request = commit_request(manual);
+    let outcome = provider.commit(&key(), &token(), &request).await;
+    assert_eq!(done(outcome.unwrap()).captured, money("CHF", 1000));
 }
 
 #[tokio::test]

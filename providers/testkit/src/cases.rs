@@ -66,6 +66,9 @@ macro_rules! stub_cases {
             a_failed_read_after_the_send_is_unknown
             an_unknown_word_is_no_verdict
             another_amount_is_never_success
+            a_hostile_amount_is_never_success
+            a_word_said_twice_is_no_verdict
+            a_deep_answer_is_survived
             another_currency_is_never_success
             another_payment_is_never_success
             a_foreign_page_is_never_handed_out

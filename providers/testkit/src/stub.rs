@@ -79,6 +79,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     /// An empty 2xx is the documented success of the call.
     fn bodiless(&self, call: Call) -> bool;
 
+    /// An empty 2xx is taken for success, although a body is documented.
+    fn may_be_empty(&self, call: Call) -> bool {
+        self.bodiless(call)
+    }
+
     /// How the call ends when everything goes well.
     fn well(&self, call: Call) -> End;
 

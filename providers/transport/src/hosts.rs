@@ -72,6 +72,15 @@ impl Hosts {
         is_loopback_address(&self.base)
     }
 
+    /// Whether the base address is on loopback, or on one of these hosts exactly.
+    pub fn base_is_one_of(&self, hosts: &[&str]) -> bool {
+        self.is_loopback()
+            || self
+                .base
+                .host_str()
+                .is_some_and(|host| hosts.contains(&host))
+    }
+
     /// Whether a call may go to this address, or a customer may be sent to it.
     pub fn allow(&self, url: &Url) -> bool {
         let Some(host) = url.host() else { return false };

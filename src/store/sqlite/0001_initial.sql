@@ -13,6 +13,7 @@ CREATE TABLE records (
     account     TEXT NOT NULL REFERENCES accounts (account),
     id          TEXT PRIMARY KEY,
     provider    TEXT NOT NULL,
+    merchant    TEXT NOT NULL,
     generation  TEXT NOT NULL,
     sealed      BLOB NOT NULL,
     created_at  INTEGER NOT NULL

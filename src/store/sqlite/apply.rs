@@ -49,12 +49,13 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         .map(drop),
         Change::InsertRecord(row) => one(
             connection,
-            "INSERT INTO records (account, id, provider, generation, sealed, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO records (account, id, provider, merchant, generation, sealed, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 row.account,
                 row.id,
                 row.provider,
+                row.merchant,
                 row.generation,
                 row.sealed,
                 row.created_at.millis()

@@ -37,6 +37,7 @@ pub(super) fn record(connection: &Connection, id: &str) -> Result<Option<RecordR
                 id: row.get("id")?,
                 account: row.get("account")?,
                 provider: row.get("provider")?,
+                merchant: row.get("merchant")?,
                 generation: row.get("generation")?,
                 sealed: row.get("sealed")?,
                 created_at: time(row, "created_at")?,

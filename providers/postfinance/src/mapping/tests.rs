@@ -140,3 +140,19 @@ fn line_items_add_up_where_the_sum_is_missing() {
     .unwrap();
     assert_eq!(total(&answer, chf()), Ok(Money::new(chf(), 175).unwrap()));
 }
+
+#[test]
+fn a_listener_without_signature_is_noticed() {
+    for (data, unsigned) in [
+        (r"[]", false),
+        (r#"[{"id":7}]"#, false),
+        (r#"[{"id":7,"enablePayloadSignatureAndState":true}]"#, false),
+        (
+            r#"[{"enablePayloadSignatureAndState":true},{"enablePayloadSignatureAndState":false}]"#,
+            true,
+        ),
+    ] {
+        let page = serde_json::from_str(&format!(r#"{{"data":{data}}}"#)).unwrap();
+        assert_eq!(sends_unsigned(&page), unsigned, "{data}");
+    }
+}

@@ -6,6 +6,9 @@ use cardless_transport::Response;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+/// The most digits of an amount before its point (`providers/paypal.md` §4).
+const MAX_WHOLE_DIGITS: usize = 15;
+
 /// Currencies without decimals at PayPal.
 const WITHOUT_DECIMALS: [&str; 3] = ["HUF", "JPY", "TWD"];
 /// The other currencies.
@@ -209,6 +212,10 @@ pub(crate) fn read_money(value: Option<&Value>) -> Result<Money, Problem> {
     }
     if decimals > 2 {
         return Err(Problem::issue(422, "DECIMAL_PRECISION"));
+    }
+    let whole = text.split('.').next().unwrap_or_default();
+    if whole.len() > MAX_WHOLE_DIGITS {
+        return Err(Problem::issue(422, "MAX_VALUE_EXCEEDED"));
     }
     let currency =
         Currency::from_code(code).map_err(|_| Problem::issue(422, "INVALID_CURRENCY_CODE"))?;

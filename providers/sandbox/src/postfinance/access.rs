@@ -16,9 +16,13 @@ use crate::dialect::Call;
 /// (`providers/postfinance.md` §1.2).
 const TOLERANCE: Duration = Duration::from_secs(10 * 60);
 
+/// The `ver` of a JWT's header (`providers/postfinance.md` §1.2).
+const TOKEN_VERSION: u32 = 1;
+
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    ver: u32,
 }
 
 #[derive(Deserialize)]
@@ -117,7 +121,7 @@ fn claims(call: &Call) -> Option<Claims> {
     let (signed, tag) = token.rsplit_once('.')?;
     let (header, claims) = signed.split_once('.')?;
     let header: Header = serde_json::from_slice(&decoded(header)?).ok()?;
-    if header.alg != "HS256" {
+    if header.alg != "HS256" || header.ver != TOKEN_VERSION {
         return None;
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, AUTHENTICATION_KEY_RAW);

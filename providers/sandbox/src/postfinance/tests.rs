@@ -33,9 +33,13 @@ fn bench() -> Bench {
 }
 
 fn token(claims: &Value) -> String {
+    token_under(r#"{"alg":"HS256","typ":"JWT","ver":1}"#, claims)
+}
+
+fn token_under(header: &str, claims: &Value) -> String {
     let signed = format!(
         "{}.{}",
-        URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT","ver":1}"#),
+        URL_SAFE_NO_PAD.encode(header),
         URL_SAFE_NO_PAD.encode(claims.to_string())
     );
     let key = hmac::Key::new(
@@ -209,6 +213,17 @@ fn a_jwt_is_checked_in_every_part() {
         let mut bad = good.clone();
         bad[name] = value;
         assert_eq!(status(&bad, &|token| token), 401, "{name}");
+    }
+    // One SDK of the provider's says `type` for `typ`; everybody says `ver`.
+    for (header, wanted) in [
+        (r#"{"alg":"HS256","type":"JWT","ver":1}"#, 200),
+        (r#"{"alg":"HS256","typ":"JWT"}"#, 401),
+        (r#"{"alg":"HS256","typ":"JWT","ver":"1"}"#, 401),
+        (r#"{"alg":"HS256","typ":"JWT","ver":2}"#, 401),
+        (r#"{"alg":"none","typ":"JWT","ver":1}"#, 401),
+    ] {
+        let found = status(&good, &|_| token_under(header, &good));
+        assert_eq!(found, wanted, "{header}");
     }
     assert_eq!(status(&good, &|token| format!("{token}AA")), 401);
     assert_eq!(status(&good, &|token| token.replacen('.', "", 1)), 401);

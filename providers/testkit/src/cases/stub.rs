@@ -29,6 +29,8 @@ const PATIENT_MILLIS: u64 = 20_000;
 const SHORT_MILLIS: u64 = 200;
 /// More than a client reads, in bytes.
 const HUGE_BYTES: usize = 1024 * 1024 + 1;
+/// How deep the deepest answer is; below the size that a client refuses to read.
+const DEEP: usize = 100_000;
 const MARK: &str = "CANARY";
 
 /// One call against one stub.
@@ -212,10 +214,13 @@ pub async fn malformed_json_is_unknown(fixture: &dyn StubFixture) {
     }
 }
 
-/// A 2xx with a web page, as a captive proxy gives it.
+/// A 2xx with a web page, as a captive proxy gives it. A call whose success needs no body is no
+/// exception.
 pub async fn html_for_json_is_unknown(fixture: &dyn StubFixture) {
     let answer = Answer::text(200, "text/html", format!("<html>{MARK}</html>"));
-    unknown_after(fixture, &Misbehavior::Answer(answer), &parsed(fixture)).await;
+    let mut all = calls(fixture);
+    all.retain(|call| *call != Call::Probe);
+    unknown_after(fixture, &Misbehavior::Answer(answer), &all).await;
 }
 
 /// A good document that ends too early, in a whole HTTP message.
@@ -230,7 +235,10 @@ pub async fn a_truncated_document_is_unknown(fixture: &dyn StubFixture) {
 /// A 2xx without the body that is documented.
 pub async fn an_empty_answer_is_unknown(fixture: &dyn StubFixture) {
     let answer = Misbehavior::Answer(Answer::json(200, ""));
-    unknown_after(fixture, &answer, &parsed(fixture)).await;
+    let dialect = fixture.dialect();
+    let mut needs_a_body = parsed(fixture);
+    needs_a_body.retain(|call| !dialect.may_be_empty(*call));
+    unknown_after(fixture, &answer, &needs_a_body).await;
 }
 
 /// The good answer under a wrong name may be read or not, but never as a refusal.
@@ -333,6 +341,63 @@ pub async fn an_unknown_word_is_no_verdict(fixture: &dyn StubFixture) {
 pub async fn another_amount_is_never_success(fixture: &dyn StubFixture) {
     let [amount, _] = fixture.dialect().amounts();
     another_money(fixture, amount).await;
+}
+
+/// No number is so odd that it passes for the amount, or ends the process.
+pub async fn a_hostile_amount_is_never_success(fixture: &dyn StubFixture) {
+    let [(good, _), _] = fixture.dialect().amounts();
+    let digits = good.trim_matches([':', '"']);
+    let zeros = "0".repeat(400);
+    for hostile in [
+        format!("-{digits}"),
+        format!("{digits}1"),
+        format!("1{zeros}"),
+        "1e400".to_owned(),
+        "0".to_owned(),
+        "true".to_owned(),
+        "{}".to_owned(),
+        "[]".to_owned(),
+    ] {
+        let bad = good.replace(digits, &hostile);
+        another_money(fixture, (good, &bad)).await;
+    }
+}
+
+/// A member that stands twice with two meanings has none.
+pub async fn a_word_said_twice_is_no_verdict(fixture: &dyn StubFixture) {
+    let dialect = fixture.dialect();
+    for call in calls(fixture) {
+        for word in dialect.words(call) {
+            let start = word.rfind(":\"").unwrap();
+            let (kept, _) = word.split_at(start);
+            let (_, name) = kept.split_at(kept.rfind(['{', ',']).map_or(0, |at| at + 1));
+            let other = format!("{name}:\"A_NEW_WORD\"");
+            for twice in [
+                format!("{word},{other}"),
+                word.replacen(name, &format!("{other},{name}"), 1),
+            ] {
+                let texts = vec![((*word).to_owned(), twice.clone())];
+                let trial = trial(fixture, call, Misbehavior::Replace(texts)).await;
+                assert!(trial.replaced, "{call:?}: {word} is in no answer");
+                let end = &trial.report.end;
+                let right = matches!(end, End::CannotTell | End::Failed(Delivery::Unknown, _));
+                assert!(right, "{call:?} with {twice} ended {end:?}");
+            }
+        }
+    }
+}
+
+/// Nesting without end in a member that nobody reads.
+pub async fn a_deep_answer_is_survived(fixture: &dyn StubFixture) {
+    let deep = format!("{}{}", "[".repeat(DEEP), "]".repeat(DEEP));
+    let body = format!(r#"{{"zzz":{deep}}}"#);
+    let answer = Misbehavior::Answer(Answer::json(200, body));
+    let dialect = fixture.dialect();
+    let mut all = parsed(fixture);
+    all.retain(|call| !dialect.may_be_empty(*call));
+    unknown_after(fixture, &answer, &all).await;
+    let open = Misbehavior::Answer(Answer::json(422, "[".repeat(DEEP)));
+    unknown_after(fixture, &open, &calls(fixture)).await;
 }
 
 /// An answer in another currency is not an answer.

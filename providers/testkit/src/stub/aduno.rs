@@ -63,6 +63,10 @@ impl Dialect for Aduno {
         )
     }
 
+    fn may_be_empty(&self, call: Call) -> bool {
+        self.bodiless(call) || call == Call::Refund
+    }
+
     fn well(&self, call: Call) -> End {
         match call {
             Call::Find => End::CannotTell,
