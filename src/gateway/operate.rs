@@ -106,8 +106,11 @@ pub(super) enum Earlier {
     None,
     /// The provider has shown that none was carried out, or will be.
     NotCarriedOut,
-    /// One may have been carried out.
+    /// One may have been carried out, and the provider would show it.
     Unknown,
+    /// One may have been carried out, and the provider has no way to show it: what it answers under
+    /// the same key is all that it tells.
+    Untold,
 }
 
 /// A question about an operation that the provider did not show.
@@ -406,6 +409,11 @@ impl Inner {
         })
         .await;
         match result {
+            // A repeat that is declined says nothing of the first send; a question does.
+            Ok(Outcome::Declined(_)) if earlier == Earlier::Unknown => {
+                self.operation_open(row, OperationState::Unknown, None)
+                    .await
+            }
             Ok(outcome) => self.take_outcome(row, outcome).await,
             Err(error) => self.operation_failed(row, &error, earlier).await,
         }
@@ -456,7 +464,9 @@ impl Inner {
                 self.operation_ended(row, OperationState::Failed, None, not_sent_code(kind))
                     .await
             }
-            (Delivery::Refused, kind) if earlier != Earlier::Unknown => {
+            (Delivery::Refused, kind)
+                if matches!(earlier, Earlier::None | Earlier::NotCarriedOut) =>
+            {
                 self.operation_ended(row, OperationState::Failed, None, refused_code(kind))
                     .await
             }
@@ -536,10 +546,10 @@ impl Inner {
         };
         let too_long = now.since(row.created_at) > PARK_UNKNOWN_AFTER;
         if again && !too_long {
-            let earlier = if proven {
-                Earlier::NotCarriedOut
-            } else {
-                Earlier::Unknown
+            let earlier = match (proven, question.shows) {
+                (true, _) => Earlier::NotCarriedOut,
+                (false, true) => Earlier::Unknown,
+                (false, false) => Earlier::Untold,
             };
             return self.send_again(row, earlier).await;
         }

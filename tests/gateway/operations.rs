@@ -485,3 +485,24 @@ async fn a_repeat_that_is_refused_after_the_proof_fails() {
         .unwrap();
     assert_eq!(again.body.amount.minor(), 4990);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_that_is_declined_says_nothing_of_the_first_send() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world
+        .fake
+        .fault("refund", Fault::Late(Duration::from_secs(90)));
+    world.fake.fault("refund", Fault::Declined);
+    let refund = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(1000)))
+        .await
+        .unwrap();
+    world.run_minutes(20).await;
+    let refund = world.gateway.refund_by_id(&refund.body.id).await.unwrap();
+    assert_eq!(refund.status, OperationStatus::Succeeded);
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+    world.books_fit(&payment.id).await;
+}
