@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cardless_contract::{
-    CaptureMode, CommitRequest, Delivery, ErrorKind, Found, IdempotencyKey, Initiator,
+    CaptureMode, Clock, CommitRequest, Delivery, ErrorKind, Found, IdempotencyKey, Initiator,
     LookupRequest, Outcome, Payment as Seen, PaymentProvider, PaymentRequest, ProviderError,
     ProviderToken, RedirectUrl, Reference, Repeat, ReservationId, Timestamp, VoidRequest,
 };
@@ -16,7 +16,7 @@ use cardless_contract::{
 use super::pay::{key_of, not_sent_code, object, reference_of, refused_code, reservation_of};
 use super::seal::Seal;
 use super::view::decline_words;
-use super::{COMMIT_WITHIN, Inner, quiet_at, send, stored};
+use super::{COMMIT_WITHIN, Inner, is_within, quiet_at, send, stored};
 use crate::account::AccountId;
 use crate::error::{Causes, Code, Error};
 use crate::journal::state::{self, Next, pause};
@@ -166,7 +166,11 @@ impl Drive {
         let key = self.key("r")?;
         let seal = Seal::new(&self.inner, self.provider.name(), &self.row);
         let provider = Arc::clone(&self.provider);
-        let outcome = send(|| provider.reserve(&key, &token, &request, &seal)).await;
+        let (clock, marked) = self.marked();
+        let outcome = send(clock, marked, || {
+            provider.reserve(&key, &token, &request, &seal)
+        })
+        .await;
         self.row = seal.into_row();
         match outcome {
             Ok(Outcome::Done(id) | Outcome::Pending(id)) => self.reserved(&id).await,
@@ -199,7 +203,7 @@ impl Drive {
         match capabilities.repeat_reserve {
             Repeat::KeyedForever => Ok(Again::Send),
             Repeat::Keyed(window) => {
-                let fits = now.since(first) + capabilities.longest_delay <= window;
+                let fits = is_within(window, first, now, capabilities);
                 Ok(if fits { Again::Send } else { Again::Never })
             }
             Repeat::AfterQuestion => {
@@ -313,7 +317,8 @@ impl Drive {
         };
         let key = self.key(&format!("c{}", self.row.commit_round))?;
         let provider = Arc::clone(&self.provider);
-        let outcome = send(|| provider.commit(&key, &token, &request)).await;
+        let (clock, marked) = self.marked();
+        let outcome = send(clock, marked, || provider.commit(&key, &token, &request)).await;
         match outcome {
             Ok(Outcome::Done(seen)) => self.seen(seen).await,
             Ok(Outcome::Pending(seen)) => self.pending(&seen).await,
@@ -757,6 +762,13 @@ impl Drive {
 
     const fn lost(&self) -> bool {
         self.lease_gone
+    }
+
+    /// The clock, and when the present step was marked as sent.
+    fn marked(&self) -> (Arc<dyn Clock>, Timestamp) {
+        let clock = self.inner.journal.clock();
+        let marked = self.row.last_sent_at.unwrap_or_else(|| clock.now());
+        (clock, marked)
     }
 
     async fn mark_sent(&mut self, step: Step) -> Result<Flow, Error> {

@@ -319,7 +319,8 @@ impl Inner {
         let provider = Arc::clone(self.provider(&row.provider)?);
         let request = self.setup_request(&row, provider.as_ref()).await?;
         let key = key_of(&row.id, "s")?;
-        match send(|| provider.begin_setup(&key, &request)).await {
+        let (clock, now) = (self.journal.clock(), self.journal.now());
+        match send(clock, now, || provider.begin_setup(&key, &request)).await {
             Ok(
                 Outcome::Done(started)
                 | Outcome::Pending(started)

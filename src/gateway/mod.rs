@@ -33,6 +33,7 @@ use cardless_contract::{
     Capabilities, Clock, Delivery, Entropy, ErrorKind, PaymentProvider, ProviderError,
     ProviderName, SystemClock, SystemEntropy, Timestamp,
 };
+use cardless_transport::leaving_by;
 use tokio::sync::Notify;
 
 pub use accounts::AccountSummary;
@@ -399,28 +400,51 @@ fn return_bytes(object: &str) -> Vec<u8> {
     [b"return\0".as_slice(), object.as_bytes()].concat()
 }
 
-/// Runs a call again while it never left, for at most 10 s (`DESIGN`, rule 8).
-async fn send<T, F>(mut call: impl FnMut() -> F) -> cardless_contract::Result<T>
+/// Runs a call that is marked as sent, and runs it again while it never left, for at most 10 s
+/// (`DESIGN`, rule 8). Nothing of it leaves later than that: whoever slept in between may find that
+/// another worker has asked, seen nothing, and ended it.
+async fn send<T, F>(
+    clock: Arc<dyn Clock>,
+    marked: Timestamp,
+    mut call: impl FnMut() -> F,
+) -> cardless_contract::Result<T>
 where
     F: Future<Output = cardless_contract::Result<T>>,
 {
-    let until = tokio::time::Instant::now() + RESEND_WITHIN;
-    for pause in NOT_SENT_PAUSES {
-        match call().await {
-            // A try that takes long to find no connection costs the tries after it.
-            Err(error) if never_left(&error) && tokio::time::Instant::now() + pause <= until => {
-                tokio::time::sleep(pause).await;
+    let by = marked.plus(RESEND_WITHIN);
+    leaving_by(clock, by, async {
+        let until = tokio::time::Instant::now() + RESEND_WITHIN;
+        for pause in NOT_SENT_PAUSES {
+            match call().await {
+                // A try that takes long to find no connection costs the tries after it.
+                Err(error)
+                    if never_left(&error) && tokio::time::Instant::now() + pause <= until =>
+                {
+                    tokio::time::sleep(pause).await;
+                }
+                result => return result,
             }
-            result => return result,
         }
-    }
-    call().await
+        call().await
+    })
+    .await
 }
 
 /// From when a question proves something: what is marked as sent may have left only at the last
 /// try, and arrives within the longest delay (`DESIGN`, rule 6).
 fn quiet_at(marked: Timestamp, capabilities: &Capabilities) -> Timestamp {
     marked.plus(RESEND_WITHIN).plus(capabilities.longest_delay)
+}
+
+/// Whether a request whose key the provider keeps for `window` may be sent again: it must be carried
+/// out before the window ends (`DESIGN`, rule 5).
+fn is_within(
+    window: Duration,
+    first: Timestamp,
+    now: Timestamp,
+    capabilities: &Capabilities,
+) -> bool {
+    now.since(first) + RESEND_WITHIN + capabilities.longest_delay <= window
 }
 
 fn never_left(error: &ProviderError) -> bool {

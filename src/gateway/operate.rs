@@ -15,7 +15,7 @@ use super::pay::{
     in_progress, key_of, not_sent_code, object, reference_of, refused_code, reservation_of,
     stored_answer,
 };
-use super::{Gateway, Inner, RequestKey, check, quiet_at, send, stored, view};
+use super::{Gateway, Inner, RequestKey, check, is_within, quiet_at, send, stored, view};
 use crate::account::{Handle, HandleKind};
 use crate::error::{Code, Error};
 use crate::journal::state::{self, pause};
@@ -106,8 +106,20 @@ pub(super) enum Earlier {
     None,
     /// The provider has shown that none was carried out, or will be.
     NotCarriedOut,
-    /// One may have been carried out.
+    /// One may have been carried out, and the provider would show it.
     Unknown,
+    /// One may have been carried out, and the provider has no way to show it: what it answers under
+    /// the same key is all that it tells.
+    Untold,
+}
+
+/// A question about an operation that the provider did not show.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    /// When it was asked: what happened later, its answer does not say.
+    asked_at: Timestamp,
+    /// The provider would have shown the operation if it had been carried out by then.
+    shows: bool,
 }
 
 /// What a request to begin an operation came to.
@@ -392,8 +404,16 @@ impl Inner {
         let provider = Arc::clone(self.provider(&row.provider)?);
         let payment = self.payment_row(&row.payment).await?;
         let key = key_of(&row.id, "o")?;
-        let result = send(|| call(provider.as_ref(), &key, &row, &payment)).await;
+        let result = send(self.journal.clock(), row.last_sent_at, || {
+            call(provider.as_ref(), &key, &row, &payment)
+        })
+        .await;
         match result {
+            // A repeat that is declined says nothing of the first send; a question does.
+            Ok(Outcome::Declined(_)) if earlier == Earlier::Unknown => {
+                self.operation_open(row, OperationState::Unknown, None)
+                    .await
+            }
             Ok(outcome) => self.take_outcome(row, outcome).await,
             Err(error) => self.operation_failed(row, &error, earlier).await,
         }
@@ -444,7 +464,9 @@ impl Inner {
                 self.operation_ended(row, OperationState::Failed, None, not_sent_code(kind))
                     .await
             }
-            (Delivery::Refused, kind) if earlier != Earlier::Unknown => {
+            (Delivery::Refused, kind)
+                if matches!(earlier, Earlier::None | Earlier::NotCarriedOut) =>
+            {
                 self.operation_ended(row, OperationState::Failed, None, refused_code(kind))
                     .await
             }
@@ -468,19 +490,27 @@ impl Inner {
         let payment = self.payment_row(&row.payment).await?;
         let request = lookup(&row, &payment)?;
         let key = key_of(&row.id, "o")?;
+        // What an answer proves, it proves of the moment of its question.
+        let asked_at = self.journal.now();
+        let question = |shows| Question { asked_at, shows };
         match provider.find_operation(&key, &request).await {
             // A sum proves nothing about one of several operations.
             Ok(Found::Yes(outcome))
                 if is_sum(&outcome) && self.has_rivals(&row, &payment).await? =>
             {
-                self.not_found(row, provider.as_ref(), false).await
+                self.not_found(row, provider.as_ref(), question(false))
+                    .await
             }
             Ok(Found::Yes(outcome)) => self.take_outcome(row, outcome).await,
             Ok(Found::No) => {
-                let shown = !self.has_rivals(&row, &payment).await?;
-                self.not_found(row, provider.as_ref(), shown).await
+                let alone = !self.has_rivals(&row, &payment).await?;
+                self.not_found(row, provider.as_ref(), question(alone))
+                    .await
             }
-            Ok(Found::CannotTell) => self.not_found(row, provider.as_ref(), false).await,
+            Ok(Found::CannotTell) => {
+                self.not_found(row, provider.as_ref(), question(false))
+                    .await
+            }
             Err(error) => {
                 tracing::warn!(operation = %row.id, %error, "ask about an operation");
                 if self.journal.now().since(row.created_at) > PARK_UNKNOWN_AFTER {
@@ -498,7 +528,7 @@ impl Inner {
         self: Arc<Self>,
         row: OperationRow,
         provider: &dyn PaymentProvider,
-        shown_if_there: bool,
+        question: Question,
     ) -> Result<OperationRow, Error> {
         let now = self.journal.now();
         let capabilities = provider.capabilities();
@@ -508,20 +538,18 @@ impl Inner {
             OperationType::Refund => capabilities.repeat_refund,
         };
         let quiet_at = quiet_at(row.last_sent_at, capabilities);
-        let proven = shown_if_there && now >= quiet_at;
+        let proven = question.shows && question.asked_at >= quiet_at;
         let again = match repeat {
             Repeat::KeyedForever => true,
-            Repeat::Keyed(window) => {
-                now.since(row.first_sent_at) + capabilities.longest_delay <= window
-            }
+            Repeat::Keyed(window) => is_within(window, row.first_sent_at, now, capabilities),
             Repeat::AfterQuestion => proven,
         };
         let too_long = now.since(row.created_at) > PARK_UNKNOWN_AFTER;
         if again && !too_long {
-            let earlier = if proven {
-                Earlier::NotCarriedOut
-            } else {
-                Earlier::Unknown
+            let earlier = match (proven, question.shows) {
+                (true, _) => Earlier::NotCarriedOut,
+                (false, true) => Earlier::Unknown,
+                (false, false) => Earlier::Untold,
             };
             return self.send_again(row, earlier).await;
         }
@@ -530,7 +558,7 @@ impl Inner {
                 .operation_ended(row, OperationState::Failed, None, "not_carried_out")
                 .await;
         }
-        if shown_if_there {
+        if question.shows {
             let at = quiet_at;
             return self
                 .change_operation(&row, |row| release_row(row, Some(at)))

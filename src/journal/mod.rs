@@ -84,6 +84,11 @@ impl Journal {
         self.clock.now()
     }
 
+    /// The clock itself, for who must look at it later.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// The store, for reading.
     pub(crate) fn store(&self) -> &dyn Store {
         self.store.as_ref()

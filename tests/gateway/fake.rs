@@ -34,7 +34,7 @@ pub(crate) enum Fault {
     Hang,
     /// It is carried out, then nothing more happens, for ever.
     HangAfter,
-    /// Waits for the test before it is carried out.
+    /// Waits for the test before it is carried out. An answer waits after it has been seen.
     Wait(Arc<Notify>),
     /// A merchant's charge needs the customer.
     Challenge,
@@ -883,12 +883,17 @@ impl PaymentProvider for Fake {
         key: &IdempotencyKey,
         request: &OperationLookup,
     ) -> Result<Found<Outcome<Operation>>> {
-        match self.begin("find_operation", key.as_str()) {
-            None => {}
+        let gate = match self.begin("find_operation", key.as_str()) {
+            None => None,
+            Some(Fault::Wait(gate)) => Some(gate),
             Some(_) => return Err(self.lost()),
-        }
+        };
         let id = request.reservation.as_str();
         let object = self.state.lock().unwrap().objects[id].clone();
+        if let Some(gate) = gate {
+            // What it saw is on its way.
+            gate.notified().await;
+        }
         if self.capabilities.reserve_holds {
             return Ok(by_sum(&object, request));
         }

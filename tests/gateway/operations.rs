@@ -363,6 +363,37 @@ async fn an_operation_is_not_sent_again_before_the_question_proves_anything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_proves_nothing_that_came_after_its_question() {
+    let mut capabilities = Shape::Page.capabilities();
+    capabilities.repeat_refund = Repeat::Keyed(Duration::from_secs(60));
+    let world = World::with(capabilities, |_| {});
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    let late = Fault::Late(Duration::from_secs(119));
+    world.fake.fault("refund", late);
+    world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(1000)))
+        .await
+        .unwrap();
+    let gate = Arc::new(Notify::new());
+    world
+        .fake
+        .fault("find_operation", Fault::Wait(Arc::clone(&gate)));
+    let gateway = world.gateway.clone();
+    let question = tokio::spawn(async move { gateway.reconcile().await });
+    // The question is seen before the refund lands, and answered after it could not land any more.
+    tokio::time::sleep(Duration::from_secs(140)).await;
+    gate.notify_one();
+    question.await.unwrap().unwrap();
+    world.run_minutes(5).await;
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+    let payment = world.payment(&payment.id).await;
+    assert_eq!(payment.operations[0].status, OperationStatus::Succeeded);
+    world.books_fit(&payment.id).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operation_without_end_is_parked() {
     for shape in SHAPES {
         let world = World::new(shape);
@@ -453,4 +484,25 @@ async fn a_repeat_that_is_refused_after_the_proof_fails() {
         .await
         .unwrap();
     assert_eq!(again.body.amount.minor(), 4990);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_that_is_declined_says_nothing_of_the_first_send() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world
+        .fake
+        .fault("refund", Fault::Late(Duration::from_secs(90)));
+    world.fake.fault("refund", Fault::Declined);
+    let refund = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(1000)))
+        .await
+        .unwrap();
+    world.run_minutes(20).await;
+    let refund = world.gateway.refund_by_id(&refund.body.id).await.unwrap();
+    assert_eq!(refund.status, OperationStatus::Succeeded);
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+    world.books_fit(&payment.id).await;
 }

@@ -15,6 +15,8 @@ use cardless::message::{
 use cardless_sandbox::EntryKind;
 use world::{ALL, World};
 
+const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
 #[tokio::test(start_paused = true)]
 async fn links_charges_and_gives_back() {
     for provider in ALL {
@@ -379,4 +381,28 @@ async fn a_customer_who_never_comes_back_leaves_nothing_open() {
         }
         assert_eq!(world.moved(EntryKind::Capture), [0; 0], "{provider}");
     }
+}
+
+/// The process sleeps between the mark and the request for longer than its lease; meanwhile
+/// another worker ends the payment.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_has_slept_sends_nothing_any_more() {
+    let world = World::new();
+    let method = world.link("paypal").await;
+    // By then the access token is too old, so that one is fetched before the order is made.
+    world.sandbox.advance(DAY);
+    world.nap.after("/v1/oauth2/token");
+    let (gateway, key) = (world.gateway.clone(), world.key());
+    let request = World::charge(&method, 4990, "invoice-1");
+    let sleeper = tokio::spawn(async move { gateway.pay(&key, &request).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    world.sandbox.advance(DAY);
+    let report = world.gateway.reconcile().await.unwrap();
+    assert_eq!((report.looked_at, report.concluded), (1, 1));
+    world.nap.wake();
+    let payment = sleeper.await.unwrap().unwrap().body;
+    assert_eq!(payment.status, PaymentStatus::Failed, "{payment:?}");
+    assert!(!world.nap.was_asked("/v2/checkout/orders"));
 }

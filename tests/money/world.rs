@@ -1,6 +1,6 @@
 //! A gateway over the three adapters over the sandbox, in one process, on one thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +10,9 @@ use cardless::store::{SqliteStore, Threads};
 use cardless::vault::KeyRing;
 use cardless_contract::{Clock, PaymentProvider, SystemEntropy, Timestamp};
 use cardless_sandbox::{Addresses, Entry, EntryKind, Fault, Provider, Sandbox, print_settings};
-use cardless_transport::{HttpClient as _, InProcessClient};
+use cardless_transport::{HttpClient, InProcessClient, Request, Response, SendError};
 use http::Method;
+use tokio::sync::Notify;
 
 /// How long a client waits for a stalled answer, in tokio's paused time.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -28,7 +29,57 @@ impl Clock for Morning {
 pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) gateway: Gateway,
+    pub(crate) nap: Arc<Nap>,
     keys: std::cell::Cell<u32>,
+}
+
+/// Where the whole process falls asleep, and what wakes it.
+#[derive(Debug, Default)]
+pub(crate) struct Nap {
+    path: Mutex<Option<&'static str>>,
+    over: Notify,
+    /// The paths of all requests, slept after or not.
+    asked: Mutex<Vec<String>>,
+}
+
+impl Nap {
+    /// The next request to a path that starts like this is the last thing before sleep.
+    pub(crate) fn after(&self, path: &'static str) {
+        *self.path.lock().unwrap() = Some(path);
+    }
+
+    pub(crate) fn was_asked(&self, path: &str) -> bool {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().any(|asked| asked.starts_with(path))
+    }
+
+    pub(crate) fn wake(&self) {
+        self.over.notify_one();
+    }
+}
+
+/// A client whose caller can fall asleep before it learns the answer.
+#[derive(Debug)]
+struct Sleeper {
+    client: InProcessClient,
+    nap: Arc<Nap>,
+}
+
+#[cardless_contract::async_trait]
+impl HttpClient for Sleeper {
+    async fn send(&self, request: Request) -> Result<Response, SendError> {
+        let path = request.uri().path().to_owned();
+        self.nap.asked.lock().unwrap().push(path.clone());
+        let answer = self.client.send(request).await;
+        let sleeps = {
+            let mut start = self.nap.path.lock().unwrap();
+            start.take_if(|start| path.starts_with(*start)).is_some()
+        };
+        if sleeps {
+            self.nap.over.notified().await;
+        }
+        answer
+    }
 }
 
 pub(crate) const ALL: [&str; 3] = ["postfinance", "paypal", "aduno"];
@@ -39,8 +90,12 @@ impl World {
         let settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
         let table = |name: &str| settings["providers"][name].clone();
         let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
-        let client = |provider| -> Arc<InProcessClient> {
-            Arc::new(sandbox.provider(provider).client(DEADLINE))
+        let nap = Arc::new(Nap::default());
+        let client = |provider| -> Arc<Sleeper> {
+            Arc::new(Sleeper {
+                client: sandbox.provider(provider).client(DEADLINE),
+                nap: Arc::clone(&nap),
+            })
         };
         let providers: [Arc<dyn PaymentProvider>; 3] = [
             Arc::new(
@@ -80,6 +135,7 @@ impl World {
         Self {
             sandbox,
             gateway: builder.build().unwrap(),
+            nap,
             keys: std::cell::Cell::new(0),
         }
     }

@@ -45,7 +45,7 @@ pub struct Decline {
 
 /// Why a payment was declined. The names are those of the HTTP API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the meaning")]
+#[expect(missing_docs, reason = "the names are the meaning")]
 pub enum DeclineCategory {
     InsufficientFunds,
     Expired,

@@ -357,7 +357,7 @@ pub struct LookupRequest {
 
 /// What kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the meaning")]
+#[expect(missing_docs, reason = "the names are the meaning")]
 pub enum OperationKind {
     Capture,
     Void,

@@ -5,12 +5,14 @@
 //!
 //! - [`Hosts`]: the addresses that a provider's calls, links, pages and certificates may have;
 //! - [`HttpClient`]: one attempt, with [`ReqwestClient`] over the network and
-//!   [`InProcessClient`] straight into the sandbox.
+//!   [`InProcessClient`] straight into the sandbox;
+//! - [`leaving_by`]: the moment after which nothing that may move money leaves any more.
 //!
 //! Invariants, each held by a test:
 //!
 //! - A request is written to a connection at most once: no retry, no redirect, no 0-RTT.
 //! - Only a connection that was never made is `NotSent`; whatever fails after it is `Unknown`.
+//! - A request that would change something does not leave after its time ([`leaving_by`]).
 //! - No answer beyond [`MAX_BODY_BYTES`] is held in memory.
 //! - Neither proxies from the environment nor cookies nor decompression take part.
 //! - Headers, bodies, queries and tokens in paths are in no log line and in no error.
@@ -20,6 +22,7 @@
 
 mod classify;
 mod client;
+mod departure;
 mod hosts;
 mod in_process;
 mod redact;
@@ -27,6 +30,7 @@ mod reqwest_client;
 mod tls;
 
 pub use client::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError};
+pub use departure::leaving_by;
 pub use hosts::{Hosts, HostsError};
 pub use in_process::{InProcessClient, InProcessServer, Reply};
 pub use redact::{QUIET_TARGETS, redact_path};
@@ -64,13 +68,18 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// [`SendError`]; an address off the list is `NotSent` and `Internal`.
+    /// [`SendError`]; an address off the list is `NotSent` and `Internal`, a request that is too
+    /// late ([`leaving_by`]) is `NotSent` and `Interrupted`.
     pub async fn send(&self, request: Request) -> Result<Response, SendError> {
         let allowed =
             url::Url::parse(&request.uri().to_string()).is_ok_and(|url| self.hosts.allow(&url));
         if !allowed {
             return Err(SendError::new(Delivery::NotSent, ErrorKind::Internal)
                 .with_source("the address is not on the provider's list"));
+        }
+        if departure::is_missed(request.method()) {
+            return Err(SendError::new(Delivery::NotSent, ErrorKind::Interrupted)
+                .with_source("it was marked as sent too long ago"));
         }
         if !tracing::enabled!(tracing::Level::TRACE) {
             return self.client.send(request).await;
@@ -170,6 +179,58 @@ mod tests {
             .body(Bytes::from_static(b"canary"))
             .unwrap();
         transport.send(request).await.ok();
+    }
+
+    /// A clock that the test moves.
+    #[derive(Debug, Default)]
+    struct Hands(std::sync::atomic::AtomicI64);
+
+    impl cardless_contract::Clock for Hands {
+        fn now(&self) -> cardless_contract::Timestamp {
+            let seconds = self.0.load(std::sync::atomic::Ordering::SeqCst);
+            cardless_contract::Timestamp::from_seconds(seconds)
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_that_changes_anything_leaves_too_late() {
+        let hands = Arc::new(Hands::default());
+        let transport = Transport::new(
+            ProviderName::new("paypal").unwrap(),
+            Arc::new(InProcessClient::new(
+                Arc::new(Canaries),
+                Duration::from_secs(1),
+            )),
+            Hosts::new("https://api-m.paypal.com", &[]).unwrap(),
+        );
+        let by = cardless_contract::Timestamp::from_seconds(10);
+        for (now, method, leaves) in [
+            (10, "POST", true),
+            (11, "POST", false),
+            (11, "PATCH", false),
+            (11, "DELETE", false),
+            (11, "GET", true),
+        ] {
+            hands.0.store(now, std::sync::atomic::Ordering::SeqCst);
+            let request = http::Request::builder()
+                .method(method)
+                .uri("https://api-m.paypal.com/v2/checkout/orders")
+                .body(Bytes::new())
+                .unwrap();
+            let sent = leaving_by(hands.clone(), by, transport.send(request)).await;
+            match sent {
+                Ok(_) => assert!(leaves, "{method} at {now}"),
+                Err(error) => {
+                    assert!(!leaves, "{method} at {now}: {error}");
+                    assert_eq!(error.delivery(), Delivery::NotSent);
+                    assert_ne!(
+                        error.kind(),
+                        ErrorKind::Unreachable,
+                        "it is not tried again"
+                    );
+                }
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -138,9 +138,13 @@ impl HttpClient for ReqwestClient {
             return Err(SendError::new(Delivery::NotSent, ErrorKind::Internal)
                 .with_source("extra trust roots are for loopback only"));
         }
-        tokio::time::timeout(self.total_timeout, self.exchange(request))
-            .await
-            .unwrap_or_else(|_| Err(classify::deadline()))
+        // The deadline comes first: after a sleep of the whole process it has passed, and a
+        // connection that stands by then must not carry the request any more.
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep(self.total_timeout) => Err(classify::deadline()),
+            result = self.exchange(request) => result,
+        }
     }
 }
 

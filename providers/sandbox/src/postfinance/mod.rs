@@ -26,10 +26,6 @@ use serde::de::DeserializeOwned;
 use crate::dialect::{Call, Dialect, World};
 
 use constants::AUTHENTICATION_KEY_RAW;
-#[allow(
-    unreachable_pub,
-    reason = "the crate's root decides what is shown outside"
-)]
 pub use constants::{
     AUTHENTICATION_KEY, BASE_PATH, SPACE_ID, USER_ID, WEBHOOK_KEY_ID, WEBHOOK_PUBLIC_KEY,
 };
