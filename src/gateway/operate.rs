@@ -541,7 +541,11 @@ impl Inner {
 
     /// Whether another operation of the same kind is open, or has ended since this one began: then
     /// the sums at the provider do not tell which of them was carried out.
-    async fn has_rivals(&self, row: &OperationRow, payment: &PaymentRow) -> Result<bool, Error> {
+    pub(super) async fn has_rivals(
+        &self,
+        row: &OperationRow,
+        payment: &PaymentRow,
+    ) -> Result<bool, Error> {
         let done = match row.kind {
             OperationType::Void => return Ok(false),
             OperationType::Capture => payment.captured,
@@ -596,6 +600,19 @@ impl Inner {
         object: Option<String>,
         failure: &str,
     ) -> Result<OperationRow, Error> {
+        self.operation_ended_with(row, state, object, failure, Vec::new())
+            .await
+    }
+
+    /// The same, together with what else belongs to the transaction.
+    pub(super) async fn operation_ended_with(
+        self: Arc<Self>,
+        row: OperationRow,
+        state: OperationState,
+        object: Option<String>,
+        failure: &str,
+        with: Vec<Change>,
+    ) -> Result<OperationRow, Error> {
         for _ in 0..MAX_RACES {
             let Some(fresh) = self
                 .journal
@@ -629,7 +646,8 @@ impl Inner {
                     operation.clone_from(&ended);
                 }
             }
-            let batch = self.ended_batch(&ended, &payment, &operations)?;
+            let mut batch = self.ended_batch(&ended, &payment, &operations)?;
+            batch.extend(with.iter().cloned());
             match self.journal.write(batch).await {
                 Ok(()) => {
                     ended.bump();
@@ -834,7 +852,7 @@ async fn call(
     }
 }
 
-fn lookup(row: &OperationRow, payment: &PaymentRow) -> Result<OperationLookup, Error> {
+pub(super) fn lookup(row: &OperationRow, payment: &PaymentRow) -> Result<OperationLookup, Error> {
     let currency = row.amount.currency();
     Ok(OperationLookup {
         kind: match row.kind {

@@ -177,7 +177,8 @@ async fn rows(run: &Run) -> Result<Vec<PaymentRow>, Broken> {
         .account;
     debug_assert_ne!(account, ACCOUNT);
     let filter = PaymentFilter {
-        account,
+        account: Some(account),
+        state: None,
         reference: None,
         before: None,
         limit: 1000,
