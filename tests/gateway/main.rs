@@ -11,7 +11,9 @@
 mod fake;
 mod flows;
 mod operations;
+mod people;
 mod schedules;
 mod setups;
 mod stores;
+mod verify;
 mod world;

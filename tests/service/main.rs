@@ -12,6 +12,7 @@ mod command_line;
 mod listener;
 mod log;
 mod openapi;
+mod people;
 mod round;
 mod support;
 mod world;
