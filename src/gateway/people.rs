@@ -489,8 +489,9 @@ impl Inner {
         wanted: PaymentState,
     ) -> Result<(By, Heard<Reading>), Error> {
         let provider = Arc::clone(self.provider(&row.provider)?);
-        let heard = self.hear_payment(provider.as_ref(), row).await?;
+        // What an answer proves, it proves of the moment of its question.
         let now = self.journal.now();
+        let heard = self.hear_payment(provider.as_ref(), row).await?;
         let quiet = quiet_payment(row, provider.as_ref());
         let holds = provider.capabilities().reserve_holds;
         let by = decide_payment(row, &heard.reading, wanted, holds, quiet, now)?;
@@ -578,8 +579,9 @@ impl Inner {
         wanted: OperationState,
     ) -> Result<(By, OperationState, Heard<OperationReading>), Error> {
         let provider = Arc::clone(self.provider(&row.provider)?);
-        let heard = self.hear_operation(provider.as_ref(), payment, row).await?;
+        // What an answer proves, it proves of the moment of its question.
         let now = self.journal.now();
+        let heard = self.hear_operation(provider.as_ref(), payment, row).await?;
         let quiet = quiet_at(row.last_sent_at, provider.capabilities());
         let (by, state) = decide_operation(row, &heard.reading, wanted, quiet, now)?;
         Ok((by, state, heard))
