@@ -78,6 +78,21 @@ pub fn events(
         })
 }
 
+/// Where a person looks a payment of this provider up.
+pub fn back_office(provider: &str) -> &'static str {
+    match provider {
+        "postfinance" => {
+            "PostFinance Checkout's portal (https://checkout.postfinance.ch), the space's transactions"
+        }
+        "paypal" => "PayPal's business account (https://www.paypal.com), its activity",
+        // `providers/aduno.md` §2.
+        "aduno" => {
+            "Datatrans' web administration (https://admin.datatrans.com; for its sandbox https://admin.sandbox.datatrans.com), its transactions"
+        }
+        _ => "the provider's back office",
+    }
+}
+
 /// The store of the settings, its schema up to date.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod demo;
 mod init;
 mod log;
 mod payment;
+mod progress;
 mod reconcile;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -58,12 +59,12 @@ enum Verb {
     /// Make, list and revoke the API keys of the service's clients.
     #[command(subcommand)]
     Client(client::Command),
-    /// Drive every payment whose outcome is open now.
+    /// Drive everything whose outcome is open now, or compare the books with the providers'.
     Reconcile(reconcile::Arguments),
     /// What is kept of an account.
     #[command(subcommand)]
     Account(account::Command),
-    /// Payments, as the service sees them.
+    /// Payments: what happened, what a person must look at, and how it ends.
     #[command(subcommand)]
     Payment(payment::Command),
     /// Run the three providers on loopback, for development and tests.

@@ -79,7 +79,8 @@ impl Gateway {
             }
         };
         let filter = PaymentFilter {
-            account: pseudonym,
+            account: Some(pseudonym),
+            state: None,
             reference: query.reference.clone(),
             before,
             limit: PAGE + 1,

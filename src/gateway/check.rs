@@ -47,7 +47,7 @@ pub(super) fn description(text: &str) -> Result<(), Error> {
     text_field("description", text, MAX_DESCRIPTION_CHARS)
 }
 
-fn text_field(field: &str, text: &str, longest: usize) -> Result<(), Error> {
+pub(super) fn text_field(field: &str, text: &str, longest: usize) -> Result<(), Error> {
     let length = text.chars().count();
     if length == 0 || length > longest || text.chars().any(char::is_control) {
         return Err(Error::field(

@@ -26,6 +26,10 @@ use crate::store::{CaptureText, Change, InitiatorText, PaymentRow, PaymentState,
 /// How long an outcome may stay unknown, with questions unanswered, before a person must look.
 pub(super) const PARK_UNKNOWN_AFTER: Duration = Duration::from_secs(24 * 3600);
 
+/// How many questions must stay unanswered before that: a service that was down for long asks
+/// first.
+pub(super) const MIN_QUESTIONS: u32 = 8;
+
 /// How long a provider may say that it is working before a person must look.
 pub(super) const PARK_PENDING_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -707,7 +711,8 @@ impl Drive {
     /// A question without an answer: ask again, and in the end leave it to a person.
     async fn unanswered(&mut self) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        if now.since(self.row.updated_at) > PARK_UNKNOWN_AFTER {
+        let long = now.since(self.row.updated_at) > PARK_UNKNOWN_AFTER;
+        if long && self.row.attempts >= MIN_QUESTIONS {
             return self.park().await;
         }
         let state = if self.row.is_open() {

@@ -19,9 +19,11 @@ mod methods;
 mod notify;
 mod operate;
 mod pay;
+mod people;
 mod refund;
 mod resolve;
 mod seal;
+mod verify;
 mod view;
 
 use std::collections::BTreeMap;
@@ -41,7 +43,11 @@ pub use clients::{ClientInfo, Role};
 pub use deliver::DeadEvent;
 pub use events::MAX_EVENTS;
 pub use link::ReturnTo;
+pub use people::{
+    Case, CaseQuery, MAX_CASES, ProviderObject, Resolution, ResolveAs, ResolveRequest, Resolved,
+};
 pub use resolve::ReconcileReport;
+pub use verify::{Difference, Unread, VerifyPage, VerifyReport};
 
 use crate::account::{AccountId, Handle, HandleKind};
 use crate::error::{Code, Error};
@@ -179,20 +185,17 @@ impl Gateway {
             .map_err(stored)
     }
 
-    /// How many payments stand in each state, and how many events wait to be delivered or were given
-    /// up, as Prometheus text.
+    /// How many payments stand in each state, how much waits for a person, and how many events wait
+    /// to be delivered or were given up, as Prometheus text. `cardless_parked` above zero is an
+    /// alarm.
     ///
     /// # Errors
     ///
     /// [`Code::StoreUnavailable`].
     pub async fn metrics(&self) -> Result<String, Error> {
-        let states = self
-            .inner
-            .journal
-            .store()
-            .count_states()
-            .await
-            .map_err(stored)?;
+        let store = self.inner.journal.store();
+        let states = store.count_states().await.map_err(stored)?;
+        let (payments, operations) = store.count_parked().await.map_err(stored)?;
         let mut text = String::from(
             "# HELP cardless_payments Payments by status.\n# TYPE cardless_payments gauge\n",
         );
@@ -205,6 +208,11 @@ impl Gateway {
         if self.inner.delivery.is_some() {
             text.push_str(&self.inner.event_metrics().await?);
         }
+        text.push_str(&format!(
+            "# HELP cardless_parked What a person must look at.\n# TYPE cardless_parked gauge\n\
+             cardless_parked{{kind=\"payment\"}} {payments}\n\
+             cardless_parked{{kind=\"operation\"}} {operations}\n"
+        ));
         Ok(text)
     }
 }

@@ -9,7 +9,7 @@ use cardless_contract::{
     RefundRequest as ProviderRefund, Repeat, Timestamp, VoidRequest as ProviderVoid,
 };
 
-use super::drive::{Drive, MAX_UNMAPPED, PARK_PENDING_AFTER, PARK_UNKNOWN_AFTER};
+use super::drive::{Drive, MAX_UNMAPPED, MIN_QUESTIONS, PARK_PENDING_AFTER, PARK_UNKNOWN_AFTER};
 use super::link::on_a_task;
 use super::pay::{
     in_progress, key_of, not_sent_code, object, reference_of, refused_code, reservation_of,
@@ -513,7 +513,8 @@ impl Inner {
             }
             Err(error) => {
                 tracing::warn!(operation = %row.id, %error, "ask about an operation");
-                if self.journal.now().since(row.created_at) > PARK_UNKNOWN_AFTER {
+                let long = self.journal.now().since(row.created_at) > PARK_UNKNOWN_AFTER;
+                if long && row.attempts >= MIN_QUESTIONS {
                     return self.park_operation(row).await;
                 }
                 let state = row.state;
@@ -569,7 +570,11 @@ impl Inner {
 
     /// Whether another operation of the same kind is open, or has ended since this one began: then
     /// the sums at the provider do not tell which of them was carried out.
-    async fn has_rivals(&self, row: &OperationRow, payment: &PaymentRow) -> Result<bool, Error> {
+    pub(super) async fn has_rivals(
+        &self,
+        row: &OperationRow,
+        payment: &PaymentRow,
+    ) -> Result<bool, Error> {
         let done = match row.kind {
             OperationType::Void => return Ok(false),
             OperationType::Capture => payment.captured,
@@ -624,6 +629,19 @@ impl Inner {
         object: Option<String>,
         failure: &str,
     ) -> Result<OperationRow, Error> {
+        self.operation_ended_with(row, state, object, failure, Vec::new())
+            .await
+    }
+
+    /// The same, together with what else belongs to the transaction.
+    pub(super) async fn operation_ended_with(
+        self: Arc<Self>,
+        row: OperationRow,
+        state: OperationState,
+        object: Option<String>,
+        failure: &str,
+        with: Vec<Change>,
+    ) -> Result<OperationRow, Error> {
         for _ in 0..MAX_RACES {
             let Some(fresh) = self
                 .journal
@@ -657,7 +675,8 @@ impl Inner {
                     operation.clone_from(&ended);
                 }
             }
-            let batch = self.ended_batch(&ended, &payment, &operations)?;
+            let mut batch = self.ended_batch(&ended, &payment, &operations)?;
+            batch.extend(with.iter().cloned());
             match self.journal.write(batch).await {
                 Ok(()) => {
                     ended.bump();
@@ -862,7 +881,7 @@ async fn call(
     }
 }
 
-fn lookup(row: &OperationRow, payment: &PaymentRow) -> Result<OperationLookup, Error> {
+pub(super) fn lookup(row: &OperationRow, payment: &PaymentRow) -> Result<OperationLookup, Error> {
     let currency = row.amount.currency();
     Ok(OperationLookup {
         kind: match row.kind {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cardless_contract::Timestamp;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -53,8 +54,12 @@ pub struct ReconcileReport {
     pub looked_at: u64,
     /// Of these: concluded now.
     pub concluded: u64,
-    /// Of these: still open, or driven by another worker.
+    /// Of these: still open.
     pub still_open: u64,
+    /// Of these: left alone, since another worker drives them under its lease.
+    pub leased: u64,
+    /// When the last of those leases ends; then they can be looked at whoever had them.
+    pub leased_until: Option<Timestamp>,
     /// Of these: a person must look.
     pub parked: u64,
     /// Of these: could not be looked at; the log says why.
@@ -66,6 +71,18 @@ enum Standing {
     Concluded,
     Open,
     Parked,
+    /// Another worker has it until then.
+    Leased(Timestamp),
+}
+
+/// What came of the wish to drive an object.
+enum Taken<T> {
+    /// It is leased.
+    Yes(T),
+    /// It is gone.
+    Gone,
+    /// Somebody else has it until then.
+    Leased(Timestamp),
 }
 
 impl Gateway {
@@ -125,6 +142,10 @@ impl Gateway {
                     Ok(Standing::Concluded) => report.concluded += 1,
                     Ok(Standing::Open) => report.still_open += 1,
                     Ok(Standing::Parked) => report.parked += 1,
+                    Ok(Standing::Leased(until)) => {
+                        report.leased += 1;
+                        report.leased_until = report.leased_until.max(Some(until));
+                    }
                     Err(error) => {
                         tracing::error!(
                             object = due.id(),
@@ -196,20 +217,26 @@ impl Inner {
     async fn drive(self: Arc<Self>, due: Due) -> Result<Standing, Error> {
         match due {
             Due::Payment(id) => {
-                let Some(row) = self.take::<PaymentRow>(&id).await? else {
-                    return Ok(Standing::Open);
+                let row = match self.take::<PaymentRow>(&id).await? {
+                    Taken::Yes(row) => row,
+                    Taken::Gone => return Ok(Standing::Concluded),
+                    Taken::Leased(until) => return Ok(Standing::Leased(until)),
                 };
                 Ok(payment_standing(&Drive::spawn(&self, row, false).await?))
             }
             Due::Operation(id) => {
-                let Some(row) = self.take::<OperationRow>(&id).await? else {
-                    return Ok(Standing::Open);
+                let row = match self.take::<OperationRow>(&id).await? {
+                    Taken::Yes(row) => row,
+                    Taken::Gone => return Ok(Standing::Concluded),
+                    Taken::Leased(until) => return Ok(Standing::Leased(until)),
                 };
                 Ok(operation_standing(&self.drive_operation(row).await?))
             }
             Due::Setup(id) => {
-                let Some(row) = self.take::<SetupRow>(&id).await? else {
-                    return Ok(Standing::Open);
+                let row = match self.take::<SetupRow>(&id).await? {
+                    Taken::Yes(row) => row,
+                    Taken::Gone => return Ok(Standing::Concluded),
+                    Taken::Leased(until) => return Ok(Standing::Leased(until)),
                 };
                 let row = self.drive_setup(row).await?;
                 Ok(if row.next_at.is_some() {
@@ -229,12 +256,19 @@ impl Inner {
         }
     }
 
-    /// The row, leased; `None` if somebody else has it.
-    async fn take<T: Leased + Reload>(&self, id: &str) -> Result<Option<T>, Error> {
-        match T::reload(self.journal.store(), id).await.map_err(stored)? {
-            Some(row) => self.journal.lease(&row).await.map_err(stored),
-            None => Ok(None),
+    /// The row, leased, unless somebody else has it.
+    async fn take<T: Leased + Reload>(&self, id: &str) -> Result<Taken<T>, Error> {
+        let store = self.journal.store();
+        let Some(row) = T::reload(store, id).await.map_err(stored)? else {
+            return Ok(Taken::Gone);
+        };
+        if let Some(leased) = self.journal.lease(&row).await.map_err(stored)? {
+            return Ok(Taken::Yes(leased));
         }
+        // Somebody was faster, and may be done with it already.
+        let row = T::reload(store, id).await.map_err(stored)?;
+        let now = self.journal.now();
+        Ok(row.map_or(Taken::Gone, |row| Taken::Leased(row.lease_until().max(now))))
     }
 
     /// Drives a payment now, if nobody else does; answers how it stands.

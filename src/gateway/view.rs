@@ -246,6 +246,9 @@ fn failure_view(code: &str) -> Failure {
         "expired_at_provider" => {
             "The payment was cancelled, or lapsed, at the provider. No money moved."
         }
+        "resolved" => {
+            "A person has looked at the provider and ended it. No money moved and none will."
+        }
         "not_carried_out" => {
             "The provider does not know of it, and asking again was not safe. It moved no money; try again with a new key."
         }

@@ -155,6 +155,18 @@ pub(crate) fn fail(row: &mut PaymentRow, failure: &str, now: Timestamp) {
     settle(row, PaymentState::Failed, now);
 }
 
+/// Ends a parked payment by a person's word: all of it was taken, or nothing.
+pub(crate) fn resolve(row: &mut PaymentRow, state: PaymentState, failure: &str, now: Timestamp) {
+    if state == PaymentState::Captured {
+        row.captured = row.amount.minor();
+        row.authorized = row.authorized.max(row.captured);
+    }
+    if state == PaymentState::Failed {
+        row.failure = Some(failure.to_owned());
+    }
+    settle(row, state, now);
+}
+
 /// Closes against further commits; `as_state` is how it ends if nothing moved.
 pub(crate) fn close(row: &mut PaymentRow, as_state: PaymentState, failure: Option<&str>) {
     if row.step != Step::Closing {

@@ -18,7 +18,7 @@ use cardless_contract::Timestamp;
 pub use row::{
     AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, InitiatorText, KeyRow,
     MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
-    RecordRow, SetupRow, SetupState, Step, WebhookRow,
+    RecordRow, ResolutionRow, SetupRow, SetupState, Step, WebhookRow,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Threads};
@@ -174,6 +174,8 @@ pub enum Change {
     UpdateDelivery(DeliveryRow),
     /// An event that was given up.
     InsertDeadEvent(DeadEventRow),
+    /// How something parked was ended, and who said so.
+    InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
     InsertWebhook(WebhookRow),
     /// A new client of the service.
@@ -190,8 +192,10 @@ pub enum Change {
 /// How a listing of payments goes on.
 #[derive(Debug, Clone)]
 pub struct PaymentFilter {
-    /// Of this account.
-    pub account: String,
+    /// Of this account; of all if absent.
+    pub account: Option<String>,
+    /// In this state. A payment with a parked operation counts as parked too.
+    pub state: Option<PaymentState>,
     /// Under this reference.
     pub reference: Option<String>,
     /// Older than this payment: its time and id.
@@ -245,6 +249,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Payments, newest first.
     async fn payments(&self, filter: &PaymentFilter) -> Result<Vec<PaymentRow>>;
+
+    /// Payments that have an object at their provider, by id and after `after`.
+    async fn payments_with_reservation(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<PaymentRow>>;
+
+    /// How many payments and how many operations are parked, for metrics.
+    async fn count_parked(&self) -> Result<(u64, u64)>;
+
+    /// How what was parked of a payment was ended, oldest first.
+    async fn resolutions(&self, payment: &str) -> Result<Vec<ResolutionRow>>;
 
     /// How many payments an account has, and how many of them are open.
     async fn count_payments(&self, account: &str) -> Result<(u64, u64)>;

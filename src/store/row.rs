@@ -469,6 +469,31 @@ pub struct DeadEventRow {
     pub dead_at: Timestamp,
 }
 
+/// How something parked was ended: the audit of `payment resolve`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolutionRow {
+    /// The account's pseudonym.
+    pub account: String,
+    /// `pay_…`.
+    pub payment: String,
+    /// What was parked: the payment, or one of its operations.
+    pub object: String,
+    /// How the person wanted it to end.
+    pub wanted: String,
+    /// The state that it ended in.
+    pub ended: String,
+    /// `provider` if the provider's answer has ended it, else `person`.
+    pub decided_by: String,
+    /// What the provider said when it was asked, in one word.
+    pub provider_said: String,
+    /// Who.
+    pub person: String,
+    /// Why, as the person writes it.
+    pub note: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A verified webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookRow {

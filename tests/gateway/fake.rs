@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     HangAfter,
     /// Waits for the test before it is carried out. An answer waits after it has been seen.
     Wait(Arc<Notify>),
+    /// An operation moved another amount than was asked.
+    OtherAmount,
     /// A merchant's charge needs the customer.
     Challenge,
 }
@@ -336,7 +338,7 @@ impl Fake {
         match fault {
             None => finish(&mut run),
             Some(Fault::NotSent) => Err(self.error(ErrorKind::Unreachable, Delivery::NotSent)),
-            Some(Fault::LostBefore | Fault::Stale) => Err(self.lost()),
+            Some(Fault::LostBefore | Fault::Stale | Fault::OtherAmount) => Err(self.lost()),
             Some(Fault::LostAfter) => {
                 drop(finish(&mut run));
                 Err(self.lost())
@@ -853,6 +855,13 @@ impl PaymentProvider for Fake {
             }
             Some(Fault::Wait(gate)) => gate.notified().await,
             Some(Fault::Hang | Fault::HangAfter) => std::future::pending().await,
+            Some(Fault::Review) => {
+                return Ok(match self.seen(id, &object) {
+                    Outcome::Done(payment) | Outcome::Pending(payment) => Outcome::Review(payment),
+                    other => other,
+                });
+            }
+            Some(Fault::Refused) => return Err(self.error(ErrorKind::NotFound, Delivery::Refused)),
             Some(_) => return Err(self.lost()),
         }
         Ok(self.seen(id, &object))
@@ -861,6 +870,7 @@ impl PaymentProvider for Fake {
     async fn find(&self, reference: &Reference) -> Result<Found<ReservationId>> {
         match self.begin("find", reference.as_str()) {
             None => {}
+            Some(Fault::Refused) => return Ok(Found::CannotTell),
             Some(_) => return Err(self.lost()),
         }
         if !self.capabilities.find_by_reference {
@@ -886,6 +896,16 @@ impl PaymentProvider for Fake {
         let gate = match self.begin("find_operation", key.as_str()) {
             None => None,
             Some(Fault::Wait(gate)) => Some(gate),
+            Some(Fault::Refused) => return Ok(Found::CannotTell),
+            Some(Fault::Declined) => {
+                return Ok(Found::Yes(Outcome::Declined(Self::decline(false))));
+            }
+            Some(Fault::OtherAmount) => {
+                return Ok(Found::Yes(Outcome::Done(Operation {
+                    id: None,
+                    amount: request.amount.plus(request.amount).ok(),
+                })));
+            }
             Some(_) => return Err(self.lost()),
         };
         let id = request.reservation.as_str();

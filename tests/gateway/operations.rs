@@ -506,3 +506,22 @@ async fn a_repeat_that_is_declined_says_nothing_of_the_first_send() {
     assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
     world.books_fit(&payment.id).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_down_for_long_asks_before_it_parks() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::LostAfter);
+    let refund = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(Some(1000)))
+        .await
+        .unwrap();
+    world.clock.forward(40 * Duration::from_secs(24 * 3600));
+    // The first question after the pause finds nobody at home.
+    world.fake.fault("find_operation", Fault::NotSent);
+    world.run_minutes(2).await;
+    let refund = world.gateway.refund_by_id(&refund.body.id).await.unwrap();
+    assert_eq!(refund.status, OperationStatus::Succeeded);
+}

@@ -219,7 +219,7 @@ impl World {
     pub(crate) async fn settle(&self) {
         for _ in 0..40 {
             let report = self.gateway.reconcile().await.unwrap();
-            if report.still_open == 0 {
+            if report.still_open + report.leased == 0 {
                 assert_eq!(report.errors, 0);
                 return;
             }

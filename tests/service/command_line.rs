@@ -97,7 +97,6 @@ fn what_a_later_version_does_says_so() {
         &["client", "add", "shop", "--role", "billing", "--sealed"][..],
         &["client", "renew", "shop", "--overlap", "7d"],
         &["client", "key", "add", "shop"],
-        &["reconcile", "--verify"],
     ] {
         let output = cardless(&folder, arguments, &[]);
         assert_eq!(code(&output), 2, "{arguments:?}");

@@ -13,6 +13,7 @@ mod events;
 mod listener;
 mod log;
 mod openapi;
+mod people;
 mod round;
 mod support;
 mod world;

@@ -4,7 +4,8 @@ use rusqlite::{Connection, Params, Transaction, named_params, params};
 
 use super::database;
 use crate::store::{
-    Change, MethodRow, OperationRow, PaymentRow, Result, SetupRow, StoreError, Subject,
+    Change, MethodRow, OperationRow, PaymentRow, ResolutionRow, Result, SetupRow, StoreError,
+    Subject,
 };
 
 /// Applies a batch within a savepoint, so that its failure takes back only itself.
@@ -183,6 +184,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             params![row.sequence, row.attempts, row.dead_at.millis()],
             Subject::Delivery,
         ),
+        Change::InsertResolution(row) => insert_resolution(connection, row),
         Change::InsertWebhook(row) => one(
             connection,
             "INSERT INTO webhooks (provider, event, received_at) VALUES (?1, ?2, ?3)",
@@ -209,6 +211,28 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             Subject::Client,
         ),
     }
+}
+
+fn insert_resolution(connection: &Connection, row: &ResolutionRow) -> Result<()> {
+    one(
+        connection,
+        "INSERT INTO resolutions (account, payment, object, wanted, ended, decided_by,
+             provider_said, person, note, at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![
+            row.account,
+            row.payment,
+            row.object,
+            row.wanted,
+            row.ended,
+            row.decided_by,
+            row.provider_said,
+            row.person,
+            row.note,
+            row.at.millis()
+        ],
+        Subject::Payment,
+    )
 }
 
 fn insert_method(connection: &Connection, row: &MethodRow) -> Result<()> {

@@ -22,14 +22,15 @@ use tokio::sync::oneshot;
 
 use super::{
     AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
-    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, Result, SetupRow, Store,
-    StoreError,
+    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result,
+    SetupRow, Store, StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: &[&str] = &[
     include_str!("0001_initial.sql"),
     include_str!("0002_event_delivery.sql"),
+    include_str!("0003_resolve.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -410,6 +411,26 @@ impl Store for SqliteStore {
     async fn count_payments(&self, account: &str) -> Result<(u64, u64)> {
         let account = account.to_owned();
         self.read(move |connection| read::count_payments(connection, &account))
+            .await
+    }
+
+    async fn payments_with_reservation(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<PaymentRow>> {
+        let after = after.unwrap_or("").to_owned();
+        self.read(move |connection| read::payments_with_reservation(connection, &after, limit))
+            .await
+    }
+
+    async fn count_parked(&self) -> Result<(u64, u64)> {
+        self.read(read::count_parked).await
+    }
+
+    async fn resolutions(&self, payment: &str) -> Result<Vec<ResolutionRow>> {
+        let payment = payment.to_owned();
+        self.read(move |connection| read::resolutions(connection, &payment))
             .await
     }
 

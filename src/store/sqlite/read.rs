@@ -7,8 +7,8 @@ use super::database;
 use crate::store::{
     AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, InitiatorText,
     KeyRow, MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState, OperationType,
-    PaymentFilter, PaymentRow, PaymentState, RecordRow, Result, SetupRow, SetupState, Step,
-    StoreError,
+    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, SetupRow,
+    SetupState, Step, StoreError,
 };
 
 pub(super) fn account(connection: &Connection, account: &str) -> Result<Option<AccountRow>> {
@@ -133,14 +133,84 @@ pub(super) fn payments(connection: &Connection, filter: &PaymentFilter) -> Resul
         Some((at, id)) => (at.millis(), id.as_str()),
         None => (i64::MAX, ""),
     };
+    // Only the conditions that are asked for, so that each finds its index. Every parameter stands
+    // in the statement, since SQLite counts them by their highest number.
+    let account = match filter.account {
+        Some(_) => "account = ?1",
+        None => "?1 IS NULL",
+    };
+    let state = match filter.state {
+        None => "?6 IS NULL",
+        Some(PaymentState::Parked) => {
+            "?6 = 'parked' AND id IN (SELECT id FROM payments WHERE state = 'parked'
+                 UNION SELECT payment FROM operations WHERE state = 'parked')"
+        }
+        Some(_) => "state = ?6",
+    };
+    let sql = format!(
+        "SELECT * FROM payments
+         WHERE {account} AND (?2 IS NULL OR reference = ?2) AND {state}
+           AND (created_at < ?3 OR (created_at = ?3 AND id < ?4))
+         ORDER BY created_at DESC, id DESC LIMIT ?5"
+    );
     many(
         connection,
-        "SELECT * FROM payments
-         WHERE account = ?1 AND (?2 IS NULL OR reference = ?2)
-           AND (created_at < ?3 OR (created_at = ?3 AND id < ?4))
-         ORDER BY created_at DESC, id DESC LIMIT ?5",
-        params![filter.account, filter.reference, before, id, filter.limit],
+        &sql,
+        params![
+            filter.account,
+            filter.reference,
+            before,
+            id,
+            filter.limit,
+            filter.state.map(PaymentState::as_str)
+        ],
         payment_row,
+    )
+}
+
+pub(super) fn payments_with_reservation(
+    connection: &Connection,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<PaymentRow>> {
+    many(
+        connection,
+        "SELECT * FROM payments WHERE id > ?1 AND reservation IS NOT NULL ORDER BY id LIMIT ?2",
+        params![after, limit],
+        payment_row,
+    )
+}
+
+pub(super) fn count_parked(connection: &Connection) -> Result<(u64, u64)> {
+    let counts = maybe(
+        connection,
+        "SELECT (SELECT count(*) FROM payments WHERE state = 'parked'),
+                (SELECT count(*) FROM operations WHERE state = 'parked')",
+        [],
+        |row| Ok((count(row, 0)?, count(row, 1)?)),
+    )?;
+    Ok(counts.unwrap_or((0, 0)))
+}
+
+pub(super) fn resolutions(connection: &Connection, payment: &str) -> Result<Vec<ResolutionRow>> {
+    many(
+        connection,
+        "SELECT * FROM resolutions WHERE payment = ?1 ORDER BY seq",
+        [payment],
+        |row| {
+            Ok(ResolutionRow {
+                account: row.get("account")?,
+                payment: row.get("payment")?,
+                object: row.get("object")?,
+                wanted: row.get("wanted")?,
+                ended: row.get("ended")?,
+                decided_by: row.get("decided_by")?,
+                provider_said: row.get("provider_said")?,
+                person: row.get("person")?,
+                note: row.get("note")?,
+                at: time(row, "at")?,
+            })
+        },
     )
 }
 

@@ -100,10 +100,16 @@ fn judge_payment(run: &mut Run, payment: &Payment, moved: Moved) {
         );
         run.violations.push(Violation::new(rule, found));
     };
-    if payment.captured.minor() != moved.captured {
+    // What is parked waits for a person, who looks at what we can't know.
+    let waits = payment.status == PaymentStatus::Parked
+        || payment
+            .operations
+            .iter()
+            .any(|one| one.status == OperationStatus::Parked);
+    if !waits && payment.captured.minor() != moved.captured {
         broken("our captures equal the ledger");
     }
-    if payment.refunded.minor() != moved.refunded {
+    if !waits && payment.refunded.minor() != moved.refunded {
         broken("our refunds equal the ledger");
     }
     if moved.captured > payment.amount.minor() || moved.refunded > moved.captured {
@@ -177,7 +183,8 @@ async fn rows(run: &Run) -> Result<Vec<PaymentRow>, Broken> {
         .account;
     debug_assert_ne!(account, ACCOUNT);
     let filter = PaymentFilter {
-        account,
+        account: Some(account),
+        state: None,
         reference: None,
         before: None,
         limit: 1000,

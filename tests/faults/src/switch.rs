@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use cardless::store::{
     AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
-    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, SetupRow, Store, StoreError,
+    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, SetupRow,
+    Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -180,6 +181,22 @@ impl Store for Disk {
 
     async fn count_payments(&self, account: &str) -> Answer<(u64, u64)> {
         through!(self, count_payments(account))
+    }
+
+    async fn payments_with_reservation(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<PaymentRow>> {
+        through!(self, payments_with_reservation(after, limit))
+    }
+
+    async fn count_parked(&self) -> Answer<(u64, u64)> {
+        through!(self, count_parked())
+    }
+
+    async fn resolutions(&self, payment: &str) -> Answer<Vec<ResolutionRow>> {
+        through!(self, resolutions(payment))
     }
 
     async fn operation(&self, id: &str) -> Answer<Option<OperationRow>> {
