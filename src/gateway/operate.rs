@@ -268,6 +268,13 @@ impl Inner {
                 "This provider takes one capture of a payment; leave `final` out or make it true.",
             ));
         }
+        if last && row.reserved_capture > 0 {
+            return Err(Error::new(
+                Code::InvalidState,
+                "A capture of the payment is open, and this one would release what it may still \
+                 take. Wait for it, or send `final: false`.",
+            ));
+        }
         let left = row.authorized - row.captured - row.reserved_capture;
         let amount = match &request.amount {
             None => row.money(left),

@@ -525,3 +525,31 @@ async fn a_service_that_was_down_for_long_asks_before_it_parks() {
     let refund = world.gateway.refund_by_id(&refund.body.id).await.unwrap();
     assert_eq!(refund.status, OperationStatus::Succeeded);
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_last_capture_passes_one_that_is_open() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    world.fake.fault("capture", Fault::LostBefore);
+    let part = take(Some(1000), Some(false));
+    let open = world
+        .gateway
+        .capture(&world.key(), &payment.id, &part)
+        .await
+        .unwrap();
+    assert!(open.open);
+    let last = world
+        .gateway
+        .capture(&world.key(), &payment.id, &take(Some(1000), None))
+        .await;
+    assert_eq!(code(last), Code::InvalidState);
+    world.run_minutes(20).await;
+    let last = world
+        .gateway
+        .capture(&world.key(), &payment.id, &take(None, None))
+        .await
+        .unwrap();
+    assert_eq!(last.body.status, PaymentStatus::Captured);
+    assert_eq!(world.fake.moved(Kind::Capture, &payment.id), (2, 4990));
+}

@@ -50,6 +50,17 @@ mod tests {
         }
     }
 
+    /// Seeds that have found something, beyond those that every run takes.
+    const FOUND: [u64; 7] = [2062, 4240, 8199, 12_321, 18_003, 25_653, 29_854];
+
+    #[test]
+    fn what_was_found_once_stays_mended() {
+        for seed in FOUND {
+            let outcome = run(seed, &plan(seed)).unwrap();
+            assert_eq!(outcome.violations, [], "seed {seed}");
+        }
+    }
+
     #[test]
     fn the_same_seed_gives_the_same_trace() {
         for seed in [3, 14, 159] {
