@@ -10,6 +10,8 @@ mod log;
 mod payment;
 mod progress;
 mod reconcile;
+#[expect(dead_code, reason = "the first rotation that is driven follows")]
+mod rotate;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod serve;
@@ -67,6 +69,9 @@ enum Verb {
     /// Payments: what happened, what a person must look at, and how it ends.
     #[command(subcommand)]
     Payment(payment::Command),
+    /// Replace keys and handles while payments go on, and show how far it is.
+    #[command(subcommand)]
+    Rotate(rotate::Command),
     /// Run the three providers on loopback, for development and tests.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Arguments),
@@ -166,7 +171,8 @@ fn log_level(verb: &Verb) -> LevelFilter {
         | Verb::Client(_)
         | Verb::Reconcile(_)
         | Verb::Account(_)
-        | Verb::Payment(_) => LevelFilter::WARN,
+        | Verb::Payment(_)
+        | Verb::Rotate(_) => LevelFilter::WARN,
     }
 }
 
@@ -187,6 +193,7 @@ fn run(cli: Cli) -> Outcome {
             Verb::Reconcile(arguments) => reconcile::run(&context, &arguments).await,
             Verb::Account(command) => account::run(&context, command).await,
             Verb::Payment(command) => payment::run(&context, command).await,
+            Verb::Rotate(command) => rotate::run(&context, command).await,
             #[cfg(feature = "sandbox")]
             Verb::Sandbox(arguments) => sandbox::run(&arguments).await,
             #[cfg(feature = "sandbox")]

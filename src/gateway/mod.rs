@@ -22,6 +22,8 @@ mod pay;
 mod people;
 mod refund;
 mod resolve;
+#[expect(dead_code, reason = "the first rotation that is driven follows")]
+mod rotate;
 mod seal;
 mod verify;
 mod view;
@@ -47,6 +49,7 @@ pub use people::{
     Case, CaseQuery, MAX_CASES, ProviderObject, Resolution, ResolveAs, ResolveRequest, Resolved,
 };
 pub use resolve::ReconcileReport;
+pub use rotate::RotationInfo;
 pub use verify::{Difference, Unread, VerifyPage, VerifyReport};
 
 use crate::account::{AccountId, Handle, HandleKind};

@@ -18,7 +18,7 @@ use cardless_contract::Timestamp;
 pub use row::{
     AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, InitiatorText, KeyRow,
     MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
-    RecordRow, ResolutionRow, SetupRow, SetupState, Step, WebhookRow,
+    RecordRow, ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step, WebhookRow,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Threads};
@@ -67,6 +67,8 @@ pub enum Subject {
     Account,
     /// How far the events are delivered.
     Delivery,
+    /// A rotation.
+    Rotation,
 }
 
 impl fmt::Display for Subject {
@@ -82,6 +84,7 @@ impl fmt::Display for Subject {
             Self::Client => "the client",
             Self::Account => "the account",
             Self::Delivery => "the delivery of events",
+            Self::Rotation => "the rotation",
         })
     }
 }
@@ -187,6 +190,10 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// A new rotation; a conflict if one of its kind is open.
+    InsertRotation(RotationRow),
+    /// A changed one, if its version still holds.
+    UpdateRotation(RotationRow),
 }
 
 /// How a listing of payments goes on.
@@ -305,6 +312,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// How many events wait to be delivered, and how many were given up, for metrics.
     async fn count_undelivered(&self) -> Result<(u64, u64)>;
+
+    /// Rotations: those that are open, then the latest of the others; `limit` of them at most.
+    async fn rotations(&self, limit: u32) -> Result<Vec<RotationRow>>;
 }
 
 /// How many methods an account can have.

@@ -149,6 +149,16 @@ words!(
     }
 );
 
+words!(
+    /// What a rotation replaces.
+    RotationKind {
+        /// The key generations: every record is sealed anew.
+        Keys = "keys",
+        /// The handles of payment methods: each gets another.
+        Handles = "handles",
+    }
+);
+
 /// An account: its pseudonym, and its id, sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountRow {
@@ -518,4 +528,31 @@ pub struct ClientRow {
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// A rotation, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationRow {
+    /// `rot_…`.
+    pub id: String,
+    /// What it replaces.
+    pub kind: RotationKind,
+    /// What it was begun with, in the words of its kind.
+    pub parameter: String,
+    /// Where it goes on if it is interrupted, in the words of its kind; empty at the start.
+    pub place: String,
+    /// How many are done.
+    pub done: u64,
+    /// How many there were to do when it began.
+    pub total: u64,
+    /// Until when one worker has it, if it shows no other sign of life.
+    pub lease_until: Timestamp,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it last got on.
+    pub updated_at: Timestamp,
+    /// When all of it was done.
+    pub ended_at: Option<Timestamp>,
+    /// Grows with each change.
+    pub version: i64,
 }

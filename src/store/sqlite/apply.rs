@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::database;
+use super::{database, rotation};
 use crate::store::{
     Change, MethodRow, OperationRow, PaymentRow, ResolutionRow, Result, SetupRow, StoreError,
     Subject,
@@ -210,6 +210,8 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             params![name, at.millis()],
             Subject::Client,
         ),
+        Change::InsertRotation(row) => rotation::insert(connection, row),
+        Change::UpdateRotation(row) => rotation::update(connection, row),
     }
 }
 
@@ -492,7 +494,12 @@ fn delete(connection: &Connection, table: &'static str, id: &str) -> Result<()> 
 }
 
 /// Runs a statement that must change exactly one row.
-fn one(connection: &Connection, sql: &str, values: impl Params, subject: Subject) -> Result<()> {
+pub(super) fn one(
+    connection: &Connection,
+    sql: &str,
+    values: impl Params,
+    subject: Subject,
+) -> Result<()> {
     match execute(connection, sql, values, subject)? {
         1 => Ok(()),
         _ => Err(StoreError::Conflict(subject)),

@@ -7,6 +7,7 @@
 
 mod apply;
 mod read;
+mod rotation;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use tokio::sync::oneshot;
 use super::{
     AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
     OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result,
-    SetupRow, Store, StoreError,
+    RotationRow, SetupRow, Store, StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -31,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0001_initial.sql"),
     include_str!("0002_event_delivery.sql"),
     include_str!("0003_resolve.sql"),
+    include_str!("0004_rotations.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -499,5 +501,10 @@ impl Store for SqliteStore {
 
     async fn count_undelivered(&self) -> Result<(u64, u64)> {
         self.read(read::count_undelivered).await
+    }
+
+    async fn rotations(&self, limit: u32) -> Result<Vec<RotationRow>> {
+        self.read(move |connection| rotation::rotations(connection, limit))
+            .await
     }
 }

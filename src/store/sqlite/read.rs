@@ -394,9 +394,9 @@ pub(super) fn event(connection: &Connection, id: &str) -> Result<Option<(i64, Ev
 }
 
 /// What a row gives, or why it can't be read.
-type Read<T> = std::result::Result<T, ReadError>;
+pub(super) type Read<T> = std::result::Result<T, ReadError>;
 
-enum ReadError {
+pub(super) enum ReadError {
     Database(rusqlite::Error),
     Unreadable(&'static str),
 }
@@ -430,7 +430,7 @@ fn maybe<T>(
     found.transpose().map_err(StoreError::from)
 }
 
-fn many<T>(
+pub(super) fn many<T>(
     connection: &Connection,
     sql: &str,
     values: impl Params,
@@ -445,11 +445,11 @@ fn many<T>(
     Ok(found)
 }
 
-fn time(row: &Row<'_>, column: &'static str) -> Read<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: &'static str) -> Read<Timestamp> {
     Ok(Timestamp::from_millis(row.get(column)?))
 }
 
-fn time_if_any(row: &Row<'_>, column: &'static str) -> Read<Option<Timestamp>> {
+pub(super) fn time_if_any(row: &Row<'_>, column: &'static str) -> Read<Option<Timestamp>> {
     Ok(row
         .get::<_, Option<i64>>(column)?
         .map(Timestamp::from_millis))
@@ -459,7 +459,11 @@ fn count(row: &Row<'_>, column: usize) -> Read<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|_| ReadError::Unreadable("count"))
 }
 
-fn word<T>(row: &Row<'_>, column: &'static str, parse: fn(&str) -> Option<T>) -> Read<T> {
+pub(super) fn word<T>(
+    row: &Row<'_>,
+    column: &'static str,
+    parse: fn(&str) -> Option<T>,
+) -> Read<T> {
     parse(
         row.get_ref(column)?
             .as_str()

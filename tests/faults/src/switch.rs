@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use cardless::store::{
     AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
-    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, SetupRow,
-    Store, StoreError,
+    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow,
+    SetupRow, Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -249,5 +249,9 @@ impl Store for Disk {
 
     async fn count_undelivered(&self) -> Answer<(u64, u64)> {
         through!(self, count_undelivered())
+    }
+
+    async fn rotations(&self, limit: u32) -> Answer<Vec<RotationRow>> {
+        through!(self, rotations(limit))
     }
 }

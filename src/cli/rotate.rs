@@ -1,0 +1,109 @@
+//! `rotate`: replaces keys and handles while payments go on, and shows how far it is.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use cardless::gateway::RotationInfo;
+
+use super::{Context, Outcome, Providers, say, say_json, table};
+
+/// The verbs of `rotate`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what is being rotated, how far it is, and what of the old still works.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How fast a rotation may be.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Throttle {
+    /// How many records a second at most.
+    #[arg(long, value_name = "RECORDS")]
+    rate: Option<NonZeroU32>,
+}
+
+/// Keeps a rotation to its rate, and out of the way of payments.
+#[derive(Debug)]
+pub(super) struct Pace {
+    rate: Option<NonZeroU32>,
+    began: Instant,
+    done: u64,
+    batch_began: Instant,
+}
+
+pub(super) async fn run(context: &Context, command: Command) -> Outcome {
+    match command {
+        Command::Status { json } => status(context, json).await,
+    }
+}
+
+impl Throttle {
+    /// Begins to keep the pace.
+    pub(super) fn pace(self) -> Pace {
+        let now = Instant::now();
+        Pace {
+            rate: self.rate,
+            began: now,
+            done: 0,
+            batch_began: now,
+        }
+    }
+}
+
+impl Pace {
+    /// How many records the next batch may have: what a second has room for, so that a slow
+    /// rotation shows signs of life too.
+    pub(super) fn batch(&mut self, most: u32) -> u32 {
+        self.batch_began = Instant::now();
+        self.rate.map_or(most, |rate| most.min(rate.get()))
+    }
+
+    /// Waits until the next batch may begin. Even without a rate there is a breath, in which a
+    /// payment finds the store free.
+    pub(super) async fn wait(&mut self, done: u32) {
+        self.done += u64::from(done);
+        let breath = self.batch_began.elapsed() / 4;
+        let due = self.rate.map_or(Duration::ZERO, |rate| {
+            let millis = self.done.saturating_mul(1000) / u64::from(rate.get());
+            Duration::from_millis(millis).saturating_sub(self.began.elapsed())
+        });
+        tokio::time::sleep(due.max(breath)).await;
+    }
+}
+
+async fn status(context: &Context, json: bool) -> Outcome {
+    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    let rotations = gateway.rotations().await?;
+    if json {
+        return say_json(&json!({ "rotations": rotations }));
+    }
+    print_rotations(&rotations)
+}
+
+fn print_rotations(rotations: &[RotationInfo]) -> Outcome {
+    if rotations.is_empty() {
+        return say("nothing was rotated yet");
+    }
+    let mut table = table(&["rotation of", "done", "began", "ended"]);
+    for rotation in rotations {
+        let ended = match (rotation.ended_at, rotation.running) {
+            (Some(at), _) => at.to_string(),
+            (None, true) => "runs".to_owned(),
+            (None, false) => format!("no; `cardless rotate {}` goes on with it", rotation.kind),
+        };
+        table.add_row([
+            rotation.kind.to_owned(),
+            format!("{} of {}", rotation.done, rotation.total),
+            rotation.started_at.to_string(),
+            ended,
+        ]);
+    }
+    say(table)
+}
