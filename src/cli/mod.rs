@@ -14,6 +14,7 @@ mod reconcile;
 mod rotate;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod scope;
 mod serve;
 
 use std::fmt;
@@ -72,6 +73,8 @@ enum Verb {
     /// Replace keys and handles while payments go on, and show how far it is.
     #[command(subcommand)]
     Rotate(rotate::Command),
+    /// Look through files and dumps for card numbers.
+    Scope(scope::Arguments),
     /// Run the three providers on loopback, for development and tests.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Arguments),
@@ -172,7 +175,8 @@ fn log_level(verb: &Verb) -> LevelFilter {
         | Verb::Reconcile(_)
         | Verb::Account(_)
         | Verb::Payment(_)
-        | Verb::Rotate(_) => LevelFilter::WARN,
+        | Verb::Rotate(_)
+        | Verb::Scope(_) => LevelFilter::WARN,
     }
 }
 
@@ -194,6 +198,7 @@ fn run(cli: Cli) -> Outcome {
             Verb::Account(command) => account::run(&context, command).await,
             Verb::Payment(command) => payment::run(&context, command).await,
             Verb::Rotate(command) => rotate::run(&context, command).await,
+            Verb::Scope(arguments) => scope::run(&arguments),
             #[cfg(feature = "sandbox")]
             Verb::Sandbox(arguments) => sandbox::run(&arguments).await,
             #[cfg(feature = "sandbox")]

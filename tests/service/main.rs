@@ -15,5 +15,6 @@ mod log;
 mod openapi;
 mod people;
 mod round;
+mod scan;
 mod support;
 mod world;
