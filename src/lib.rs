@@ -130,6 +130,11 @@
 //!   `a_lost_reply_of_an_operation_is_unknown_and_then_the_truth`.
 //! - No token, key, secret or account id in a log line, an error or the database's bytes:
 //!   `tests/secrecy.rs`, `canaries_appear_nowhere`.
+//! - No handle is replaced twice in one rotation, wherever it is interrupted, and no payment sees an
+//!   error of it: `tests/service`,
+//!   `handles_are_rotated_while_payments_go_on_and_the_program_is_killed`; and an old handle whose
+//!   time has ended is not told from one that never existed: `tests/gateway`,
+//!   `both_handles_name_the_method_until_the_overlap_ends`.
 //! - No event is lost between the store and the receiver, overtaken, or sent by two processes at
 //!   once: `tests/gateway`, `a_worker_that_dies_before_it_marks_leaves_the_event_to_another`,
 //!   `events_arrive_once_each_in_the_order_of_their_writing`, `two_processes_do_not_both_deliver`.

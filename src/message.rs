@@ -464,6 +464,10 @@ pub struct EventData {
     /// `pm_…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_method: Option<String>,
+    /// The handle that the object's own replaces (`payment_method.reissued`). It goes on naming the
+    /// object for the overlap that the operator has set, and then names nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 
 /// Which events: `GET /v1/events`.

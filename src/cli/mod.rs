@@ -5,12 +5,12 @@ mod check;
 mod client;
 #[cfg(feature = "sandbox")]
 mod demo;
+mod duration;
 mod init;
 mod log;
 mod payment;
 mod progress;
 mod reconcile;
-#[expect(dead_code, reason = "the first rotation that is driven follows")]
 mod rotate;
 #[cfg(feature = "sandbox")]
 mod sandbox;

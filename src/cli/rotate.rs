@@ -6,13 +6,26 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use cardless::gateway::RotationInfo;
+use cardless::gateway::{MAX_REISSUED_AT_ONCE, OldHandles, RotationInfo};
 
-use super::{Context, Outcome, Providers, say, say_json, table};
+use super::progress::Progress;
+use super::{Context, Outcome, Providers, duration, say, say_json, table};
 
 /// The verbs of `rotate`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Give every payment method another handle; the old one works until the overlap ends, and an
+    /// event tells both. One that was interrupted goes on where it was.
+    Handles {
+        /// How long the old handles go on working, as 30d, 12h or 0 [default: 30d].
+        #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+        overlap: Option<Duration>,
+        #[command(flatten)]
+        throttle: Throttle,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what is being rotated, how far it is, and what of the old still works.
     Status {
         /// Print JSON.
@@ -40,7 +53,64 @@ pub(super) struct Pace {
 
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
     match command {
+        Command::Handles {
+            overlap,
+            throttle,
+            json,
+        } => handles(context, overlap, throttle, json).await,
         Command::Status { json } => status(context, json).await,
+    }
+}
+
+async fn handles(
+    context: &Context,
+    overlap: Option<Duration>,
+    throttle: Throttle,
+    json: bool,
+) -> Outcome {
+    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    let mut rotation = gateway.rotate_handles(overlap).await?;
+    let begun = rotation.info();
+    if begun.done > 0 && !json {
+        say(format_args!(
+            "goes on with the rotation that began at {}: {} of {} are done",
+            begun.started_at, begun.done, begun.total
+        ))?;
+    }
+    let mut progress = Progress::new("handles replaced", begun.total);
+    progress.at(begun.done);
+    let mut pace = throttle.pace();
+    while !rotation.is_done() {
+        let done = rotation.step(pace.batch(MAX_REISSUED_AT_ONCE)).await?;
+        progress.at(rotation.info().done);
+        if !rotation.is_done() {
+            pace.wait(done).await;
+        }
+    }
+    progress.end();
+    let old = gateway.old_handles().await?;
+    if json {
+        let overlap = rotation.overlap().as_secs();
+        return say_json(&json!({
+            "rotation": rotation.info(), "overlap_seconds": overlap, "old_handles": old,
+        }));
+    }
+    say(format_args!(
+        "{} payment methods have another handle; the old ones work for {} after that, and an \
+         event payment_method.reissued tells both",
+        rotation.info().done,
+        duration::show(rotation.overlap())
+    ))?;
+    say_old(old)
+}
+
+fn say_old(old: OldHandles) -> Outcome {
+    match old.until {
+        None => say("old handles that still work: none"),
+        Some(until) => say(format_args!(
+            "old handles that still work: {}, the last until {until}",
+            old.live
+        )),
     }
 }
 
@@ -81,10 +151,12 @@ impl Pace {
 async fn status(context: &Context, json: bool) -> Outcome {
     let gateway = context.open(&context.settings()?, Providers::Unused)?;
     let rotations = gateway.rotations().await?;
+    let old = gateway.old_handles().await?;
     if json {
-        return say_json(&json!({ "rotations": rotations }));
+        return say_json(&json!({ "rotations": rotations, "old_handles": old }));
     }
-    print_rotations(&rotations)
+    print_rotations(&rotations)?;
+    say_old(old)
 }
 
 fn print_rotations(rotations: &[RotationInfo]) -> Outcome {

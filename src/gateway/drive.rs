@@ -118,9 +118,13 @@ impl Drive {
         let Some(method) = self.setup().await?.and_then(|setup| setup.method) else {
             return Ok(());
         };
-        self.change(move |row, _| row.method = Some(method.clone()))
-            .await
-            .map(drop)
+        let handle = self.inner.handle_of(&method).await?;
+        self.change(move |row, _| {
+            row.method = Some(method.clone());
+            row.handle = Some(handle.clone());
+        })
+        .await
+        .map(drop)
     }
 
     /// Once the method is linked an ordinary charge begins, with the customer present.

@@ -69,6 +69,7 @@ impl Inner {
         let mut data = EventData {
             account,
             status: status.to_owned(),
+            replaces: row.replaces,
             ..EventData::default()
         };
         let handle = Handle::parse(&row.object).ok_or_else(|| {

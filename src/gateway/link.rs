@@ -76,7 +76,7 @@ impl Gateway {
             Err(error) => return Err(stored(error)),
         }
         let row = on_a_task(self.inner.clone().begin_setup(setup, true)).await?;
-        let body = self.inner.setup_view(&row, request.account.clone())?;
+        let body = self.inner.setup_view(&row, request.account.clone()).await?;
         Ok(Answer {
             open: body.status == SetupStatus::Unknown,
             body,
@@ -95,7 +95,7 @@ impl Gateway {
             Err(row) => row,
         };
         let account = self.inner.account_id(&row.account).await?;
-        self.inner.setup_view(&row, account)
+        self.inner.setup_view(&row, account).await
     }
 
     /// A setup by id, as it stands: `GET /v1/setups/{id}`.
@@ -106,7 +106,7 @@ impl Gateway {
     pub async fn setup(&self, id: &str) -> Result<Setup, Error> {
         let row = self.inner.setup_row(id).await?;
         let account = self.inner.account_id(&row.account).await?;
-        self.inner.setup_view(&row, account)
+        self.inner.setup_view(&row, account).await
     }
 
     /// The customer comes back: `GET /return/{…}`. It proves nothing; the provider is asked, and
@@ -272,7 +272,7 @@ impl Inner {
         if row.state == SetupState::Beginning && row.lease_until() > self.journal.now() {
             return Err(in_progress());
         }
-        let body = self.setup_view(&row, account.to_owned())?;
+        let body = self.setup_view(&row, account.to_owned()).await?;
         Ok(Answer {
             open: body.status == SetupStatus::Unknown,
             body,
@@ -540,6 +540,7 @@ impl Inner {
         record.generation = sealed.generation;
         record.sealed = sealed.bytes;
         let method = MethodRow {
+            handle: id.clone(),
             id,
             account: row.account.clone(),
             provider: row.provider.clone(),

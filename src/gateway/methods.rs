@@ -84,6 +84,7 @@ impl Gateway {
         let inner = &self.inner;
         for _ in 0..MAX_RACES {
             let row = inner.own_method(id, account).await?;
+            let method = row.id.clone();
             if row.state != MethodState::Revoking {
                 let mut revoking = row;
                 revoking.state = MethodState::Revoking;
@@ -99,7 +100,7 @@ impl Gateway {
                     Err(error) => return Err(stored(error)),
                 }
             }
-            let confirmed = Arc::clone(inner).drive_revocation(id).await?;
+            let confirmed = Arc::clone(inner).drive_revocation(&method).await?;
             return Ok(Answer {
                 body: (),
                 open: !confirmed,
@@ -110,11 +111,16 @@ impl Gateway {
 }
 
 impl Inner {
-    /// The method, if it belongs to the account that the caller names and is not revoked.
-    async fn own_method(&self, id: &str, account: &str) -> Result<MethodRow, Error> {
+    /// The method that a handle names, its present one or one that was replaced and has not ended,
+    /// if it belongs to the account that the caller names and is not revoked.
+    async fn own_method(&self, handle: &str, account: &str) -> Result<MethodRow, Error> {
         let account = check::account("account", account)?;
-        let row = match Handle::parse_as(HandleKind::PaymentMethod, id) {
-            Some(_) => self.journal.store().method(id).await.map_err(stored)?,
+        let row = match Handle::parse_as(HandleKind::PaymentMethod, handle) {
+            Some(_) => {
+                let now = self.journal.now();
+                let found = self.journal.store().method_by_handle(handle, now).await;
+                found.map_err(stored)?
+            }
             None => None,
         };
         row.filter(|row| row.account == self.pseudonym(&account))
@@ -148,7 +154,7 @@ impl Inner {
             batch.push(Change::UpdateMethod(changed));
             batch.extend(row.record.clone().map(Change::DeleteRecord));
             let kind = "payment_method.revoked".to_owned();
-            batch.push(self.journal.event(&row.account, kind, &row.id));
+            batch.push(self.journal.event(&row.account, kind, &row.handle));
         } else {
             changed.next_at = Some(self.journal.now().plus(pause(changed.attempts)));
             changed.attempts = changed.attempts.saturating_add(1);
@@ -181,7 +187,7 @@ impl Inner {
                 row.state = MethodState::Suspended;
                 let kind = "payment_method.suspended".to_owned();
                 let mut batch = vec![Change::UpdateMethod(row.clone())];
-                batch.push(self.journal.event(&row.account, kind, &row.id));
+                batch.push(self.journal.event(&row.account, kind, &row.handle));
                 self.journal.write(batch).await
             }
             Ok(_) => Ok(()),

@@ -14,6 +14,7 @@ mod clients;
 mod deliver;
 mod drive;
 mod events;
+mod handles;
 mod link;
 mod methods;
 mod notify;
@@ -22,7 +23,6 @@ mod pay;
 mod people;
 mod refund;
 mod resolve;
-#[expect(dead_code, reason = "the first rotation that is driven follows")]
 mod rotate;
 mod seal;
 mod verify;
@@ -44,6 +44,7 @@ pub use accounts::AccountSummary;
 pub use clients::{ClientInfo, Role};
 pub use deliver::DeadEvent;
 pub use events::MAX_EVENTS;
+pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};
 pub use link::ReturnTo;
 pub use people::{
     Case, CaseQuery, MAX_CASES, ProviderObject, Resolution, ResolveAs, ResolveRequest, Resolved,

@@ -46,6 +46,7 @@ impl Gateway {
         let mut row = self
             .inner
             .new_payment(&pseudonym, &method.provider, amount)?;
+        row.handle = Some(request.payment_method.clone().unwrap_or(method.handle));
         row.method = Some(method.id);
         row.reference.clone_from(&request.reference);
         row.description.clone_from(&request.description);
@@ -105,9 +106,13 @@ impl Inner {
         row.ok_or_else(|| Error::not_found("payment"))
     }
 
-    /// The account's method with this id, or its default. Another account's, a revoked one and one
-    /// that never existed give the same answer.
-    async fn chargeable_method(&self, account: &str, id: Option<&str>) -> Result<MethodRow, Error> {
+    /// The account's method with this handle, or its default. Another account's, a revoked one, a
+    /// replaced one whose time has ended, and one that never existed give the same answer.
+    async fn chargeable_method(
+        &self,
+        account: &str,
+        handle: Option<&str>,
+    ) -> Result<MethodRow, Error> {
         let store = self.journal.store();
         let gone = || Error::not_found("payment method of this account");
         let row = store
@@ -115,8 +120,11 @@ impl Inner {
             .await
             .map_err(stored)?
             .ok_or_else(gone)?;
-        let method = match id {
-            Some(id) => store.method(id).await.map_err(stored)?,
+        let method = match handle {
+            Some(handle) => {
+                let now = self.journal.now();
+                store.method_by_handle(handle, now).await.map_err(stored)?
+            }
             None => store
                 .methods(account)
                 .await
@@ -155,6 +163,7 @@ impl Inner {
             account: account.to_owned(),
             provider: provider.to_owned(),
             method: None,
+            handle: None,
             setup: None,
             reference: String::new(),
             description: None,

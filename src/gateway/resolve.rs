@@ -27,7 +27,7 @@ const KEEP_KEYS: Duration = Duration::from_secs(400 * 24 * 3600);
 /// (`providers/paypal.md` §8.4).
 const KEEP_WEBHOOKS: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// How often old keys and webhooks are forgotten.
+/// How often old keys, webhooks and handles are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// How many of each are forgotten at once.
@@ -161,17 +161,18 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Forgets callers' keys and webhooks whose time is over. A failure is logged; the next round
+    /// Forgets callers' keys, webhooks and replaced handles whose time is over. A failure is logged; the next round
     /// does it.
     async fn forget(&self) {
         let now = self.journal.now();
         let forget = Change::Forget {
             keys_before: now.minus(KEEP_KEYS),
             webhooks_before: now.minus(KEEP_WEBHOOKS),
+            handles_ended_by: now,
             limit: FORGET_AT_ONCE,
         };
         if let Err(error) = self.journal.write(vec![forget]).await {
-            tracing::warn!(error = %Causes(&error), "old keys and webhooks were not forgotten");
+            tracing::warn!(error = %Causes(&error), "old keys, webhooks and handles were not forgotten");
         }
     }
 

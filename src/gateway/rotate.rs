@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Gateway, Inner, stored};
 use crate::error::{Code, Error};
-use crate::store::{Change, RotationKind, RotationRow, StoreError};
+use crate::store::{Change, RotationKind, RotationRow, StoreError, Subject};
 
 /// How long a rotation counts as driven without a sign of life. A batch takes much less.
 const LEASE: Duration = Duration::from_secs(5);
@@ -79,7 +79,10 @@ impl Inner {
         }
         match found {
             None => Ok(None),
-            Some(row) => self.advance_rotation(row, Vec::new()).await.map(Some),
+            Some(row) => {
+                let leased = self.advance_rotation(row.clone(), Vec::new()).await?;
+                leased.ok_or_else(|| driven(&row)).map(Some)
+            }
         }
     }
 
@@ -116,13 +119,14 @@ impl Inner {
         batch.insert(0, Change::InsertRotation(row.clone()));
         match self.journal.write(batch).await {
             Ok(()) => Ok(row),
-            Err(StoreError::Conflict(crate::store::Subject::Rotation)) => Err(driven(&row)),
+            Err(StoreError::Conflict(Subject::Rotation)) => Err(driven(&row)),
             Err(error) => Err(stored(error)),
         }
     }
 
     /// Writes how far a rotation is, in one transaction with what was done, and renews its lease;
-    /// with `ended_at` it is over. Answers the row as it stands then.
+    /// with `ended_at` it is over. Answers the row as it stands then; `None` if something in the
+    /// batch has changed meanwhile, and it must be decided again.
     ///
     /// # Errors
     ///
@@ -131,7 +135,7 @@ impl Inner {
         &self,
         mut row: RotationRow,
         mut batch: Vec<Change>,
-    ) -> Result<RotationRow, Error> {
+    ) -> Result<Option<RotationRow>, Error> {
         let now = self.journal.now();
         row.updated_at = now;
         row.lease_until = match row.ended_at {
@@ -142,9 +146,10 @@ impl Inner {
         match self.journal.write(batch).await {
             Ok(()) => {
                 row.version += 1;
-                Ok(row)
+                Ok(Some(row))
             }
-            Err(StoreError::Conflict(crate::store::Subject::Rotation)) => Err(driven(&row)),
+            Err(StoreError::Conflict(Subject::Rotation)) => Err(driven(&row)),
+            Err(StoreError::Conflict(_)) => Ok(None),
             Err(error) => Err(stored(error)),
         }
     }

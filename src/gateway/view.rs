@@ -35,6 +35,12 @@ impl Inner {
             .map_err(|error| unopened("the account's id").with_source(error.utf8_error()))
     }
 
+    /// The present handle of a method.
+    pub(super) async fn handle_of(&self, method: &str) -> Result<String, Error> {
+        let row = self.journal.store().method(method).await.map_err(stored)?;
+        Ok(row.map_or_else(|| method.to_owned(), |row| row.handle))
+    }
+
     pub(super) fn open_redirect(
         &self,
         account: &str,
@@ -72,8 +78,8 @@ impl Inner {
         Ok(view)
     }
 
-    /// A setup as a caller sees it.
-    pub(super) fn setup_view(&self, row: &SetupRow, account: String) -> Result<Setup, Error> {
+    /// A setup as a caller sees it, with the present handle of the method that it has linked.
+    pub(super) async fn setup_view(&self, row: &SetupRow, account: String) -> Result<Setup, Error> {
         let redirect_url = match (&row.redirect, row.state) {
             (Some(sealed), SetupState::AwaitingCustomer) => {
                 Some(self.open_redirect(&row.account, &row.provider, &row.id, sealed)?)
@@ -95,7 +101,10 @@ impl Inner {
             redirect_url,
             expires_at: row.expires_at,
             payment: row.payment.clone(),
-            payment_method: row.method.clone(),
+            payment_method: match &row.method {
+                None => None,
+                Some(method) => Some(self.handle_of(method).await?),
+            },
             decline: decline_view(row.decline.as_ref()),
         })
     }
@@ -110,7 +119,7 @@ pub(super) fn payment_view(
     Ok(Payment {
         id: row.id.clone(),
         account,
-        payment_method: row.method.clone(),
+        payment_method: row.handle.clone(),
         provider: provider_name(&row.provider)?,
         reference: row.reference.clone(),
         amount: row.amount,
@@ -145,7 +154,7 @@ pub(super) fn refund_view(row: &OperationRow) -> Refund {
 
 pub(super) fn method_view(row: &MethodRow) -> Result<PaymentMethod, Error> {
     Ok(PaymentMethod {
-        id: row.id.clone(),
+        id: row.handle.clone(),
         provider: provider_name(&row.provider)?,
         status: match row.state {
             MethodState::Active => MethodStatus::Active,

@@ -156,6 +156,17 @@ impl Journal {
 
     /// An event about an object, for the batch that makes it true.
     pub(crate) fn event(&self, account: &str, kind: String, object: &str) -> Change {
+        self.event_replacing(account, kind, object, None)
+    }
+
+    /// The same, about an object whose handle replaces another.
+    pub(crate) fn event_replacing(
+        &self,
+        account: &str,
+        kind: String,
+        object: &str,
+        replaces: Option<String>,
+    ) -> Change {
         let at = self.now();
         let mut bytes = [0; EVENT_ID_BYTES];
         if self.entropy.fill(&mut bytes).is_err() {
@@ -171,6 +182,7 @@ impl Journal {
             account: account.to_owned(),
             kind,
             object: object.to_owned(),
+            replaces,
             at,
         })
     }

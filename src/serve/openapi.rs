@@ -361,6 +361,7 @@ fn event_data() -> Value {
             ("refund", any_text()),
             ("setup", any_text()),
             ("payment_method", any_text()),
+            ("replaces", any_text()),
         ],
     )
 }

@@ -17,8 +17,9 @@ use cardless_contract::Timestamp;
 
 pub use row::{
     AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, InitiatorText, KeyRow,
-    MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
-    RecordRow, ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step, WebhookRow,
+    MethodRow, MethodState, OldHandles, OperationRow, OperationState, OperationType, PaymentRow,
+    PaymentState, RecordRow, ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step,
+    WebhookRow,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Threads};
@@ -102,6 +103,18 @@ pub enum Change {
     InsertMethod(MethodRow),
     /// A changed one, if its version still holds.
     UpdateMethod(MethodRow),
+    /// Give a method that is not revoked another handle; the one before it names it until
+    /// `ends_at`. A conflict if its handle is not `old` any more.
+    ReissueHandle {
+        /// The method's id.
+        method: String,
+        /// The handle to replace.
+        old: String,
+        /// Its successor.
+        new: String,
+        /// Until when the old one is good.
+        ends_at: Timestamp,
+    },
     /// Make this the account's default if it has none.
     DefaultIfNone {
         /// The account's pseudonym.
@@ -162,12 +175,14 @@ pub enum Change {
         /// The answer, without the account.
         answer: String,
     },
-    /// Forget callers' keys and webhooks from before.
+    /// Forget callers' keys, webhooks and old handles from before.
     Forget {
         /// Keys that were first used before this.
         keys_before: Timestamp,
         /// Webhooks that came before this.
         webhooks_before: Timestamp,
+        /// Old handles whose time ended by then.
+        handles_ended_by: Timestamp,
         /// How many of each at most, so that the writer is never long at it.
         limit: u32,
     },
@@ -227,8 +242,25 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A sealed record.
     async fn record(&self, id: &str) -> Result<Option<RecordRow>>;
 
-    /// A payment method.
+    /// A payment method by its id.
     async fn method(&self, id: &str) -> Result<Option<MethodRow>>;
+
+    /// The payment method that a handle names at a time: its own, or an old one that has not ended.
+    async fn method_by_handle(&self, handle: &str, at: Timestamp) -> Result<Option<MethodRow>>;
+
+    /// Methods that are not revoked, linked by a time, by id and after `after`.
+    async fn methods_linked_by(
+        &self,
+        linked_by: Timestamp,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<MethodRow>>;
+
+    /// How many methods are not revoked.
+    async fn count_methods(&self) -> Result<u64>;
+
+    /// The old handles that are still good at a time.
+    async fn old_handles(&self, at: Timestamp) -> Result<OldHandles>;
 
     /// An account's methods, oldest first; at most [`MAX_METHODS`], the default always among
     /// them, then those that can be charged.

@@ -193,11 +193,13 @@ pub struct RecordRow {
     pub created_at: Timestamp,
 }
 
-/// A handle: a row that points to a record.
+/// A payment method: it points to a record, and its handle to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodRow {
-    /// `pm_…`.
+    /// What the method is called here, for good: `pm_…`, as its first handle.
     pub id: String,
+    /// What callers call it: `pm_…`. Changed by [`Change::ReissueHandle`](super::Change) only.
+    pub handle: String,
     /// The account's pseudonym.
     pub account: String,
     /// The provider.
@@ -239,7 +241,7 @@ pub struct SetupRow {
     pub redirect: Option<Vec<u8>>,
     /// `pay_…` of the first payment.
     pub payment: Option<String>,
-    /// `pm_…` once completed.
+    /// The method's id once completed.
     pub method: Option<String>,
     /// Why it was declined: category, retry, provider's code.
     pub decline: Option<(String, String, String)>,
@@ -266,8 +268,10 @@ pub struct PaymentRow {
     pub account: String,
     /// The provider.
     pub provider: String,
-    /// `pm_…`.
+    /// The method's id.
     pub method: Option<String>,
+    /// The handle that it was asked for under, which may have been replaced since.
+    pub handle: Option<String>,
     /// `set_…`, for a first payment.
     pub setup: Option<String>,
     /// The caller's reference.
@@ -449,6 +453,8 @@ pub struct EventRow {
     pub kind: String,
     /// The object.
     pub object: String,
+    /// The handle that the object's replaces.
+    pub replaces: Option<String>,
     /// When.
     pub at: Timestamp,
 }
@@ -528,6 +534,15 @@ pub struct ClientRow {
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// Old handles that still name their methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldHandles {
+    /// How many.
+    pub live: u64,
+    /// When the last of them ends.
+    pub until: Option<Timestamp>,
 }
 
 /// A rotation, and how far it is.

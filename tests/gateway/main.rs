@@ -11,6 +11,7 @@
 mod events;
 mod fake;
 mod flows;
+mod handles;
 mod operations;
 mod people;
 mod schedules;

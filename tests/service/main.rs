@@ -14,6 +14,7 @@ mod listener;
 mod log;
 mod openapi;
 mod people;
+mod rotate;
 mod round;
 mod scan;
 mod support;

@@ -236,6 +236,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         refund: Some(text()),
         setup: Some(text()),
         payment_method: Some(text()),
+        replaces: Some(text()),
     };
     let event = Event {
         id: text(),

@@ -20,16 +20,16 @@ use tempfile::TempDir;
 
 use crate::world::{ACCOUNT, ALL};
 
-struct Desk {
-    folder: TempDir,
+pub(crate) struct Desk {
+    pub(crate) folder: TempDir,
     settings: Settings,
-    gateway: Gateway,
-    store: Arc<dyn Store>,
+    pub(crate) gateway: Gateway,
+    pub(crate) store: Arc<dyn Store>,
     _servers: Running,
 }
 
 impl Desk {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let sandbox = Sandbox::new(Arc::new(SystemClock::default()));
         let servers = Servers::start(sandbox, Addresses::free()).await.unwrap();
         let folder = TempDir::new().unwrap();
@@ -58,12 +58,12 @@ impl Desk {
         }
     }
 
-    fn key(name: &str) -> RequestKey {
+    pub(crate) fn key(name: &str) -> RequestKey {
         RequestKey::new("shop", name).unwrap()
     }
 
     /// A captured charge with a method of its own.
-    async fn charged(&self, provider: &str) -> Payment {
+    pub(crate) async fn charged(&self, provider: &str) -> Payment {
         let request = LinkRequest {
             account: ACCOUNT.to_owned(),
             provider: provider.to_owned(),
@@ -104,7 +104,7 @@ impl Desk {
         self.store.apply(change).await.unwrap();
     }
 
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         run(&self.folder, arguments)
     }
 }

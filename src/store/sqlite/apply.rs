@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::{database, rotation};
+use super::{database, handle, rotation};
 use crate::store::{
     Change, MethodRow, OperationRow, PaymentRow, ResolutionRow, Result, SetupRow, StoreError,
     Subject,
@@ -72,6 +72,12 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         .map(drop),
         Change::InsertMethod(row) => insert_method(connection, row),
         Change::UpdateMethod(row) => update_method(connection, row),
+        Change::ReissueHandle {
+            method,
+            old,
+            new,
+            ends_at,
+        } => handle::reissue(connection, method, old, new, *ends_at),
         Change::DefaultIfNone { account, method } => execute(
             connection,
             "UPDATE payment_methods SET is_default = 1, version = version + 1
@@ -140,6 +146,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         Change::Forget {
             keys_before,
             webhooks_before,
+            handles_ended_by,
             limit,
         } => {
             execute(
@@ -155,13 +162,21 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                      SELECT rowid FROM webhooks WHERE received_at < ?1 LIMIT ?2)",
                 params![webhooks_before.millis(), limit],
                 Subject::Webhook,
-            )
-            .map(drop)
+            )?;
+            handle::forget(connection, *handles_ended_by, *limit)
         }
         Change::InsertEvent(row) => one(
             connection,
-            "INSERT INTO events (account, id, kind, object, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![row.account, row.id, row.kind, row.object, row.at.millis()],
+            "INSERT INTO events (account, id, kind, object, replaces, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                row.account,
+                row.id,
+                row.kind,
+                row.object,
+                row.replaces,
+                row.at.millis()
+            ],
             Subject::Payment,
         ),
         Change::UpdateDelivery(row) => one(
@@ -240,12 +255,13 @@ fn insert_resolution(connection: &Connection, row: &ResolutionRow) -> Result<()>
 fn insert_method(connection: &Connection, row: &MethodRow) -> Result<()> {
     one(
         connection,
-        "INSERT INTO payment_methods (account, id, provider, record, state, is_default, created_at,
-             next_at, attempts, version)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO payment_methods (account, id, handle, provider, record, state, is_default,
+             created_at, next_at, attempts, version)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             row.account,
             row.id,
+            row.handle,
             row.provider,
             row.record,
             row.state.as_str(),
@@ -348,14 +364,14 @@ fn update_setup(connection: &Connection, row: &SetupRow) -> Result<()> {
 fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
     one(
         connection,
-        "INSERT INTO payments (account, id, provider, method, setup, reference, description,
+        "INSERT INTO payments (account, id, provider, method, handle, setup, reference, description,
              return_url, currency, amount, capture, initiator, state, step, closing_as,
              reservation, authorization_id, capture_object, commit_round, authorized, captured,
              reserved_capture, refunded, reserved_refund, reversed, body_mac, first_sent_at,
              last_sent_at, redirect, decline_category, decline_retry, decline_code, failure,
              reason, expires_at, next_at, attempts, lease_until, created_at, accepted_at, updated_at,
              version)
-         VALUES (:account, :id, :provider, :method, :setup, :reference, :description,
+         VALUES (:account, :id, :provider, :method, :handle, :setup, :reference, :description,
              :return_url, :currency, :amount, :capture, :initiator, :state, :step, :closing_as,
              :reservation, :authorization, :capture_object, :commit_round, :authorized, :captured,
              :reserved_capture, :refunded, :reserved_refund, :reversed, :body_mac, :first_sent_at,
@@ -363,7 +379,8 @@ fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
              :next_at, :attempts, :lease_until, :created_at, :accepted_at, :updated_at, :version)",
         named_params! {
             ":account": row.account, ":id": row.id, ":provider": row.provider,
-            ":method": row.method, ":setup": row.setup, ":reference": row.reference,
+            ":method": row.method, ":handle": row.handle, ":setup": row.setup,
+            ":reference": row.reference,
             ":description": row.description, ":return_url": row.return_url,
             ":currency": row.amount.currency().code(), ":amount": row.amount.minor(),
             ":capture": row.capture.as_str(), ":initiator": row.initiator.as_str(),
@@ -395,7 +412,7 @@ fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
 fn update_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
     one(
         connection,
-        "UPDATE payments SET method = :method, state = :state, step = :step,
+        "UPDATE payments SET method = :method, handle = :handle, state = :state, step = :step,
              closing_as = :closing_as, reservation = :reservation,
              authorization_id = :authorization, capture_object = :capture_object,
              commit_round = :commit_round, authorized = :authorized, captured = :captured,
@@ -408,7 +425,8 @@ fn update_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
              updated_at = :updated_at, version = version + 1
          WHERE id = :id AND version = :version",
         named_params! {
-            ":id": row.id, ":method": row.method, ":state": row.state.as_str(),
+            ":id": row.id, ":method": row.method, ":handle": row.handle,
+            ":state": row.state.as_str(),
             ":step": row.step.as_str(),
             ":closing_as": row.closing_as.map(|state| state.as_str()),
             ":reservation": row.reservation, ":authorization": row.authorization,
@@ -506,7 +524,7 @@ pub(super) fn one(
     }
 }
 
-fn execute(
+pub(super) fn execute(
     connection: &Connection,
     sql: &str,
     values: impl Params,

@@ -6,6 +6,7 @@
 //! order, for a simulation that must be repeatable.
 
 mod apply;
+mod handle;
 mod read;
 mod rotation;
 
@@ -23,8 +24,8 @@ use tokio::sync::oneshot;
 
 use super::{
     AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
-    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result,
-    RotationRow, SetupRow, Store, StoreError,
+    OldHandles, OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow,
+    Result, RotationRow, SetupRow, Store, StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -33,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0002_event_delivery.sql"),
     include_str!("0003_resolve.sql"),
     include_str!("0004_rotations.sql"),
+    include_str!("0005_handles.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -363,6 +365,32 @@ impl Store for SqliteStore {
     async fn methods(&self, account: &str) -> Result<Vec<MethodRow>> {
         let account = account.to_owned();
         self.read(move |connection| read::methods(connection, &account))
+            .await
+    }
+
+    async fn method_by_handle(&self, name: &str, at: Timestamp) -> Result<Option<MethodRow>> {
+        let name = name.to_owned();
+        self.read(move |connection| handle::method(connection, &name, at))
+            .await
+    }
+
+    async fn methods_linked_by(
+        &self,
+        linked_by: Timestamp,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<MethodRow>> {
+        let after = after.to_owned();
+        self.read(move |connection| handle::linked_by(connection, linked_by, &after, limit))
+            .await
+    }
+
+    async fn count_methods(&self) -> Result<u64> {
+        self.read(handle::count_methods).await
+    }
+
+    async fn old_handles(&self, at: Timestamp) -> Result<OldHandles> {
+        self.read(move |connection| handle::old_handles(connection, at))
             .await
     }
 

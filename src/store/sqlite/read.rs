@@ -416,7 +416,7 @@ impl From<ReadError> for StoreError {
     }
 }
 
-fn maybe<T>(
+pub(super) fn maybe<T>(
     connection: &Connection,
     sql: &str,
     values: impl Params,
@@ -455,7 +455,7 @@ pub(super) fn time_if_any(row: &Row<'_>, column: &'static str) -> Read<Option<Ti
         .map(Timestamp::from_millis))
 }
 
-fn count(row: &Row<'_>, column: usize) -> Read<u64> {
+pub(super) fn count(row: &Row<'_>, column: usize) -> Read<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|_| ReadError::Unreadable("count"))
 }
 
@@ -491,9 +491,10 @@ fn decline(row: &Row<'_>) -> Read<Option<(String, String, String)>> {
     }
 }
 
-fn method_row(row: &Row<'_>) -> Read<MethodRow> {
+pub(super) fn method_row(row: &Row<'_>) -> Read<MethodRow> {
     Ok(MethodRow {
         id: row.get("id")?,
+        handle: row.get("handle")?,
         account: row.get("account")?,
         provider: row.get("provider")?,
         record: row.get("record")?,
@@ -535,6 +536,7 @@ fn payment_row(row: &Row<'_>) -> Read<PaymentRow> {
         account: row.get("account")?,
         provider: row.get("provider")?,
         method: row.get("method")?,
+        handle: row.get("handle")?,
         setup: row.get("setup")?,
         reference: row.get("reference")?,
         description: row.get("description")?,
@@ -618,6 +620,7 @@ fn event_row(row: &Row<'_>) -> Read<(i64, EventRow)> {
         account: row.get("account")?,
         kind: row.get("kind")?,
         object: row.get("object")?,
+        replaces: row.get("replaces")?,
         at: time(row, "at")?,
     };
     Ok((row.get("seq")?, event))

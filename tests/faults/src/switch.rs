@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use cardless::store::{
     AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
-    OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow,
-    SetupRow, Store, StoreError,
+    OldHandles, OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow,
+    RotationRow, SetupRow, Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -153,6 +153,27 @@ impl Store for Disk {
 
     async fn methods(&self, account: &str) -> Answer<Vec<MethodRow>> {
         through!(self, methods(account))
+    }
+
+    async fn method_by_handle(&self, name: &str, at: Timestamp) -> Answer<Option<MethodRow>> {
+        through!(self, method_by_handle(name, at))
+    }
+
+    async fn methods_linked_by(
+        &self,
+        linked_by: Timestamp,
+        after: &str,
+        limit: u32,
+    ) -> Answer<Vec<MethodRow>> {
+        through!(self, methods_linked_by(linked_by, after, limit))
+    }
+
+    async fn count_methods(&self) -> Answer<u64> {
+        through!(self, count_methods())
+    }
+
+    async fn old_handles(&self, at: Timestamp) -> Answer<OldHandles> {
+        through!(self, old_handles(at))
     }
 
     async fn setup(&self, id: &str) -> Answer<Option<SetupRow>> {

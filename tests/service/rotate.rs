@@ -1,0 +1,192 @@
+//! `rotate` with the program itself, on one database file beside a gateway that charges.
+
+use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cardless::gateway::Gateway;
+use cardless::message::{Amount, Capture, EventQuery, Initiator, PayRequest, PaymentStatus};
+use cardless::store::{Change, MethodRow, MethodState, RecordRow};
+use cardless_contract::Timestamp;
+use serde_json::Value;
+
+use crate::people::Desk;
+use crate::world::ACCOUNT;
+
+/// How many methods there are beside the one that is charged.
+const METHODS: usize = 900;
+
+/// Methods that are never charged, so what is sealed does not matter.
+async fn fill(desk: &Desk, linked: &str) {
+    let at = Timestamp::from_seconds(1);
+    let account = desk.store.method(linked).await.unwrap().unwrap().account;
+    let mut batch = Vec::new();
+    for number in 0..METHODS {
+        let letters: String = format!("{number:020}")
+            .bytes()
+            .map(|digit| char::from(digit - b'0' + b'a'))
+            .collect();
+        let id = format!("pm_{letters}");
+        let record = format!("rec_{letters}");
+        batch.push(Change::InsertRecord(RecordRow {
+            id: record.clone(),
+            account: account.clone(),
+            provider: "paypal".to_owned(),
+            merchant: "m".to_owned(),
+            generation: "g".to_owned(),
+            sealed: Vec::new(),
+            created_at: at,
+        }));
+        batch.push(Change::InsertMethod(MethodRow {
+            handle: id.clone(),
+            id,
+            account: account.clone(),
+            provider: "paypal".to_owned(),
+            record: Some(record),
+            state: MethodState::Active,
+            default: false,
+            created_at: at,
+            next_at: None,
+            attempts: 0,
+            version: 0,
+        }));
+    }
+    desk.store.apply(batch).await.unwrap();
+}
+
+fn start(desk: &Desk, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_cardless"))
+        .current_dir(desk.folder.path())
+        .args(arguments)
+        .env_clear()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until a rotation has done this many.
+async fn until_done(gateway: &Gateway, wanted: u64) {
+    loop {
+        let rotations = gateway.rotations().await.unwrap();
+        if rotations.first().is_some_and(|first| first.done >= wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Old and new handle of every event that tells them.
+async fn told(gateway: &Gateway) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    let mut query = EventQuery::default();
+    loop {
+        let page = gateway.events(query.after.as_deref(), 100).await.unwrap();
+        for event in page.data {
+            if let Some(old) = event.data.replaces {
+                told.push((old, event.data.payment_method.unwrap()));
+            }
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            return told;
+        }
+    }
+}
+
+async fn pay(gateway: &Gateway, number: u32) {
+    let request = PayRequest {
+        account: ACCOUNT.to_owned(),
+        payment_method: None,
+        amount: Amount::new("CHF", 100),
+        reference: format!("beside {number}"),
+        capture: Capture::Automatic,
+        initiator: Initiator::Merchant,
+        return_url: None,
+        description: None,
+    };
+    let key = Desk::key(&format!("beside-{number}"));
+    let payment = gateway.pay(&key, &request).await.unwrap().body;
+    assert_eq!(payment.status, PaymentStatus::Captured, "{payment:?}");
+}
+
+/// Killed three times, beside payments, and with another that wants to begin meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handles_are_rotated_while_payments_go_on_and_the_program_is_killed() {
+    let desk = Desk::new().await;
+    let linked = desk.charged("paypal").await.payment_method.unwrap();
+    fill(&desk, &linked).await;
+    let stop = AtomicBool::new(false);
+    let charge = async {
+        let mut paid = 0;
+        while !stop.load(Ordering::Relaxed) {
+            pay(&desk.gateway, paid).await;
+            paid += 1;
+        }
+        paid
+    };
+    let rotate = async {
+        for killed in 1..=3 {
+            let arguments = ["rotate", "handles", "--overlap", "2d", "--rate", "300"];
+            let mut child = start(&desk, &arguments);
+            until_done(&desk.gateway, 200 * killed).await;
+            if killed == 1 {
+                let (code, _, err) =
+                    tokio::task::block_in_place(|| desk.run(&["rotate", "handles"]));
+                assert_eq!(code, 1, "{err}");
+                assert!(err.contains("Another process drives a rotation"), "{err}");
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let last = tokio::task::block_in_place(|| desk.run(&["rotate", "handles", "--json"]));
+        stop.store(true, Ordering::Relaxed);
+        last
+    };
+    let (paid, (code, out, err)) = tokio::join!(charge, rotate);
+    assert_eq!(code, 0, "{err}");
+    assert!(paid > 0);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let all = METHODS + 1;
+    assert_eq!(report["rotation"]["done"], all);
+    assert_eq!(report["overlap_seconds"], 2 * 24 * 3600);
+    assert_eq!(report["old_handles"]["live"], all);
+
+    let told = told(&desk.gateway).await;
+    let old: BTreeSet<&String> = told.iter().map(|(old, _)| old).collect();
+    assert_eq!((told.len(), old.len()), (all, all), "each once");
+    let (_, new) = told.iter().find(|(old, _)| *old == linked).unwrap();
+    let methods = desk.gateway.payment_methods(ACCOUNT).await.unwrap().data;
+    assert!(
+        methods
+            .iter()
+            .any(|method| method.default && method.id == *new)
+    );
+
+    let (code, out, _) = desk.run(&["rotate", "status", "--json"]);
+    let status: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, &status["rotations"][0]["kind"]),
+        (0, &"handles".into())
+    );
+    let (code, out, _) = desk.run(&["rotate", "status"]);
+    assert_eq!(code, 0);
+    assert!(out.contains(&format!("{all} of {all}")), "{out}");
+}
+
+#[tokio::test]
+async fn an_overlap_or_a_rate_that_is_none_is_refused() {
+    let desk = Desk::new().await;
+    for wrong in [
+        &["rotate", "handles", "--overlap", "soon"][..],
+        &["rotate", "handles", "--overlap", "400d"],
+        &["rotate", "handles", "--rate", "0"],
+    ] {
+        let (code, _, err) = desk.run(wrong);
+        assert_eq!(code, 2, "{wrong:?} {err}");
+    }
+    let (code, out, _) = desk.run(&["rotate", "status"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("nothing was rotated yet"), "{out}");
+}
