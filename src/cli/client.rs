@@ -1,13 +1,14 @@
 //! `client`: API keys.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use cardless::gateway::Role;
+use cardless::gateway::{ApiKeyInfo, Role};
 
-use super::{Context, Failure, Outcome, Providers, say, say_json, table};
+use super::{Context, Failure, Outcome, Providers, duration, say, say_json, table};
 
 /// The verbs of `client`.
 #[derive(Debug, Subcommand)]
@@ -40,13 +41,16 @@ pub(super) enum Command {
         /// The client's name.
         name: String,
     },
-    /// Make a new API key while the old one stays good for a while (not available yet).
+    /// Make another API key, which is shown once, while the old one stays good for a while.
     Renew {
         /// The client's name.
         name: String,
-        /// How long the old key stays good, as 7d.
-        #[arg(long, value_name = "TIME")]
-        overlap: Option<String>,
+        /// How long the old key stays good, as 7d or 12h; 0 ends every older key now.
+        #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse)]
+        overlap: Duration,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Add or revoke a client's public key (not available yet).
     Key {
@@ -100,7 +104,11 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
         } => add(context, &name, role, json).await,
         Command::List { json } => list(context, json).await,
         Command::Revoke { name } => revoke(context, &name).await,
-        Command::Renew { .. } => Err(Failure::not_yet("`client renew`")),
+        Command::Renew {
+            name,
+            overlap,
+            json,
+        } => renew(context, &name, overlap, json).await,
         Command::Key { .. } => Err(Failure::not_yet("`client key`")),
     }
 }
@@ -118,13 +126,28 @@ async fn add(context: &Context, name: &str, role: RoleName, json: bool) -> Outco
     say(api_key)
 }
 
+async fn renew(context: &Context, name: &str, overlap: Duration, json: bool) -> Outcome {
+    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    let renewed = gateway.renew_client(name, overlap).await?;
+    let (role, until) = (renewed.role, renewed.old_ends_at);
+    if json {
+        return say_json(&json!({
+            "name": name, "role": role, "api_key": renewed.api_key, "old_key_ends_at": until,
+        }));
+    }
+    say(format_args!(
+        "client {name} ({role}); its older API key ends at {until}, its new one is shown only now:"
+    ))?;
+    say(renewed.api_key)
+}
+
 async fn list(context: &Context, json: bool) -> Outcome {
     let gateway = context.open(&context.settings()?, Providers::Unused)?;
     let clients = gateway.clients().await?;
     if json {
         return say_json(&json!({ "data": clients }));
     }
-    let mut table = table(&["name", "role", "since", "revoked"]);
+    let mut table = table(&["name", "role", "since", "revoked", "API keys"]);
     for client in clients {
         let revoked = client
             .revoked_at
@@ -134,9 +157,19 @@ async fn list(context: &Context, json: bool) -> Outcome {
             client.role.to_string(),
             client.created_at.to_string(),
             revoked,
+            show_keys(&client.api_keys),
         ]);
     }
     say(table)
+}
+
+/// `since 2026-01-01T00:00:00Z, and an older one until …`.
+pub(super) fn show_keys(keys: &[ApiKeyInfo]) -> String {
+    let shown = keys.iter().map(|key| match key.ends_at {
+        None => format!("since {}", key.since),
+        Some(at) => format!("an older one until {at}"),
+    });
+    shown.collect::<Vec<_>>().join(", and ")
 }
 
 async fn revoke(context: &Context, name: &str) -> Outcome {

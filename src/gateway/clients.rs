@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use cardless_contract::Timestamp;
 use serde::Serialize;
 
+use super::handles::check_overlap;
 use super::{Gateway, stored};
 use crate::error::{Code, Error};
 use crate::store::{Change, ClientRow, StoreError, Subject};
@@ -39,11 +41,42 @@ pub struct ClientInfo {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// Its API keys that are good, the one in use first.
+    pub api_keys: Vec<ApiKeyInfo>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
+}
+
+/// An API key, as listed: nothing of the key itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApiKeyInfo {
+    /// Since when the client has had it.
+    pub since: Timestamp,
+    /// Until when it is good, if it was replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Timestamp>,
+}
+
+/// What [`Gateway::renew_client`] gives. Its `Debug` does not show the key.
+pub struct Renewed {
+    /// What the client may do, as before.
+    pub role: Role,
+    /// The new API key, which is not kept and can't be shown again.
+    pub api_key: String,
+    /// Until when the old one is good.
+    pub old_ends_at: Timestamp,
+}
+
+impl fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewed")
+            .field("role", &self.role)
+            .field("old_ends_at", &self.old_ends_at)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A word is no role.
@@ -90,16 +123,15 @@ impl Gateway {
     /// (a revoked client keeps its name); [`Code::StoreUnavailable`].
     pub async fn add_client(&self, name: &str, role: Role) -> Result<String, Error> {
         check_name(name)?;
-        let mut bytes = [0; KEY_BYTES];
-        self.inner.entropy.fill(&mut bytes).map_err(|error| {
-            Error::new(Code::Internal, "The source of randomness failed.").with_source(error)
-        })?;
-        let key = format!("{KEY_PREFIX}{}", crate::letters::letters(&bytes));
+        let key = self.new_api_key()?;
+        let now = self.inner.journal.now();
         let row = ClientRow {
             name: name.to_owned(),
             role: role.as_str().to_owned(),
             key_hash: self.key_of_client(&key),
-            created_at: self.inner.journal.now(),
+            key_since: now,
+            old_key: None,
+            created_at: now,
             revoked_at: None,
         };
         match self
@@ -118,6 +150,47 @@ impl Gateway {
         }
     }
 
+    /// Another API key for a client. The one before stays good for `overlap`; with none, every
+    /// older one ends now.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`] if there is no such client, or it is revoked; [`Code::InvalidState`] if
+    /// two keys are live already and are to stay so; [`Code::InvalidField`] for an overlap beyond
+    /// [`MAX_OVERLAP`](super::MAX_OVERLAP); [`Code::StoreUnavailable`].
+    pub async fn renew_client(&self, name: &str, overlap: Duration) -> Result<Renewed, Error> {
+        check_overlap(overlap)?;
+        let now = self.inner.journal.now();
+        let rows = self.inner.journal.store().clients().await.map_err(stored)?;
+        let live = |row: &ClientRow| row.name == name && row.revoked_at.is_none();
+        let client = rows.into_iter().find(live);
+        let client = client.ok_or_else(|| Error::not_found("client"))?;
+        if let Some(old) = client.old_key.filter(|old| old.ends_at > now)
+            && !overlap.is_zero()
+        {
+            return Err(two_live(name, old.ends_at));
+        }
+        let role = role_of(&client)?;
+        let api_key = self.new_api_key()?;
+        let old_ends_at = now.plus(overlap);
+        let change = Change::RenewClient {
+            client,
+            key_hash: self.key_of_client(&api_key),
+            at: now,
+            old_ends_at,
+        };
+        self.inner
+            .journal
+            .write(vec![change])
+            .await
+            .map_err(stored)?;
+        Ok(Renewed {
+            role,
+            api_key,
+            old_ends_at,
+        })
+    }
+
     /// All clients, by name.
     ///
     /// # Errors
@@ -125,10 +198,12 @@ impl Gateway {
     /// [`Code::StoreUnavailable`].
     pub async fn clients(&self) -> Result<Vec<ClientInfo>, Error> {
         let rows = self.inner.journal.store().clients().await.map_err(stored)?;
+        let now = self.inner.journal.now();
         rows.into_iter()
             .map(|row| {
                 Ok(ClientInfo {
                     role: role_of(&row)?,
+                    api_keys: api_keys(&row, now),
                     name: row.name,
                     created_at: row.created_at,
                     revoked_at: row.revoked_at,
@@ -170,13 +245,21 @@ impl Gateway {
             .inner
             .journal
             .store()
-            .client_by_hash(&hash)
+            .client_by_hash(&hash, self.inner.journal.now())
             .await
             .map_err(stored)?;
         match row.filter(|row| row.revoked_at.is_none()) {
             None => Ok(None),
             Some(row) => Ok(Some((row.name.clone(), role_of(&row)?))),
         }
+    }
+
+    fn new_api_key(&self) -> Result<String, Error> {
+        let mut bytes = [0; KEY_BYTES];
+        self.inner.entropy.fill(&mut bytes).map_err(|error| {
+            Error::new(Code::Internal, "The source of randomness failed.").with_source(error)
+        })?;
+        Ok(format!("{KEY_PREFIX}{}", crate::letters::letters(&bytes)))
     }
 
     fn key_of_client(&self, api_key: &str) -> Vec<u8> {
@@ -197,6 +280,32 @@ fn check_name(name: &str) -> Result<(), Error> {
         "name",
         "A client's name is 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`.",
     ))
+}
+
+fn api_keys(row: &ClientRow, now: Timestamp) -> Vec<ApiKeyInfo> {
+    if row.revoked_at.is_some() {
+        return Vec::new();
+    }
+    let in_use = ApiKeyInfo {
+        since: row.key_since,
+        ends_at: None,
+    };
+    let old = row.old_key.filter(|old| old.ends_at > now);
+    let old = old.map(|old| ApiKeyInfo {
+        since: old.since,
+        ends_at: Some(old.ends_at),
+    });
+    [Some(in_use), old].into_iter().flatten().collect()
+}
+
+fn two_live(name: &str, until: Timestamp) -> Error {
+    Error::new(
+        Code::InvalidState,
+        format!(
+            "The client {name} has two live API keys already, and the older one is good until \
+             {until}. Wait until then, or renew with an overlap of 0, which ends both."
+        ),
+    )
 }
 
 fn role_of(row: &ClientRow) -> Result<Role, Error> {

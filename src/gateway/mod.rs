@@ -41,7 +41,7 @@ use cardless_transport::leaving_by;
 use tokio::sync::Notify;
 
 pub use accounts::AccountSummary;
-pub use clients::{ClientInfo, Role};
+pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
 pub use deliver::DeadEvent;
 pub use events::MAX_EVENTS;
 pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};

@@ -161,18 +161,18 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Forgets callers' keys, webhooks and replaced handles whose time is over. A failure is logged; the next round
+    /// Forgets callers' keys, webhooks, and replaced handles and API keys, whose time is over. A failure is logged; the next round
     /// does it.
     async fn forget(&self) {
         let now = self.journal.now();
         let forget = Change::Forget {
             keys_before: now.minus(KEEP_KEYS),
             webhooks_before: now.minus(KEEP_WEBHOOKS),
-            handles_ended_by: now,
+            ended_by: now,
             limit: FORGET_AT_ONCE,
         };
         if let Err(error) = self.journal.write(vec![forget]).await {
-            tracing::warn!(error = %Causes(&error), "old keys, webhooks and handles were not forgotten");
+            tracing::warn!(error = %Causes(&error), "what has ended was not forgotten");
         }
     }
 

@@ -17,9 +17,9 @@ use cardless_contract::Timestamp;
 
 pub use row::{
     AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, InitiatorText, KeyRow,
-    MethodRow, MethodState, OldHandles, OperationRow, OperationState, OperationType, PaymentRow,
-    PaymentState, RecordRow, ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step,
-    WebhookRow,
+    MethodRow, MethodState, OldApiKey, OldHandles, OperationRow, OperationState, OperationType,
+    PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationKind, RotationRow, SetupRow,
+    SetupState, Step, WebhookRow,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Threads};
@@ -175,14 +175,14 @@ pub enum Change {
         /// The answer, without the account.
         answer: String,
     },
-    /// Forget callers' keys, webhooks and old handles from before.
+    /// Forget callers' keys and webhooks from before, and handles and API keys that have ended.
     Forget {
         /// Keys that were first used before this.
         keys_before: Timestamp,
         /// Webhooks that came before this.
         webhooks_before: Timestamp,
-        /// Old handles whose time ended by then.
-        handles_ended_by: Timestamp,
+        /// Old handles and old API keys whose time ended by then.
+        ended_by: Timestamp,
         /// How many of each at most, so that the writer is never long at it.
         limit: u32,
     },
@@ -204,6 +204,18 @@ pub enum Change {
         name: String,
         /// When.
         at: Timestamp,
+    },
+    /// Another API key for a client; a conflict if it has changed since it was read, is revoked, or
+    /// its old key is still good and is to stay so.
+    RenewClient {
+        /// The client as it was read: its key becomes the old one.
+        client: ClientRow,
+        /// Keyed hash of the new key.
+        key_hash: Vec<u8>,
+        /// When.
+        at: Timestamp,
+        /// Until when the old key is good; if that is `at`, every old one ends.
+        old_ends_at: Timestamp,
     },
     /// A new rotation; a conflict if one of its kind is open.
     InsertRotation(RotationRow),
@@ -326,8 +338,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Clients of the service, by name.
     async fn clients(&self) -> Result<Vec<ClientRow>>;
 
-    /// The client with this key hash, revoked ones too.
-    async fn client_by_hash(&self, hash: &[u8]) -> Result<Option<ClientRow>>;
+    /// The client that has an API key with this hash at a time, revoked ones too.
+    async fn client_by_hash(&self, hash: &[u8], at: Timestamp) -> Result<Option<ClientRow>>;
 
     /// An event by its id, with its sequence number.
     async fn event(&self, id: &str) -> Result<Option<(i64, EventRow)>>;

@@ -530,10 +530,23 @@ pub struct ClientRow {
     pub role: String,
     /// Keyed hash of its API key.
     pub key_hash: Vec<u8>,
+    /// Since when it has that key.
+    pub key_since: Timestamp,
+    /// The key before, if its end has not been cleared away.
+    pub old_key: Option<OldApiKey>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// An API key that was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldApiKey {
+    /// Since when the client has had it.
+    pub since: Timestamp,
+    /// Until when it is good.
+    pub ends_at: Timestamp,
 }
 
 /// Old handles that still name their methods.

@@ -95,7 +95,6 @@ fn what_a_later_version_does_says_so() {
     let folder = TempDir::new().unwrap();
     for arguments in [
         &["client", "add", "shop", "--role", "billing", "--sealed"][..],
-        &["client", "renew", "shop", "--overlap", "7d"],
         &["client", "key", "add", "shop"],
     ] {
         let output = cardless(&folder, arguments, &[]);

@@ -110,7 +110,7 @@ impl Desk {
 }
 
 /// Exit code, standard output and standard error of the program.
-fn run(folder: &TempDir, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(folder: &TempDir, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cardless"));
     command.current_dir(folder.path()).args(arguments);
     let output: Output = command.env_clear().output().unwrap();

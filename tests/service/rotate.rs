@@ -190,3 +190,34 @@ async fn an_overlap_or_a_rate_that_is_none_is_refused() {
     assert_eq!(code, 0);
     assert!(out.contains("nothing was rotated yet"), "{out}");
 }
+
+#[test]
+fn an_api_key_is_renewed_with_an_overlap_at_the_command_line() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let run = |arguments: &[&str]| crate::people::run(&folder, arguments);
+    assert_eq!(run(&["init"]).0, 0);
+    let (_, out, _) = run(&["client", "add", "shop", "--role", "billing", "--json"]);
+    let added: Value = serde_json::from_str(&out).unwrap();
+    let (code, out, err) = run(&["client", "renew", "shop", "--overlap", "7d", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let renewed: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&renewed["name"], &renewed["role"]),
+        (&added["name"], &added["role"])
+    );
+    assert_ne!(renewed["api_key"], added["api_key"]);
+    let (_, out, _) = run(&["client", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        listed["data"][0]["api_keys"][1]["ends_at"],
+        renewed["old_key_ends_at"]
+    );
+    let (code, _, err) = run(&["client", "renew", "shop"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("two live API keys"), "{err}");
+    let (code, out, _) = run(&["client", "renew", "shop", "--overlap", "0"]);
+    assert_eq!(code, 0);
+    assert!(out.lines().last().unwrap().starts_with("ck_"), "{out}");
+    let (_, out, _) = run(&["client", "list"]);
+    assert!(!out.contains("an older one"), "{out}");
+}

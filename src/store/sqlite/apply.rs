@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::{database, handle, rotation};
+use super::{client, database, handle, rotation};
 use crate::store::{
     Change, MethodRow, OperationRow, PaymentRow, ResolutionRow, Result, SetupRow, StoreError,
     Subject,
@@ -146,7 +146,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         Change::Forget {
             keys_before,
             webhooks_before,
-            handles_ended_by,
+            ended_by,
             limit,
         } => {
             execute(
@@ -163,7 +163,8 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                 params![webhooks_before.millis(), limit],
                 Subject::Webhook,
             )?;
-            handle::forget(connection, *handles_ended_by, *limit)
+            handle::forget(connection, *ended_by, *limit)?;
+            client::forget(connection, *ended_by)
         }
         Change::InsertEvent(row) => one(
             connection,
@@ -206,25 +207,14 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             params![row.provider, row.event, row.received_at.millis()],
             Subject::Webhook,
         ),
-        Change::InsertClient(row) => one(
-            connection,
-            "INSERT INTO clients (name, role, key_hash, created_at, revoked_at)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                row.name,
-                row.role,
-                row.key_hash,
-                row.created_at.millis(),
-                row.revoked_at.map(|at| at.millis())
-            ],
-            Subject::Client,
-        ),
-        Change::RevokeClient { name, at } => one(
-            connection,
-            "UPDATE clients SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL",
-            params![name, at.millis()],
-            Subject::Client,
-        ),
+        Change::InsertClient(row) => client::insert(connection, row),
+        Change::RevokeClient { name, at } => client::revoke(connection, name, *at),
+        Change::RenewClient {
+            client,
+            key_hash,
+            at,
+            old_ends_at,
+        } => client::renew(connection, client, key_hash, *at, *old_ends_at),
         Change::InsertRotation(row) => rotation::insert(connection, row),
         Change::UpdateRotation(row) => rotation::update(connection, row),
     }

@@ -6,6 +6,7 @@
 //! order, for a simulation that must be repeatable.
 
 mod apply;
+mod client;
 mod handle;
 mod read;
 mod rotation;
@@ -35,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0003_resolve.sql"),
     include_str!("0004_rotations.sql"),
     include_str!("0005_handles.sql"),
+    include_str!("0006_api_keys.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -498,12 +500,12 @@ impl Store for SqliteStore {
     }
 
     async fn clients(&self) -> Result<Vec<ClientRow>> {
-        self.read(read::clients).await
+        self.read(client::clients).await
     }
 
-    async fn client_by_hash(&self, hash: &[u8]) -> Result<Option<ClientRow>> {
+    async fn client_by_hash(&self, hash: &[u8], at: Timestamp) -> Result<Option<ClientRow>> {
         let hash = hash.to_vec();
-        self.read(move |connection| read::client_by_hash(connection, &hash))
+        self.read(move |connection| client::by_hash(connection, &hash, at))
             .await
     }
 

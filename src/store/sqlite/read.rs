@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::database;
 use crate::store::{
-    AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, InitiatorText,
-    KeyRow, MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState, OperationType,
+    AccountRow, CaptureText, DeadEventRow, DeliveryRow, Due, EventRow, InitiatorText, KeyRow,
+    MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState, OperationType,
     PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, SetupRow,
     SetupState, Step, StoreError,
 };
@@ -303,24 +303,6 @@ pub(super) fn count_states(connection: &Connection) -> Result<Vec<(PaymentState,
     )
 }
 
-pub(super) fn clients(connection: &Connection) -> Result<Vec<ClientRow>> {
-    many(
-        connection,
-        "SELECT * FROM clients ORDER BY name",
-        [],
-        client_row,
-    )
-}
-
-pub(super) fn client_by_hash(connection: &Connection, hash: &[u8]) -> Result<Option<ClientRow>> {
-    maybe(
-        connection,
-        "SELECT * FROM clients WHERE key_hash = ?1",
-        [hash],
-        client_row,
-    )
-}
-
 pub(super) fn events(
     connection: &Connection,
     after: i64,
@@ -601,16 +583,6 @@ fn operation_row(row: &Row<'_>) -> Read<OperationRow> {
         lease_until: time(row, "lease_until")?,
         created_at: time(row, "created_at")?,
         version: row.get("version")?,
-    })
-}
-
-fn client_row(row: &Row<'_>) -> Read<ClientRow> {
-    Ok(ClientRow {
-        name: row.get("name")?,
-        role: row.get("role")?,
-        key_hash: row.get("key_hash")?,
-        created_at: time(row, "created_at")?,
-        revoked_at: time_if_any(row, "revoked_at")?,
     })
 }
 

@@ -248,8 +248,8 @@ impl Store for Disk {
         through!(self, clients())
     }
 
-    async fn client_by_hash(&self, hash: &[u8]) -> Answer<Option<ClientRow>> {
-        through!(self, client_by_hash(hash))
+    async fn client_by_hash(&self, hash: &[u8], at: Timestamp) -> Answer<Option<ClientRow>> {
+        through!(self, client_by_hash(hash, at))
     }
 
     async fn event(&self, id: &str) -> Answer<Option<(i64, EventRow)>> {
