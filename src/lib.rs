@@ -98,7 +98,7 @@
 //! | [`error`] | what is answered when something is refused, and what the log sees |
 //! | [`account`] | account ids, their pseudonyms, and handles |
 //! | [`vault`] | seals and opens tokens, makes keyed hashes; keys and where they live |
-//! | `journal` | intents and outcomes; the table of a payment's states; the outbox |
+//! | `journal` | intents and outcomes; the table of a payment's states; the outbox; the audit log's chain |
 //! | [`store`] | where rows are kept; makes no decisions |
 //! | [`webhook`] | Standard Webhooks: how an event is signed, and how a receiver verifies it |
 //! | [`pan`] | the net for card numbers |
@@ -140,6 +140,8 @@
 //!   `events_arrive_once_each_in_the_order_of_their_writing`, `two_processes_do_not_both_deliver`.
 //! - No receiver of events holds up a payment: `tests/gateway`,
 //!   `a_receiver_that_hangs_holds_up_no_payment`.
+//! - No line of the audit log changed, dropped, moved or put in without being found:
+//!   `tests/gateway`, `every_way_of_tampering_is_found_and_located`, `a_new_line_hides_no_tampering`.
 //! - No record opens anywhere but where it belongs: `tests/vault`, `every_other_place_is_refused`,
 //!   `every_flipped_bit_is_refused`.
 //! - No card number comes in: `tests/service`, `a_card_number_is_refused_wherever_it_stands`;

@@ -1,6 +1,7 @@
 //! The verbs, one file each, and what they share.
 
 mod account;
+mod audit;
 mod check;
 mod client;
 #[cfg(feature = "sandbox")]
@@ -31,7 +32,7 @@ use tracing::level_filters::LevelFilter;
 
 use cardless::config::{DEFAULT_FILE, Environment, Settings, SettingsError};
 use cardless::error::{Code, Error};
-use cardless::gateway::Gateway;
+use cardless::gateway::{Actor, Gateway};
 use cardless::registry;
 use cardless::vault::KeyRing;
 
@@ -75,6 +76,9 @@ enum Verb {
     Rotate(rotate::Command),
     /// Look through files and dumps for card numbers.
     Scope(scope::Arguments),
+    /// The audit log: who did what, and whether anybody has tampered with it.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Run the three providers on loopback, for development and tests.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Arguments),
@@ -176,7 +180,8 @@ fn log_level(verb: &Verb) -> LevelFilter {
         | Verb::Account(_)
         | Verb::Payment(_)
         | Verb::Rotate(_)
-        | Verb::Scope(_) => LevelFilter::WARN,
+        | Verb::Scope(_)
+        | Verb::Audit(_) => LevelFilter::WARN,
     }
 }
 
@@ -199,6 +204,7 @@ fn run(cli: Cli) -> Outcome {
             Verb::Payment(command) => payment::run(&context, command).await,
             Verb::Rotate(command) => rotate::run(&context, command).await,
             Verb::Scope(arguments) => scope::run(&arguments),
+            Verb::Audit(command) => audit::run(&context, command).await,
             #[cfg(feature = "sandbox")]
             Verb::Sandbox(arguments) => sandbox::run(&arguments).await,
             #[cfg(feature = "sandbox")]
@@ -235,7 +241,16 @@ impl Context {
 
     /// Opens the store (and migrates it if need be), the keys and, if needed, the providers.
     fn open(&self, settings: &Settings, providers: Providers) -> Result<Gateway, Failure> {
-        open(settings, providers, clock(&self.environment)?)
+        let gateway = open(settings, providers, clock(&self.environment)?)?;
+        let login = self.login().unwrap_or("nobody");
+        Ok(gateway.acting_as(Actor::command_line(login)))
+    }
+
+    /// The name of the login, if there is one.
+    fn login(&self) -> Option<&str> {
+        let names = ["USER", "LOGNAME"].into_iter();
+        let mut names = names.filter_map(|name| self.environment.get(name));
+        names.find(|name| !name.is_empty())
     }
 }
 

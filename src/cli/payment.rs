@@ -198,15 +198,9 @@ async fn list(context: &Context, arguments: List) -> Outcome {
 }
 
 async fn resolve(context: &Context, arguments: Resolve) -> Outcome {
-    let login = ["USER", "LOGNAME"].into_iter().find_map(|name| {
-        context
-            .environment
-            .get(name)
-            .filter(|name| !name.is_empty())
-    });
     let person = arguments
         .by
-        .or_else(|| login.map(str::to_owned))
+        .or_else(|| context.login().map(str::to_owned))
         .ok_or_else(|| {
             Failure::Usage("nobody is logged in by name: say who you are with --by NAME".to_owned())
         })?;

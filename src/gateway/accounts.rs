@@ -3,7 +3,9 @@
 use cardless_contract::Timestamp;
 use serde::Serialize;
 
+use super::audit::AuditAction;
 use super::{Gateway, check, stored};
+use crate::account::AccountId;
 use crate::error::{Code, Error};
 use crate::message::{Page, Payment, PaymentMethod, PaymentQuery};
 use crate::store::PaymentFilter;
@@ -29,14 +31,26 @@ pub struct AccountSummary {
 }
 
 impl Gateway {
-    /// What is known of an account.
+    /// What is known of an account. That somebody saw it is in the audit log.
     ///
     /// # Errors
     ///
     /// [`Code::NotFound`], [`Code::InvalidField`], [`Code::StoreUnavailable`].
     pub async fn account(&self, account: &str) -> Result<AccountSummary, Error> {
         let id = check::account("account", account)?;
-        let pseudonym = self.inner.pseudonym(&id);
+        let line = self.audit(AuditAction::AccountShow, self.inner.audit_name(&id));
+        match self.account_summary(account, &id).await {
+            Ok(summary) => line.write().await.map(|()| summary),
+            Err(error) => Err(line.refused(error).await),
+        }
+    }
+
+    async fn account_summary(
+        &self,
+        account: &str,
+        id: &AccountId,
+    ) -> Result<AccountSummary, Error> {
+        let pseudonym = self.inner.pseudonym(id);
         let store = self.inner.journal.store();
         let row = store.account(&pseudonym).await.map_err(stored)?;
         let row = row.ok_or_else(|| Error::not_found("account"))?;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 use serde::Serialize;
 
+use super::audit::{AuditAction, AuditDraft, AuditObject};
 use super::handles::check_overlap;
-use super::{Gateway, stored};
+use super::{Gateway, check, stored};
 use crate::error::{Code, Error};
 use crate::store::{Change, ClientRow, StoreError, Subject};
 use crate::vault::HashPurpose;
@@ -120,8 +121,22 @@ impl Gateway {
     /// # Errors
     ///
     /// [`Code::InvalidField`] for a name that is not 1 to 64 of `A-Za-z0-9._-`, or that is taken
-    /// (a revoked client keeps its name); [`Code::StoreUnavailable`].
+    /// (a revoked client keeps its name); [`Code::CardNumber`]; [`Code::StoreUnavailable`].
     pub async fn add_client(&self, name: &str, role: Role) -> Result<String, Error> {
+        let object = AuditObject::client(name);
+        let line = || self.audit(AuditAction::ClientAdd, object.clone());
+        match self.new_client(name, role, line()).await {
+            Ok(key) => Ok(key),
+            Err(error) => Err(line().refused(error).await),
+        }
+    }
+
+    async fn new_client(
+        &self,
+        name: &str,
+        role: Role,
+        line: AuditDraft<'_>,
+    ) -> Result<String, Error> {
         check_name(name)?;
         let key = self.new_api_key()?;
         let now = self.inner.journal.now();
@@ -134,10 +149,11 @@ impl Gateway {
             created_at: now,
             revoked_at: None,
         };
+        let line = line.detail("role", role).change();
         match self
             .inner
             .journal
-            .write(vec![Change::InsertClient(row)])
+            .write(vec![Change::InsertClient(row), line])
             .await
         {
             Ok(()) => Ok(key),
@@ -223,11 +239,14 @@ impl Gateway {
             name: name.to_owned(),
             at,
         };
-        match self.inner.journal.write(vec![change]).await {
-            Ok(()) => Ok(()),
-            Err(StoreError::Conflict(_)) => Err(Error::not_found("client")),
-            Err(error) => Err(stored(error)),
-        }
+        let line = || self.audit(AuditAction::ClientRevoke, AuditObject::client(name));
+        let batch = vec![change, line().change()];
+        let error = match self.inner.journal.write(batch).await {
+            Ok(()) => return Ok(()),
+            Err(StoreError::Conflict(Subject::Client)) => Error::not_found("client"),
+            Err(error) => stored(error),
+        };
+        Err(line().refused(error).await)
     }
 
     /// Who holds this API key; `None` for one that is unknown or revoked.
@@ -254,6 +273,13 @@ impl Gateway {
         }
     }
 
+    /// The client that holds or held this key.
+    pub(super) async fn holder_of(&self, api_key: &str) -> Option<String> {
+        let hash = self.key_of_client(api_key);
+        let row = self.inner.journal.store().client_by_hash(&hash).await;
+        row.ok().flatten().map(|row| row.name)
+    }
+
     fn new_api_key(&self) -> Result<String, Error> {
         let mut bytes = [0; KEY_BYTES];
         self.inner.entropy.fill(&mut bytes).map_err(|error| {
@@ -271,6 +297,7 @@ impl Gateway {
 }
 
 fn check_name(name: &str) -> Result<(), Error> {
+    check::no_card_number("name", name)?;
     let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if (1..=MAX_NAME_CHARS).contains(&name.len()) && name.bytes().all(in_alphabet) {
         return Ok(());

@@ -9,6 +9,7 @@
 //! does not come back leaves a row that says so, and the resolver asks until it knows.
 
 mod accounts;
+mod audit;
 mod check;
 mod clients;
 mod deliver;
@@ -22,6 +23,7 @@ mod operate;
 mod pay;
 mod people;
 mod refund;
+mod refusals;
 mod resolve;
 mod rotate;
 mod seal;
@@ -41,6 +43,10 @@ use cardless_transport::leaving_by;
 use tokio::sync::Notify;
 
 pub use accounts::AccountSummary;
+pub use audit::{
+    Actor, AuditAction, AuditDraft, AuditLine, AuditObject, AuditOutcome, AuditQuery,
+    MAX_AUDIT_LINES, Origin,
+};
 pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
 pub use deliver::DeadEvent;
 pub use events::MAX_EVENTS;
@@ -56,6 +62,8 @@ pub use verify::{Difference, Unread, VerifyPage, VerifyReport};
 use crate::account::{AccountId, Handle, HandleKind};
 use crate::error::{Code, Error};
 use crate::journal::Journal;
+use crate::journal::audit::Chain;
+pub use crate::journal::audit::{AuditAnchor, AuditAnchorError, AuditFault, AuditReport};
 use crate::store::{KeyRow, Store, StoreError};
 use crate::vault::{HashPurpose, KeyRing, Vault};
 
@@ -81,6 +89,8 @@ const MAX_KEY_CHARS: usize = 255;
 #[derive(Clone)]
 pub struct Gateway {
     inner: Arc<Inner>,
+    /// Who acts, for the audit log.
+    actor: Arc<Actor>,
 }
 
 struct Inner {
@@ -90,6 +100,7 @@ struct Inner {
     entropy: Arc<dyn Entropy>,
     public_url: String,
     delivery: Option<deliver::Delivery>,
+    refusals: refusals::Refusals,
     wake: Notify,
 }
 
@@ -286,14 +297,18 @@ impl GatewayBuilder {
                 ));
             }
         }
+        let vault = Vault::new(keys, Arc::clone(&self.entropy));
+        let chain = Chain::new(vault.hasher(HashPurpose::Audit));
         Ok(Gateway {
+            actor: Arc::new(Actor::program()),
             inner: Arc::new(Inner {
                 providers,
-                vault: Vault::new(keys, Arc::clone(&self.entropy)),
-                journal: Journal::new(store, self.clock, Arc::clone(&self.entropy)),
+                vault,
+                journal: Journal::new(store, self.clock, Arc::clone(&self.entropy), chain),
                 entropy: self.entropy,
                 public_url: self.public_url,
                 delivery: self.delivery,
+                refusals: refusals::Refusals::default(),
                 wake: Notify::new(),
             }),
         })

@@ -12,6 +12,7 @@ use cardless_contract::{
 };
 use serde::Serialize;
 
+use super::audit::{Actor, AuditAction, AuditObject};
 use super::link::on_a_task;
 use super::operate::lookup;
 use super::pay::{key_of, reference_of, reservation_of};
@@ -276,19 +277,27 @@ impl Gateway {
     pub async fn resolve(&self, request: &ResolveRequest) -> Result<Resolved, Error> {
         check::text_field("note", &request.note, MAX_NOTE_CHARS)?;
         check::text_field("person", &request.person, MAX_PERSON_CHARS)?;
-        let inner = Arc::clone(&self.inner);
-        let request = request.clone();
-        on_a_task(async move {
+        let inner = &self.inner;
+        let actor = self.actor.named(&request.person);
+        let object = AuditObject::handle(request.operation.as_ref().unwrap_or(&request.payment));
+        let line = inner.audit(actor.clone(), AuditAction::PaymentResolve, object);
+        let (inner, request) = (Arc::clone(&self.inner), request.clone());
+        let resolved = on_a_task(async move {
             let payment = inner.payment_row(&request.payment).await?;
             match &request.operation {
-                None => inner.resolve_payment(payment, &request).await,
+                None => inner.resolve_payment(payment, &request, &actor).await,
                 Some(id) => {
                     let row = inner.operation_of(&payment, id).await?;
-                    inner.resolve_operation(payment, row, &request).await
+                    inner
+                        .resolve_operation(payment, row, &request, &actor)
+                        .await
                 }
             }
-        })
-        .await
+        });
+        match resolved.await {
+            Ok(resolved) => Ok(resolved),
+            Err(error) => Err(line.refused(error).await),
+        }
     }
 }
 
@@ -436,6 +445,7 @@ impl Inner {
         self: &Arc<Self>,
         row: PaymentRow,
         request: &ResolveRequest,
+        actor: &Actor,
     ) -> Result<Resolved, Error> {
         let wanted = request.end.of_payment().ok_or_else(|| unfit("a payment"))?;
         if row.state != PaymentState::Parked {
@@ -462,14 +472,15 @@ impl Inner {
                 row.reservation.clone_from(&reservation);
                 end_payment(row, by, &heard.reading, wanted, holds, now);
                 let mut batch = self.payment_concluded(row);
-                batch.push(Change::InsertResolution(resolution(
+                let resolution = resolution(
                     (&row.account, &row.id, &row.id),
                     request,
                     row.state.as_str(),
                     by,
                     &heard.said,
                     now,
-                )));
+                );
+                batch.extend(self.resolution_lines(resolution, actor));
                 batch
             })
             .await;
@@ -529,6 +540,7 @@ impl Inner {
         payment: PaymentRow,
         row: OperationRow,
         request: &ResolveRequest,
+        actor: &Actor,
     ) -> Result<Resolved, Error> {
         let wanted = request
             .end
@@ -553,17 +565,18 @@ impl Inner {
             (_, OperationState::Failed) => (None, RESOLVED),
             (_, _) => (None, ""),
         };
-        let line = Change::InsertResolution(resolution(
+        let resolution = resolution(
             (&payment.account, &payment.id, &row.id),
             request,
             state.as_str(),
             by,
             &heard.said,
             self.journal.now(),
-        ));
+        );
+        let lines = self.resolution_lines(resolution, actor).to_vec();
         let lease = leased.lease_until();
         let ended = Arc::clone(self)
-            .operation_ended_with(leased, state, object, failure, vec![line])
+            .operation_ended_with(leased, state, object, failure, lines)
             .await?;
         if ended.state != state || ended.lease_until() == lease {
             return Err(driven(ended.lease_until()));
@@ -622,6 +635,18 @@ impl Inner {
                 heard("no_answer", OperationReading::Unread)
             }
         })
+    }
+
+    /// What is kept of it beside the object itself, and its line in the audit log.
+    fn resolution_lines(&self, row: ResolutionRow, actor: &Actor) -> [Change; 2] {
+        let object = AuditObject::handle(&row.object);
+        let line = self
+            .audit(actor.clone(), AuditAction::PaymentResolve, object)
+            .detail("wanted", &row.wanted)
+            .detail("ended", &row.ended)
+            .detail("decided_by", &row.decided_by)
+            .change();
+        [Change::InsertResolution(row), line]
     }
 
     async fn lease_to_resolve<T: Leased>(&self, row: &T) -> Result<T, Error> {

@@ -98,6 +98,7 @@ impl Gateway {
                 self.inner.forget().await;
                 forget_at = self.inner.journal.now().plus(FORGET_EVERY);
             }
+            self.inner.flush_refusals(false).await;
             let found = self.inner.spawn_due(&mut tasks).await;
             while tasks.try_join_next().is_some() {}
             let pause = if found { Duration::ZERO } else { INTERVAL };
@@ -109,6 +110,7 @@ impl Gateway {
         }
         let rest = async {
             courier.finish().await;
+            self.inner.flush_refusals(true).await;
             while tasks.join_next().await.is_some() {}
         };
         if tokio::time::timeout(GRACE, rest).await.is_err() {

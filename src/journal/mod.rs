@@ -6,6 +6,7 @@
 //! again on the new row; if the lease is another's, the driver's observation is dropped, since the
 //! other one asks the provider itself.
 
+pub(crate) mod audit;
 pub(crate) mod outbox;
 pub(crate) mod state;
 
@@ -34,6 +35,7 @@ pub(crate) struct Journal {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    chain: audit::Chain,
 }
 
 /// What became of a change.
@@ -71,11 +73,13 @@ impl Journal {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        chain: audit::Chain,
     ) -> Self {
         Self {
             store,
             clock,
             entropy,
+            chain,
         }
     }
 

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, header};
 
 use crate::error::{Code, Error};
-use crate::gateway::{Gateway, Role};
+use crate::gateway::{Gateway, Origin, Role};
 
 /// The longest API key that is looked up, in bytes.
 const MAX_KEY_BYTES: usize = 256;
@@ -18,6 +18,8 @@ pub struct Caller {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// From where it calls.
+    pub origin: Origin,
 }
 
 /// Who may call a route.
@@ -52,18 +54,24 @@ pub(crate) async fn admit(
     gateway: &Gateway,
     access: Access,
     headers: &HeaderMap,
+    origin: Origin,
 ) -> Result<Option<Caller>, Error> {
     if access == Access::Open {
         return Ok(None);
     }
-    let key = api_key(headers).ok_or_else(unauthenticated)?;
-    let (name, role) = gateway
-        .authenticate(key)
-        .await?
-        .ok_or_else(unauthenticated)?;
+    let key = api_key(headers);
+    let holder = match key {
+        Some(key) => gateway.authenticate(key).await?,
+        None => None,
+    };
+    let Some((name, role)) = holder else {
+        gateway.login_refused(key, origin).await;
+        return Err(unauthenticated());
+    };
     if access.allows(role) {
-        Ok(Some(Caller { name, role }))
+        Ok(Some(Caller { name, role, origin }))
     } else {
+        gateway.call_refused(&name, role, origin).await;
         Err(Error::new(
             Code::Forbidden,
             "This client's role does not allow this call.",

@@ -8,10 +8,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 use tokio::time::{Duration, Instant, timeout};
 
+use super::accept::Peer;
 use super::auth::{self, Access, Caller};
 use super::routes::Route;
 use super::{MAX_BODY_BYTES, Problem, Service, net};
 use crate::error::{Code, Error};
+use crate::gateway::Origin;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,7 +58,9 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let caller = match auth::admit(service.gateway(), access, request.headers()).await {
+    let peer = request.extensions().get::<Peer>();
+    let origin = peer.map_or(Origin::Http, |peer| Origin::of_peer(peer.0));
+    let caller = match auth::admit(service.gateway(), access, request.headers(), origin).await {
         Ok(caller) => caller,
         Err(error) => return Problem::from(error).into_response(),
     };

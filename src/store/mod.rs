@@ -6,6 +6,7 @@
 //! reads again and decides again. Ceilings and uniqueness are constraints of the schema, so no
 //! order of two writers can break them.
 
+mod audit;
 mod row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -15,6 +16,7 @@ use std::fmt;
 use async_trait::async_trait;
 use cardless_contract::Timestamp;
 
+pub use audit::{AuditChain, AuditEnd, AuditEntry, AuditFilter, AuditHeadRow, AuditRow, AuditText};
 pub use row::{
     AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, InitiatorText, KeyRow,
     MethodRow, MethodState, OldApiKey, OldHandles, OperationRow, OperationState, OperationType,
@@ -70,6 +72,8 @@ pub enum Subject {
     Delivery,
     /// A rotation.
     Rotation,
+    /// The audit log.
+    Audit,
 }
 
 impl fmt::Display for Subject {
@@ -86,6 +90,7 @@ impl fmt::Display for Subject {
             Self::Account => "the account",
             Self::Delivery => "the delivery of events",
             Self::Rotation => "the rotation",
+            Self::Audit => "the audit log",
         })
     }
 }
@@ -192,6 +197,8 @@ pub enum Change {
     UpdateDelivery(DeliveryRow),
     /// An event that was given up.
     InsertDeadEvent(DeadEventRow),
+    /// A line for the audit log, at the end that this transaction finds.
+    AppendAudit(AuditEntry),
     /// How something parked was ended, and who said so.
     InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
@@ -359,6 +366,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Rotations: those that are open, then the latest of the others; `limit` of them at most.
     async fn rotations(&self, limit: u32) -> Result<Vec<RotationRow>>;
+
+    /// Where the audit log ends; `None` before its first line.
+    async fn audit_head(&self) -> Result<Option<AuditHeadRow>>;
+
+    /// Lines of the audit log with a higher number than this, lowest first.
+    async fn audit_after(&self, after: i64, limit: u32) -> Result<Vec<AuditRow>>;
+
+    /// Lines of the audit log, the latest first.
+    async fn audit_before(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>>;
 }
 
 /// How many methods an account can have.

@@ -37,6 +37,8 @@ pub enum HashPurpose {
     BodySeal,
     /// What an account is called at a provider.
     CustomerReference,
+    /// The chain of the audit log.
+    Audit,
 }
 
 /// One generation of the key-encryption key.
@@ -53,6 +55,7 @@ struct HashKeys {
     request_digest: hmac::Key,
     body_seal: hmac::Key,
     customer_reference: hmac::Key,
+    audit: hmac::Key,
 }
 
 /// A key file's text as TOML. The strings are borrowed from the text, which its owner wipes.
@@ -231,12 +234,15 @@ impl KeyRing {
     }
 
     pub(super) fn keyed_hash(&self, purpose: HashPurpose, bytes: &[u8]) -> [u8; KEY_BYTES] {
-        let tag = hmac::sign(self.hashes.of(purpose), bytes);
-        let mut hash = [0; KEY_BYTES];
-        for (to, from) in hash.iter_mut().zip(tag.as_ref()) {
-            *to = *from;
-        }
-        hash
+        sign(self.hashes.of(purpose), bytes)
+    }
+
+    pub(super) fn hasher(
+        &self,
+        purpose: HashPurpose,
+    ) -> impl Fn(&[u8]) -> [u8; KEY_BYTES] + Send + Sync + 'static {
+        let key = self.hashes.of(purpose).clone();
+        move |bytes| sign(&key, bytes)
     }
 
     pub(super) fn verify_hash(&self, purpose: HashPurpose, bytes: &[u8], expected: &[u8]) -> bool {
@@ -293,6 +299,7 @@ impl HashKeys {
             request_digest: key(HashPurpose::RequestDigest)?,
             body_seal: key(HashPurpose::BodySeal)?,
             customer_reference: key(HashPurpose::CustomerReference)?,
+            audit: key(HashPurpose::Audit)?,
         })
     }
 
@@ -303,8 +310,19 @@ impl HashKeys {
             HashPurpose::RequestDigest => &self.request_digest,
             HashPurpose::BodySeal => &self.body_seal,
             HashPurpose::CustomerReference => &self.customer_reference,
+            HashPurpose::Audit => &self.audit,
         }
     }
+}
+
+/// HMAC-SHA-256.
+fn sign(key: &hmac::Key, bytes: &[u8]) -> [u8; KEY_BYTES] {
+    let tag = hmac::sign(key, bytes);
+    let mut hash = [0; KEY_BYTES];
+    for (to, from) in hash.iter_mut().zip(tag.as_ref()) {
+        *to = *from;
+    }
+    hash
 }
 
 impl HashPurpose {
@@ -316,6 +334,7 @@ impl HashPurpose {
             Self::RequestDigest => b"request digest",
             Self::BodySeal => b"body seal",
             Self::CustomerReference => b"customer reference",
+            Self::Audit => b"audit log",
         }
     }
 }

@@ -123,6 +123,14 @@ impl Vault {
         self.keys.keyed_hash(purpose, bytes)
     }
 
+    /// The same hash as a function, for a part that must know no vault.
+    pub(crate) fn hasher(
+        &self,
+        purpose: HashPurpose,
+    ) -> impl Fn(&[u8]) -> [u8; 32] + Send + Sync + 'static {
+        self.keys.hasher(purpose)
+    }
+
     /// Whether `expected` is the keyed hash of `bytes`, compared in constant time.
     pub fn verify_hash(&self, purpose: HashPurpose, bytes: &[u8], expected: &[u8]) -> bool {
         self.keys.verify_hash(purpose, bytes, expected)

@@ -8,6 +8,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod audit;
 mod clients;
 mod events;
 mod fake;

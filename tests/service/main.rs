@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod audit;
 mod beside;
 mod client;
 mod command_line;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::{client, database, handle, rotation};
+use super::{audit, client, database, handle, rotation};
 use crate::store::{
     Change, MethodRow, OperationRow, PaymentRow, ResolutionRow, Result, SetupRow, StoreError,
     Subject,
@@ -200,6 +200,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             params![row.sequence, row.attempts, row.dead_at.millis()],
             Subject::Delivery,
         ),
+        Change::AppendAudit(entry) => audit::append(connection, entry),
         Change::InsertResolution(row) => insert_resolution(connection, row),
         Change::InsertWebhook(row) => one(
             connection,

@@ -6,6 +6,7 @@
 //! order, for a simulation that must be repeatable.
 
 mod apply;
+mod audit;
 mod client;
 mod handle;
 mod read;
@@ -24,9 +25,9 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{
-    AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
-    OldHandles, OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow,
-    Result, RotationRow, SetupRow, Store, StoreError,
+    AccountRow, AuditFilter, AuditHeadRow, AuditRow, Change, ClientRow, DeadEventRow, DeliveryRow,
+    Due, EventRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow,
+    PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SetupRow, Store, StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -37,6 +38,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0004_rotations.sql"),
     include_str!("0005_handles.sql"),
     include_str!("0006_api_keys.sql"),
+    include_str!("0007_audit.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -535,6 +537,21 @@ impl Store for SqliteStore {
 
     async fn rotations(&self, limit: u32) -> Result<Vec<RotationRow>> {
         self.read(move |connection| rotation::rotations(connection, limit))
+            .await
+    }
+
+    async fn audit_head(&self) -> Result<Option<AuditHeadRow>> {
+        self.read(audit::head).await
+    }
+
+    async fn audit_after(&self, after: i64, limit: u32) -> Result<Vec<AuditRow>> {
+        self.read(move |connection| audit::after(connection, after, limit))
+            .await
+    }
+
+    async fn audit_before(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>> {
+        let filter = filter.clone();
+        self.read(move |connection| audit::before(connection, &filter))
             .await
     }
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cardless::store::{
-    AccountRow, Change, ClientRow, DeadEventRow, DeliveryRow, Due, EventRow, KeyRow, MethodRow,
-    OldHandles, OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow,
-    RotationRow, SetupRow, Store, StoreError,
+    AccountRow, AuditFilter, AuditHeadRow, AuditRow, Change, ClientRow, DeadEventRow, DeliveryRow,
+    Due, EventRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow,
+    PaymentState, RecordRow, ResolutionRow, RotationRow, SetupRow, Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -274,5 +274,17 @@ impl Store for Disk {
 
     async fn rotations(&self, limit: u32) -> Answer<Vec<RotationRow>> {
         through!(self, rotations(limit))
+    }
+
+    async fn audit_head(&self) -> Answer<Option<AuditHeadRow>> {
+        through!(self, audit_head())
+    }
+
+    async fn audit_after(&self, after: i64, limit: u32) -> Answer<Vec<AuditRow>> {
+        through!(self, audit_after(after, limit))
+    }
+
+    async fn audit_before(&self, filter: &AuditFilter) -> Answer<Vec<AuditRow>> {
+        through!(self, audit_before(filter))
     }
 }
