@@ -124,7 +124,12 @@
 //! - No request is sent twice by anything below the gateway, and none goes to an address that is
 //!   not on the provider's list: `providers/transport/tests/network.rs`,
 //!   `closed_after_reading_is_unknown_and_sent_once`, `redirects_are_answers`,
-//!   `transport_sends_to_its_hosts_only`.
+//!   `transport_sends_to_its_hosts_only`. Nor does a lie about a provider's name lead to this
+//!   machine or its network: `transport`, `a_name_that_comes_to_lie_on_this_machine_is_not_connected_to`.
+//! - No hostile webhook changes a row, moves money, reaches an address off the list, or is quoted:
+//!   `tests/doors`, `no_hostile_webhook_changes_anything_at_paypals_door` and its two sisters,
+//!   `a_body_of_the_same_sum_causes_a_read_and_nothing_else`,
+//!   `no_request_leaves_the_list_whatever_the_address_of_the_certificate`.
 //! - No lost reply becomes a failure or a second movement: `tests/money`,
 //!   `a_lost_reply_of_a_charge_is_unknown_and_then_the_truth`,
 //!   `a_lost_reply_of_an_operation_is_unknown_and_then_the_truth`.

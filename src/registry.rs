@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cardless_contract::{Clock, PaymentProvider};
-use cardless_transport::{ClientConfig, HttpClient, ReqwestClient};
+use cardless_transport::{ClientConfig, HttpClient, Names, ReqwestClient};
 
 use crate::config::{Settings, SettingsError};
 use crate::gateway::GatewayBuilder;
@@ -34,20 +34,22 @@ pub fn providers(
     refuse_unknown(settings)?;
     let mut providers: Vec<Arc<dyn PaymentProvider>> = Vec::new();
     if let Some(config) = settings.provider::<cardless_postfinance::Config>("postfinance")? {
-        let provider =
-            cardless_postfinance::PostFinance::new(config, client(settings)?, clock.clone());
+        let client = provider_client(settings)?;
+        let provider = cardless_postfinance::PostFinance::new(config, client, clock.clone());
         providers.push(Arc::new(
             provider.map_err(|error| wrong(settings, "postfinance", &error))?,
         ));
     }
     if let Some(config) = settings.provider::<cardless_paypal::Config>("paypal")? {
-        let provider = cardless_paypal::PayPal::new(config, client(settings)?, clock.clone());
+        let provider =
+            cardless_paypal::PayPal::new(config, provider_client(settings)?, clock.clone());
         providers.push(Arc::new(
             provider.map_err(|error| wrong(settings, "paypal", &error))?,
         ));
     }
     if let Some(config) = settings.provider::<cardless_aduno::Config>("aduno")? {
-        let provider = cardless_aduno::Aduno::new(config, client(settings)?, clock.clone());
+        let provider =
+            cardless_aduno::Aduno::new(config, provider_client(settings)?, clock.clone());
         providers.push(Arc::new(
             provider.map_err(|error| wrong(settings, "aduno", &error))?,
         ));
@@ -106,16 +108,27 @@ pub fn store(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
     )?))
 }
 
-/// The way out to one address or provider, with a pool of connections of its own.
+/// The way out to a service of one's own, with a pool of connections of its own: the billing
+/// service's address for events may lie in a private network.
 ///
 /// # Errors
 ///
 /// [`SettingsError`] if TLS can't be set up.
 pub fn client(settings: &Settings) -> Result<Arc<dyn HttpClient>, SettingsError> {
+    client_for(settings, Names::Anywhere)
+}
+
+/// The way out to one provider, whose name must have a public address.
+fn provider_client(settings: &Settings) -> Result<Arc<dyn HttpClient>, SettingsError> {
+    client_for(settings, Names::Public)
+}
+
+fn client_for(settings: &Settings, names: Names) -> Result<Arc<dyn HttpClient>, SettingsError> {
     let config = ClientConfig {
         connect_timeout: CONNECT_TIMEOUT,
         total_timeout: TOTAL_TIMEOUT,
         extra_roots: None,
+        names,
     };
     let client = ReqwestClient::new(&config)
         .map_err(|error| settings.error("providers", format!("can't be reached: {error}")))?;

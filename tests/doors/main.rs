@@ -8,6 +8,7 @@
     reason = "test code stops at the first surprise"
 )]
 
+mod addresses;
 mod aduno;
 mod certificates;
 mod collision;

@@ -13,6 +13,8 @@
 //! - A request is written to a connection at most once: no retry, no redirect, no 0-RTT.
 //! - Only a connection that was never made is `NotSent`; whatever fails after it is `Unknown`.
 //! - A request that would change something does not leave after its time ([`leaving_by`]).
+//! - A client for a provider connects to no name that lies on this machine or in a private network
+//!   ([`Names::Public`]).
 //! - No answer beyond [`MAX_BODY_BYTES`] is held in memory.
 //! - Neither proxies from the environment nor cookies nor decompression take part.
 //! - Headers, bodies, queries and tokens in paths are in no log line and in no error.
@@ -25,6 +27,7 @@ mod client;
 mod departure;
 mod hosts;
 mod in_process;
+mod names;
 mod redact;
 mod reqwest_client;
 mod tls;
@@ -33,6 +36,7 @@ pub use client::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError};
 pub use departure::leaving_by;
 pub use hosts::{Hosts, HostsError};
 pub use in_process::{InProcessClient, InProcessServer, Reply};
+pub use names::Names;
 pub use redact::{QUIET_TARGETS, redact_path};
 pub use reqwest_client::{ClientConfig, ClientError, ReqwestClient};
 

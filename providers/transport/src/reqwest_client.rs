@@ -1,5 +1,6 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,8 +8,10 @@ use bytes::{Bytes, BytesMut};
 use cardless_contract::{Delivery, ErrorKind};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method};
+use reqwest::dns::Resolve;
 
 use crate::hosts::is_loopback_address;
+use crate::names::{Names, Public, System};
 use crate::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError, classify, tls};
 
 /// How a [`ReqwestClient`] connects and how long it waits.
@@ -21,6 +24,8 @@ pub struct ClientConfig {
     /// Certificates (PEM) to trust beside the public ones. A client that has any reaches loopback
     /// and nothing else.
     pub extra_roots: Option<String>,
+    /// Where the names that it connects to may lie.
+    pub names: Names,
 }
 
 /// Why a client could not be made.
@@ -60,12 +65,13 @@ const POOL_IDLE_SECONDS: u64 = 30;
 const USER_AGENT: &str = concat!("cardless/", env!("CARGO_PKG_VERSION"));
 
 impl Default for ClientConfig {
-    /// Ten seconds to connect, thirty in all, no extra roots.
+    /// Ten seconds to connect, thirty in all, no extra roots, names anywhere.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
             total_timeout: Duration::from_secs(30),
             extra_roots: None,
+            names: Names::Anywhere,
         }
     }
 }
@@ -76,6 +82,7 @@ impl fmt::Debug for ClientConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("total_timeout", &self.total_timeout)
             .field("extra_roots", &self.extra_roots.is_some())
+            .field("names", &self.names)
             .finish()
     }
 }
@@ -87,6 +94,18 @@ impl ReqwestClient {
     ///
     /// [`ClientError`].
     pub fn new(config: &ClientConfig) -> Result<Self, ClientError> {
+        Self::with(config, Arc::new(System))
+    }
+
+    /// The same with a resolver of its own.
+    pub(crate) fn with(
+        config: &ClientConfig,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, ClientError> {
+        let resolver = match config.names {
+            Names::Anywhere => resolver,
+            Names::Public => Arc::new(Public(resolver)),
+        };
         let tls = tls::client_config(config.extra_roots.as_deref())?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -100,6 +119,7 @@ impl ReqwestClient {
             .no_zstd()
             .no_deflate()
             .no_hickory_dns()
+            .dns_resolver(resolver)
             // No resolver decides where loopback is. Port 0 stands for the address's own.
             .resolve_to_addrs("localhost", &loopback_addresses())
             .connect_timeout(config.connect_timeout)
