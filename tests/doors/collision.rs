@@ -24,7 +24,7 @@ pub(crate) fn body_with_crc_of(wanted: &[u8], start: &str, end: &str) -> Vec<u8>
         }
         if row.0 != 0 {
             rows.push(row);
-            rows.sort_unstable_by(|left, right| right.0.cmp(&left.0));
+            rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.0));
         }
     }
     let mut turned = 0;

@@ -65,11 +65,11 @@ enum Open {
     Setup(String),
 }
 
-/// Runs every variant at one provider's door.
+/// Runs every variant at one provider's door, and says how many there were.
 pub(crate) async fn judge(
     provider: Provider,
     forge: impl FnOnce(&World, &Genuine) -> Vec<Variant>,
-) {
+) -> usize {
     let world = World::new();
     let _guard = tracing::subscriber::set_default(world.lines.clone());
     let mut methods = BTreeMap::new();
@@ -105,7 +105,7 @@ pub(crate) async fn judge(
 
     // What was imitated is still good itself: no variant was refused for another reason.
     moves_a_state(&world, &last, &genuine.open).await;
-    println!("{}: {} variants", provider.name(), variants.len());
+    variants.len()
 }
 
 /// A genuine webhook, which the judge must see, and nothing else concludes what is open.

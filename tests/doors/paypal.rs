@@ -24,7 +24,8 @@ const DAY: i64 = 24 * 3600;
 
 #[tokio::test(start_paused = true)]
 async fn no_hostile_webhook_changes_anything_at_paypals_door() {
-    judge(Provider::PayPal, variants).await;
+    let count = judge(Provider::PayPal, variants).await;
+    println!("{count} variants");
 }
 
 fn variants(world: &World, genuine: &Genuine) -> Vec<Variant> {

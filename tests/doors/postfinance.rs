@@ -26,7 +26,8 @@ const ORDER: [u8; 32] = [
 
 #[tokio::test(start_paused = true)]
 async fn no_hostile_webhook_changes_anything_at_postfinances_door() {
-    judge(Provider::PostFinance, variants).await;
+    let count = judge(Provider::PostFinance, variants).await;
+    println!("{count} variants");
 }
 
 fn variants(_: &World, genuine: &Genuine) -> Vec<Variant> {
