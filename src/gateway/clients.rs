@@ -273,10 +273,11 @@ impl Gateway {
         }
     }
 
-    /// The client that holds or held this key.
+    /// The client that holds or held this key, however long ago it ended.
     pub(super) async fn holder_of(&self, api_key: &str) -> Option<String> {
         let hash = self.key_of_client(api_key);
-        let row = self.inner.journal.store().client_by_hash(&hash).await;
+        let ever = Timestamp::from_millis(0);
+        let row = self.inner.journal.store().client_by_hash(&hash, ever).await;
         row.ok().flatten().map(|row| row.name)
     }
 
