@@ -133,6 +133,8 @@
 //! - No lost reply becomes a failure or a second movement: `tests/money`,
 //!   `a_lost_reply_of_a_charge_is_unknown_and_then_the_truth`,
 //!   `a_lost_reply_of_an_operation_is_unknown_and_then_the_truth`.
+//! - No SIGKILL, wherever it falls, moves money twice, loses a charge or leaves one open:
+//!   `tests/crash`, `no_kill_moves_money_twice_or_loses_it`.
 //! - No token, key, secret or account id in a log line, an error or the database's bytes:
 //!   `tests/secrecy.rs`, `canaries_appear_nowhere`.
 //! - No handle is replaced twice in one rotation, wherever it is interrupted, and no payment sees an

@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod check;
 mod client;
+mod clock;
 #[cfg(feature = "sandbox")]
 mod demo;
 mod duration;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cardless_contract::{Clock, SystemClock, SystemEntropy};
+use cardless_contract::{Clock, SystemEntropy};
 use clap::{Parser, Subcommand};
 use comfy_table::Table;
 use serde::Serialize;
@@ -241,7 +242,7 @@ impl Context {
 
     /// Opens the store (and migrates it if need be), the keys and, if needed, the providers.
     fn open(&self, settings: &Settings, providers: Providers) -> Result<Gateway, Failure> {
-        let gateway = open(settings, providers, clock(&self.environment)?)?;
+        let gateway = open(settings, providers, clock::clock(&self.environment)?)?;
         let login = self.login().unwrap_or("nobody");
         Ok(gateway.acting_as(Actor::command_line(login)))
     }
@@ -295,26 +296,6 @@ fn open(
 const NO_PROVIDER: &str = "no provider is set: add a table [providers.paypal], \
                            [providers.postfinance] or [providers.aduno] to the settings; \
                            `cardless init` writes a file that shows them";
-
-/// The machine's clock; in builds with the sandbox it can be moved, together with the sandbox's.
-#[cfg(feature = "sandbox")]
-fn clock(environment: &Environment) -> Result<Arc<dyn Clock>, Failure> {
-    const OFFSET: &str = "CARDLESS_CLOCK_OFFSET_SECONDS";
-    let seconds = match environment.get(OFFSET) {
-        None | Some("") => 0,
-        Some(text) => text.parse().map_err(|_| {
-            Failure::Usage(format!(
-                "the environment variable {OFFSET} is not a number of seconds"
-            ))
-        })?,
-    };
-    Ok(Arc::new(SystemClock::with_offset_seconds(seconds)))
-}
-
-#[cfg(not(feature = "sandbox"))]
-fn clock(_: &Environment) -> Result<Arc<dyn Clock>, Failure> {
-    Ok(Arc::new(SystemClock::default()))
-}
 
 /// Prints a line on standard output.
 fn say(line: impl fmt::Display) -> Outcome {

@@ -1,0 +1,31 @@
+//! The real program, killed in the midst of its work.
+//!
+//! | property | cases | command |
+//! | --- | --- | --- |
+//! | SIGKILL at any sync, send or receive of any operation at any provider, a new start, and the caller's repeat: money has moved once at most, the books are the ledger's, nothing stays open, what was answered stands; within the windows the operation succeeds | each `fsync`, `writev`, `recvfrom` and `pwrite64` between a call's arrival and its answer (the names are strace's; whichever the machine uses are counted first): 8 operations × 3 providers, each point with 5 minutes and most also with 7 hours until the next start, about 1,350 lives; the ordinary tests strike 5 points of each | `CARDLESS_CRASH_POINTS=all cargo test --release --test crash no_kill -- --nocapture` |
+//!
+//! The program under test is the unmodified binary, in its default build, with one worker thread
+//! (`TOKIO_WORKER_THREADS=1`), so that each kind of call comes from one thread: strace counts by
+//! thread, and the test fails if two threads share one kind. SIGKILL falls as the call is entered,
+//! before it takes place. So the points are: before each write and each sync of the database's log,
+//! before each request to a provider and before the answer to the caller, and after the provider
+//! has answered but before a byte of it is read. What a machine that loses its power forgets is not
+//! tested here: the kernel keeps what was written.
+//!
+//! A failing case prints the command that repeats it. Without strace the tests print that they are
+//! skipped, and pass; `CARDLESS_REQUIRE_STRACE=1` makes that a failure.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and a sweep says how far it is"
+)]
+
+mod judge;
+mod kill;
+mod operation;
+mod strace;
+mod sweep;
+mod world;
