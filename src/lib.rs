@@ -126,6 +126,14 @@
 //!   `closed_after_reading_is_unknown_and_sent_once`, `redirects_are_answers`,
 //!   `transport_sends_to_its_hosts_only`. Nor does a lie about a provider's name lead to this
 //!   machine or its network: `transport`, `a_name_that_comes_to_lie_on_this_machine_is_not_connected_to`.
+//! - Nothing is sent again with another credential unless the provider refused the first before it
+//!   did anything: `providers/aduno/tests/wire.rs`,
+//!   `the_second_password_is_sent_once_the_first_is_refused`; `providers/postfinance/tests/wire.rs`,
+//!   `the_second_key_signs_once_the_first_is_refused`; `providers/paypal/tests/wire.rs`,
+//!   `secrets_are_tried_in_order_and_a_failure_makes_a_pause`.
+//! - No payment sees a reload of the settings, and a wrong file is never in force: `tests/service`,
+//!   `settings_are_reloaded_while_payments_go_on`; `tests/gateway`,
+//!   `a_provider_is_not_lost_while_something_is_open_there`.
 //! - No hostile webhook changes a row, moves money, reaches an address off the list, or is quoted:
 //!   `tests/doors`, `no_hostile_webhook_changes_anything_at_paypals_door` and its two sisters,
 //!   `a_body_of_the_same_sum_causes_a_read_and_nothing_else`,

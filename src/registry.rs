@@ -7,7 +7,7 @@ use cardless_contract::{Clock, PaymentProvider};
 use cardless_transport::{ClientConfig, HttpClient, Names, ReqwestClient};
 
 use crate::config::{Settings, SettingsError};
-use crate::gateway::GatewayBuilder;
+use crate::gateway::{GatewayBuilder, Reload};
 #[cfg(feature = "sqlite")]
 use crate::store::{SqliteStore, Store, StoreError, Threads};
 use crate::webhook::EndpointError;
@@ -71,13 +71,25 @@ pub fn events(
     };
     builder
         .deliver_events(&events.url, &events.secret, client(settings)?)
-        .map_err(|error| {
-            let setting = match error {
-                EndpointError::Url => "events.url",
-                EndpointError::Secret => "events.secret",
-            };
-            settings.error(setting, error.to_string())
-        })
+        .map_err(|error| refused(settings, error))
+}
+
+/// The same providers and delivery for a gateway that runs.
+///
+/// # Errors
+///
+/// [`SettingsError`], as of [`providers`] and [`events`].
+pub fn reload(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Reload, SettingsError> {
+    let mut reload = Reload::default();
+    for provider in providers(settings, clock)? {
+        reload = reload.provider(provider);
+    }
+    let Some(events) = settings.events()? else {
+        return Ok(reload);
+    };
+    reload
+        .deliver_events(&events.url, &events.secret, client(settings)?)
+        .map_err(|error| refused(settings, error))
 }
 
 /// Where a person looks a payment of this provider up.
@@ -133,6 +145,15 @@ fn client_for(settings: &Settings, names: Names) -> Result<Arc<dyn HttpClient>, 
     let client = ReqwestClient::new(&config)
         .map_err(|error| settings.error("providers", format!("can't be reached: {error}")))?;
     Ok(Arc::new(client))
+}
+
+/// What is wrong with `[events]`.
+fn refused(settings: &Settings, error: EndpointError) -> SettingsError {
+    let setting = match error {
+        EndpointError::Url => "events.url",
+        EndpointError::Secret => "events.secret",
+    };
+    settings.error(setting, error.to_string())
 }
 
 fn refuse_unknown(settings: &Settings) -> Result<(), SettingsError> {

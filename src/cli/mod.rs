@@ -13,6 +13,7 @@ mod log;
 mod payment;
 mod progress;
 mod reconcile;
+mod reload;
 mod rotate;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -215,7 +216,7 @@ fn run(cli: Cli) -> Outcome {
 }
 
 /// What every verb starts from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Context {
     config: Option<PathBuf>,
     environment: Environment,

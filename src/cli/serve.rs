@@ -9,10 +9,12 @@ use tokio::sync::{oneshot, watch};
 use cardless::gateway::Gateway;
 use cardless::serve;
 
+use super::reload::{Fixed, Reloader};
 use super::{Context, Failure, Outcome, Providers, say};
 
 pub(super) async fn run(context: &Context) -> Outcome {
     let mut settings = context.settings()?;
+    let fixed = Fixed::of(&settings);
     let listen = settings.service.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         Failure::Failed(format!(
@@ -26,8 +28,12 @@ pub(super) async fn run(context: &Context) -> Outcome {
     }
     let gateway = context.open(&settings, Providers::Needed)?;
     let signals = Signals::new()?;
+    let reloader = Reloader::new(context, gateway.clone(), fixed)?;
     say(format_args!("cardless listens on http://{bound}"))?;
-    run_until(gateway, listener, signals.stop()).await
+    let reloads = tokio::spawn(reloader.run());
+    let served = run_until(gateway, listener, signals.stop()).await;
+    reloads.abort();
+    served
 }
 
 /// Serves and resolves until `stop` ends. The requests that run are finished first, then the
@@ -66,12 +72,11 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     drop(stopped.wait_for(|stopped| *stopped).await);
 }
 
-/// The signals that a service answers to.
+/// The signals that end a service.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
@@ -79,22 +84,14 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     /// Ends at SIGTERM or SIGINT.
     pub(super) async fn stop(mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-                hangup = self.hangup.recv() => if hangup.is_some() {
-                    tracing::warn!("settings can't be reloaded in this version; restart instead");
-                } else {
-                    break;
-                },
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
         tracing::info!("stopping: requests that run are finished first");
     }

@@ -175,6 +175,19 @@ impl Gateway {
     /// two keys are live already and are to stay so; [`Code::InvalidField`] for an overlap beyond
     /// [`MAX_OVERLAP`](super::MAX_OVERLAP); [`Code::StoreUnavailable`].
     pub async fn renew_client(&self, name: &str, overlap: Duration) -> Result<Renewed, Error> {
+        let line = || self.audit(AuditAction::ClientRenew, AuditObject::client(name));
+        match self.another_key(name, overlap, line()).await {
+            Ok(renewed) => Ok(renewed),
+            Err(error) => Err(line().refused(error).await),
+        }
+    }
+
+    async fn another_key(
+        &self,
+        name: &str,
+        overlap: Duration,
+        line: AuditDraft<'_>,
+    ) -> Result<Renewed, Error> {
         check_overlap(overlap)?;
         let now = self.inner.journal.now();
         let rows = self.inner.journal.store().clients().await.map_err(stored)?;
@@ -195,9 +208,10 @@ impl Gateway {
             at: now,
             old_ends_at,
         };
+        let line = line.detail("overlap_seconds", overlap.as_secs()).change();
         self.inner
             .journal
-            .write(vec![change])
+            .write(vec![change, line])
             .await
             .map_err(stored)?;
         Ok(Renewed {

@@ -68,9 +68,19 @@ impl GatewayBuilder {
         secrets: &Secrets,
         client: Arc<dyn HttpClient>,
     ) -> Result<Self, EndpointError> {
-        let endpoint = Endpoint::new(url, secrets)?;
-        self.delivery = Some(Delivery { endpoint, client });
+        self.delivery = Some(Delivery::new(url, secrets, client)?);
         Ok(self)
+    }
+}
+
+impl Delivery {
+    pub(super) fn new(
+        url: &str,
+        secrets: &Secrets,
+        client: Arc<dyn HttpClient>,
+    ) -> Result<Self, EndpointError> {
+        let endpoint = Endpoint::new(url, secrets)?;
+        Ok(Self { endpoint, client })
     }
 }
 
@@ -97,13 +107,11 @@ impl Gateway {
 }
 
 impl Courier {
-    /// Starts to deliver, if there is anywhere to deliver to.
+    /// Starts to deliver, as long as there is anywhere to deliver to.
     pub(super) fn start(inner: &Arc<Inner>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        if inner.delivery.is_some() {
-            tasks.spawn(deliver_always(Arc::clone(inner), stopped));
-        }
+        tasks.spawn(deliver_always(Arc::clone(inner), stopped));
         Self { stop, tasks }
     }
 
@@ -148,7 +156,8 @@ async fn wait(stopped: &mut watch::Receiver<bool>) {
 impl Inner {
     /// Sends the next event, once. False if there is none to send now.
     async fn deliver_next(&self) -> Result<bool, StoreError> {
-        let Some(delivery) = &self.delivery else {
+        let parts = self.live.parts();
+        let Some(delivery) = &parts.delivery else {
             return Ok(false);
         };
         let Some(turn) = self.journal.take_turn().await? else {

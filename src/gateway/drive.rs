@@ -68,7 +68,7 @@ impl Drive {
         row: PaymentRow,
         fresh: bool,
     ) -> Result<PaymentRow, Error> {
-        let provider = Arc::clone(inner.provider(&row.provider)?);
+        let provider = inner.provider(&row.provider)?;
         let drive = Self {
             inner: Arc::clone(inner),
             provider,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 use serde::Serialize;
 
+use super::audit::{AuditAction, AuditObject};
 use super::rotate::{RotationInfo, info};
 use super::{Gateway, Inner, stored};
 use crate::account::HandleKind;
@@ -29,7 +30,7 @@ const MAX_RACES: u32 = 16;
 /// A rotation of the handles that this process drives. Whoever drops it leaves it unfinished:
 /// [`Gateway::rotate_handles`] goes on with it.
 pub struct HandleRotation {
-    inner: Arc<Inner>,
+    gateway: Gateway,
     row: RotationRow,
     overlap: Duration,
 }
@@ -65,20 +66,20 @@ impl Gateway {
             if overlap.is_some_and(|overlap| overlap != begun_with) {
                 return Err(other_overlap(begun_with));
             }
-            return Ok(HandleRotation::new(inner, row, begun_with));
+            return Ok(HandleRotation::new(self, row, begun_with));
         }
         let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
         let total = inner.journal.store().count_methods().await;
         let parameter = overlap.as_secs().to_string();
+        let total = total.map_err(stored)?;
+        let line = self
+            .audit(AuditAction::RotateHandlesBegin, AuditObject::none())
+            .detail("methods", total)
+            .detail("overlap_seconds", overlap.as_secs());
         let row = inner
-            .begin_rotation(
-                RotationKind::Handles,
-                parameter,
-                total.map_err(stored)?,
-                Vec::new(),
-            )
+            .begin_rotation(RotationKind::Handles, parameter, total, vec![line.change()])
             .await?;
-        Ok(HandleRotation::new(inner, row, overlap))
+        Ok(HandleRotation::new(self, row, overlap))
     }
 
     /// The old handles that still work.
@@ -98,9 +99,9 @@ impl Gateway {
 }
 
 impl HandleRotation {
-    fn new(inner: &Arc<Inner>, row: RotationRow, overlap: Duration) -> Self {
+    fn new(gateway: &Gateway, row: RotationRow, overlap: Duration) -> Self {
         Self {
-            inner: Arc::clone(inner),
+            gateway: gateway.clone(),
             row,
             overlap,
         }
@@ -108,7 +109,7 @@ impl HandleRotation {
 
     /// How far it is.
     pub fn info(&self) -> RotationInfo {
-        info(&self.row, self.inner.journal.now())
+        info(&self.row, self.gateway.inner.journal.now())
     }
 
     /// How long the handles that it replaces go on working.
@@ -133,8 +134,9 @@ impl HandleRotation {
             return Ok(0);
         }
         let limit = limit.clamp(1, MAX_REISSUED_AT_ONCE);
+        let inner = Arc::clone(&self.gateway.inner);
         for _ in 0..MAX_RACES {
-            let store = self.inner.journal.store();
+            let store = inner.journal.store();
             let found = store
                 .methods_linked_by(self.row.started_at, &self.row.place, limit)
                 .await
@@ -145,11 +147,15 @@ impl HandleRotation {
             if let Some(last) = found.last() {
                 row.place.clone_from(&last.id);
             }
+            let mut batch = inner.reissue(&found, self.overlap)?;
             if reissued < limit {
-                row.ended_at = Some(self.inner.journal.now());
+                row.ended_at = Some(inner.journal.now());
+                let line = self
+                    .gateway
+                    .audit(AuditAction::RotateHandlesEnd, AuditObject::none());
+                batch.push(line.detail("methods", row.done).change());
             }
-            let batch = self.inner.reissue(&found, self.overlap)?;
-            if let Some(row) = self.inner.advance_rotation(row, batch).await? {
+            if let Some(row) = inner.advance_rotation(row, batch).await? {
                 self.row = row;
                 return Ok(reissued);
             }

@@ -178,8 +178,9 @@ impl Gateway {
 
 impl Inner {
     fn known_provider(&self, name: &str) -> Result<Arc<dyn PaymentProvider>, Error> {
-        self.providers.get(name).cloned().ok_or_else(|| {
-            let known: Vec<&str> = self.providers.keys().map(String::as_str).collect();
+        let parts = self.live.parts();
+        parts.providers.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = parts.providers.keys().map(String::as_str).collect();
             Error::field(
                 Code::InvalidField,
                 "provider",
@@ -316,7 +317,7 @@ impl Inner {
     /// Makes the provider's page. A repeat makes at most another page that nobody is sent to, so
     /// it is free.
     async fn begin_setup(self: Arc<Self>, row: SetupRow, first: bool) -> Result<SetupRow, Error> {
-        let provider = Arc::clone(self.provider(&row.provider)?);
+        let provider = self.provider(&row.provider)?;
         let request = self.setup_request(&row, provider.as_ref()).await?;
         let key = key_of(&row.id, "s")?;
         let (clock, now) = (self.journal.clock(), self.journal.now());
@@ -442,7 +443,7 @@ impl Inner {
     }
 
     async fn ask_setup(self: Arc<Self>, row: SetupRow) -> Result<SetupRow, Error> {
-        let provider = Arc::clone(self.provider(&row.provider)?);
+        let provider = self.provider(&row.provider)?;
         let request = self.setup_completion(&row, provider.as_ref()).await?;
         let key = key_of(&row.id, "t")?;
         match provider.complete_setup(&key, &request).await {

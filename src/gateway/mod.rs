@@ -24,13 +24,13 @@ mod pay;
 mod people;
 mod refund;
 mod refusals;
+mod reload;
 mod resolve;
 mod rotate;
 mod seal;
 mod verify;
 mod view;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,7 @@ pub use link::ReturnTo;
 pub use people::{
     Case, CaseQuery, MAX_CASES, ProviderObject, Resolution, ResolveAs, ResolveRequest, Resolved,
 };
+pub use reload::Reload;
 pub use resolve::ReconcileReport;
 pub use rotate::RotationInfo;
 pub use verify::{Difference, Unread, VerifyPage, VerifyReport};
@@ -94,12 +95,11 @@ pub struct Gateway {
 }
 
 struct Inner {
-    providers: BTreeMap<String, Arc<dyn PaymentProvider>>,
+    live: reload::Live,
     vault: Vault,
     journal: Journal,
     entropy: Arc<dyn Entropy>,
     public_url: String,
-    delivery: Option<deliver::Delivery>,
     refusals: refusals::Refusals,
     wake: Notify,
 }
@@ -174,15 +174,9 @@ impl Gateway {
 
     /// Asks each provider one harmless question with the given credentials.
     pub async fn check(&self) -> Vec<Probe> {
-        let mut probes = Vec::new();
-        for provider in self.inner.providers.values() {
-            let result = provider.probe().await;
-            probes.push(Probe {
-                provider: provider.name().clone(),
-                result,
-            });
-        }
-        probes
+        let parts = self.inner.live.parts();
+        let providers: Vec<_> = parts.providers.values().cloned().collect();
+        probe_all(&providers).await
     }
 
     /// Whether the store answers.
@@ -220,7 +214,7 @@ impl Gateway {
                 state.as_str()
             ));
         }
-        if self.inner.delivery.is_some() {
+        if self.inner.live.parts().delivery.is_some() {
             text.push_str(&self.inner.event_metrics().await?);
         }
         text.push_str(&format!(
@@ -287,27 +281,20 @@ impl GatewayBuilder {
         let keys = self
             .keys
             .ok_or_else(|| Error::new(Code::Internal, "A gateway needs keys."))?;
-        let mut providers = BTreeMap::new();
-        for provider in self.providers {
-            let name = provider.name().as_str().to_owned();
-            if providers.insert(name, provider).is_some() {
-                return Err(Error::new(
-                    Code::Internal,
-                    "Two providers have the same name.",
-                ));
-            }
-        }
+        let live = reload::Parts {
+            providers: reload::by_name(self.providers)?,
+            delivery: self.delivery,
+        };
         let vault = Vault::new(keys, Arc::clone(&self.entropy));
         let chain = Chain::new(vault.hasher(HashPurpose::Audit));
         Ok(Gateway {
             actor: Arc::new(Actor::program()),
             inner: Arc::new(Inner {
-                providers,
+                live: reload::Live::new(live),
                 vault,
                 journal: Journal::new(store, self.clock, Arc::clone(&self.entropy), chain),
                 entropy: self.entropy,
                 public_url: self.public_url,
-                delivery: self.delivery,
                 refusals: refusals::Refusals::default(),
                 wake: Notify::new(),
             }),
@@ -316,13 +303,19 @@ impl GatewayBuilder {
 }
 
 impl Inner {
-    fn provider(&self, name: &str) -> Result<&Arc<dyn PaymentProvider>, Error> {
-        self.providers.get(name).ok_or_else(|| {
-            Error::new(
-                Code::Internal,
-                format!("The provider {name} is not set up here; add [providers.{name}]."),
-            )
-        })
+    /// The adapter that is in force now. Whoever makes several calls that belong together keeps it.
+    fn provider(&self, name: &str) -> Result<Arc<dyn PaymentProvider>, Error> {
+        self.live
+            .parts()
+            .providers
+            .get(name)
+            .cloned()
+            .ok_or_else(|| {
+                Error::new(
+                    Code::Internal,
+                    format!("The provider {name} is not set up here; add [providers.{name}]."),
+                )
+            })
     }
 
     fn new_handle(&self, kind: HandleKind) -> Result<Handle, Error> {
@@ -422,6 +415,25 @@ impl Inner {
     }
 }
 
+/// Asks each provider one harmless question, all of them at once.
+async fn probe_all(providers: &[Arc<dyn PaymentProvider>]) -> Vec<Probe> {
+    let mut asked = Vec::new();
+    for provider in providers {
+        let asking = Arc::clone(provider);
+        let answer = tokio::spawn(async move { asking.probe().await });
+        asked.push((provider.name().clone(), answer));
+    }
+    let mut probes = Vec::new();
+    for (provider, answer) in asked {
+        let result = answer.await.unwrap_or_else(|error| {
+            let (kind, delivery) = (ErrorKind::Internal, Delivery::NotSent);
+            Err(ProviderError::new(provider.clone(), kind, delivery).with_source(error))
+        });
+        probes.push(Probe { provider, result });
+    }
+    probes
+}
+
 /// Bytes that no other digest is made from.
 fn return_bytes(object: &str) -> Vec<u8> {
     [b"return\0".as_slice(), object.as_bytes()].concat()
@@ -501,10 +513,7 @@ fn stored(error: StoreError) -> Error {
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway")
-            .field(
-                "providers",
-                &self.inner.providers.keys().collect::<Vec<_>>(),
-            )
+            .field("providers", &self.inner.live)
             .finish_non_exhaustive()
     }
 }

@@ -25,7 +25,8 @@ impl Gateway {
         body: &Bytes,
     ) -> Result<(), Error> {
         let inner = &self.inner;
-        let adapter = inner
+        let parts = inner.live.parts();
+        let adapter = parts
             .providers
             .get(provider)
             .ok_or_else(|| Error::not_found("provider"))?;

@@ -258,7 +258,8 @@ impl Inner {
         request: &CaptureRequest,
         last: bool,
     ) -> Result<OperationRow, Error> {
-        let capabilities = self.provider(&row.provider)?.capabilities();
+        let provider = self.provider(&row.provider)?;
+        let capabilities = provider.capabilities();
         must_be(row, &[PaymentState::Authorized], "captured")?;
         no_open_end(operations)?;
         if !last && !capabilities.several_captures {
@@ -408,7 +409,7 @@ impl Inner {
         row: OperationRow,
         earlier: Earlier,
     ) -> Result<OperationRow, Error> {
-        let provider = Arc::clone(self.provider(&row.provider)?);
+        let provider = self.provider(&row.provider)?;
         let payment = self.payment_row(&row.payment).await?;
         let key = key_of(&row.id, "o")?;
         let result = send(self.journal.clock(), row.last_sent_at, || {
@@ -493,7 +494,7 @@ impl Inner {
         if !row.is_open() && row.state != OperationState::Parked {
             return self.operation_quiet(row).await;
         }
-        let provider = Arc::clone(self.provider(&row.provider)?);
+        let provider = self.provider(&row.provider)?;
         let payment = self.payment_row(&row.payment).await?;
         let request = lookup(&row, &payment)?;
         let key = key_of(&row.id, "o")?;

@@ -248,7 +248,8 @@ impl Inner {
             .await
             .map_err(stored)?
             .ok_or_else(gone)?;
-        let merchant = self.provider(&record.provider)?.merchant();
+        let provider = self.provider(&record.provider)?;
+        let merchant = provider.merchant();
         if record.merchant != merchant {
             return Err(Error::new(
                 Code::InvalidState,

@@ -499,7 +499,7 @@ impl Inner {
         row: &mut PaymentRow,
         wanted: PaymentState,
     ) -> Result<(By, Heard<Reading>), Error> {
-        let provider = Arc::clone(self.provider(&row.provider)?);
+        let provider = self.provider(&row.provider)?;
         // What an answer proves, it proves of the moment of its question.
         let now = self.journal.now();
         let heard = self.hear_payment(provider.as_ref(), row).await?;
@@ -591,7 +591,7 @@ impl Inner {
         row: &OperationRow,
         wanted: OperationState,
     ) -> Result<(By, OperationState, Heard<OperationReading>), Error> {
-        let provider = Arc::clone(self.provider(&row.provider)?);
+        let provider = self.provider(&row.provider)?;
         // What an answer proves, it proves of the moment of its question.
         let now = self.journal.now();
         let heard = self.hear_operation(provider.as_ref(), payment, row).await?;

@@ -104,7 +104,8 @@ impl Inner {
         operations: &[OperationRow],
         request: &RefundRequest,
     ) -> Result<OperationRow, Error> {
-        let capabilities = self.provider(&row.provider)?.capabilities();
+        let provider = self.provider(&row.provider)?;
+        let capabilities = provider.capabilities();
         if row.captured == 0 {
             must_be(row, &[PaymentState::Captured], "refunded")?;
         }

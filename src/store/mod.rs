@@ -339,6 +339,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Everything open, due or not, oldest first and after `after`: for `reconcile`.
     async fn open(&self, after: Option<&str>, limit: u32) -> Result<Vec<Due>>;
 
+    /// How many payments, operations, setups and revocations are open or parked at a provider.
+    async fn count_open_at(&self, provider: &str) -> Result<u64>;
+
     /// How many payments stand in each state, for metrics.
     async fn count_states(&self) -> Result<Vec<(PaymentState, u64)>>;
 

@@ -16,6 +16,7 @@ mod flows;
 mod handles;
 mod operations;
 mod people;
+mod reload;
 mod schedules;
 mod setups;
 mod stores;

@@ -15,6 +15,7 @@ mod listener;
 mod log;
 mod openapi;
 mod people;
+mod reload;
 mod rotate;
 mod round;
 mod scan;

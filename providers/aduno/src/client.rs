@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use cardless_contract::{Delivery, ErrorKind, IdempotencyKey, ProviderError, ProviderName};
-use cardless_transport::{Request, Response, Transport};
+use cardless_transport::{Credentials, Request, Response, Transport};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, Method};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::wire::{self, Alias, TransactionId};
 pub(crate) struct Client {
     provider: ProviderName,
     transport: Transport,
-    authorization: HeaderValue,
+    credentials: Credentials<HeaderValue>,
 }
 
 /// An init that the provider has accepted.
@@ -36,12 +36,12 @@ impl Client {
     pub(crate) const fn new(
         provider: ProviderName,
         transport: Transport,
-        authorization: HeaderValue,
+        credentials: Credentials<HeaderValue>,
     ) -> Self {
         Self {
             provider,
             transport,
-            authorization,
+            credentials,
         }
     }
 
@@ -144,7 +144,9 @@ impl Client {
         self.send(Method::POST, path, Some(key), Some(body)).await
     }
 
-    /// Sends once. The key goes with POST only: nothing else keeps it (§8).
+    /// Sends once; again, the same bytes under the same key, with another live password only if the
+    /// one in use was refused before anything was done. The key goes with POST only: nothing else
+    /// keeps it (§8).
     async fn send(
         &self,
         method: Method,
@@ -152,14 +154,30 @@ impl Client {
         key: Option<&IdempotencyKey>,
         body: Option<Bytes>,
     ) -> Call<Response> {
-        let request = self
-            .request(method, path, key, body)
-            .ok_or_else(|| self.not_sent("the request can't be built"))?;
-        let answer = self
-            .transport
-            .send(request)
-            .await
-            .map_err(|error| Failure::Broken(error.into_provider_error(&self.provider)))?;
+        let mut refused = None;
+        for turn in self.credentials.in_turn() {
+            let request = self
+                .request(turn.credential(), &method, path, key, body.clone())
+                .ok_or_else(|| self.not_sent("the request can't be built"))?;
+            match self.attempt(request, turn.is_first()).await {
+                Err(Failure::Refused(refusal)) if refusal.is_wrong_password() => {
+                    refused = Some(Failure::Refused(refusal));
+                }
+                result => {
+                    turn.is_used();
+                    return result;
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.not_sent("there is no password")))
+    }
+
+    async fn attempt(&self, request: Request, first: bool) -> Call<Response> {
+        let answer = self.transport.send(request).await.map_err(|error| {
+            let error = error.into_provider_error(&self.provider);
+            // One that is not the first was sent before, with another password.
+            Failure::Broken(if first { error } else { error.after_a_send() })
+        })?;
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -171,16 +189,17 @@ impl Client {
 
     fn request(
         &self,
-        method: Method,
+        authorization: &HeaderValue,
+        method: &Method,
         path: &str,
         key: Option<&IdempotencyKey>,
         body: Option<Bytes>,
     ) -> Option<Request> {
         let base = self.transport.hosts().base().as_str();
         let mut request = http::Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(format!("{}{path}", base.trim_end_matches('/')))
-            .header(AUTHORIZATION, self.authorization.clone())
+            .header(AUTHORIZATION, authorization.clone())
             .header(ACCEPT, ACCEPT_JSON);
         if let Some(key) = key {
             request = request.header(IDEMPOTENCY_KEY, key.as_str());

@@ -22,7 +22,8 @@ pub struct Config {
     pub page_url: Option<String>,
     /// Ten digits.
     pub merchant_id: String,
-    /// The "server to server" password of the back office. The first is used.
+    /// The "server to server" password of the back office. Of several, the first is used; another
+    /// one once the provider has refused that.
     pub password: Secrets,
     /// The key that webhooks are signed with, in hexadecimal (`sign2` where it is activated).
     /// A webhook that fits any of them is accepted.
@@ -63,7 +64,7 @@ pub(crate) struct Settings {
     /// The payment page's address, without a slash at the end.
     pub(crate) page: String,
     pub(crate) merchant_id: String,
-    pub(crate) authorization: HeaderValue,
+    pub(crate) authorizations: Vec<HeaderValue>,
     pub(crate) webhook_keys: Vec<hmac::Key>,
     pub(crate) payment_methods: Vec<String>,
     pub(crate) registration_currency: Currency,
@@ -93,15 +94,18 @@ impl Config {
         }
         check_merchant_id(&self.merchant_id)?;
         check_payment_methods(&self.payment_methods)?;
-        let authorization =
-            auth::basic(&self.merchant_id, self.password.first()).ok_or(ConfigError {
+        let passwords = self.password.all();
+        let authorizations = passwords.map(|password| auth::basic(&self.merchant_id, password));
+        let authorizations = authorizations
+            .collect::<Option<Vec<_>>>()
+            .ok_or(ConfigError {
                 setting: "password",
                 problem: "can't be sent in a header",
             })?;
         Ok(Settings {
             hosts,
             page: page.as_str().trim_end_matches('/').to_owned(),
-            authorization,
+            authorizations,
             webhook_keys: webhook_keys(&self.webhook_key)?,
             merchant_id: self.merchant_id,
             payment_methods: self.payment_methods,

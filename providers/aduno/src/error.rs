@@ -210,6 +210,13 @@ impl Refusal {
             || matches!(self.documented_code(), Some("UNAUTHORIZED" | "FORBIDDEN"))
     }
 
+    /// Whether the password is what the provider refused, before it did anything: by the documented
+    /// code only. Another answer of 401 may be a gateway's on the way, and says nothing of what was
+    /// done.
+    pub(crate) fn is_wrong_password(&self) -> bool {
+        self.meaning() == (ErrorKind::Authentication, Delivery::Refused)
+    }
+
     /// The same as an error of the contract.
     pub(crate) fn into_error(self, provider: &ProviderName) -> ProviderError {
         let (kind, delivery) = self.meaning();

@@ -11,7 +11,7 @@ use cardless_contract::{
     SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted, VoidRequest,
     async_trait,
 };
-use cardless_transport::{HttpClient, Transport};
+use cardless_transport::{Credentials, HttpClient, Transport};
 use url::Url;
 
 use crate::client::Client;
@@ -64,7 +64,8 @@ impl Aduno {
             problem: "has no provider",
         })?;
         let transport = Transport::new(name.clone(), client, settings.hosts.clone());
-        let client = Client::new(name.clone(), transport, settings.authorization.clone());
+        let credentials = Credentials::new(settings.authorizations.clone());
+        let client = Client::new(name.clone(), transport, credentials);
         Ok(Self {
             name,
             capabilities: capabilities(),

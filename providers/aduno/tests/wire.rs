@@ -968,3 +968,59 @@ fn no_operation_takes_or_gives_a_card_number() {
         }
     }
 }
+
+/// An adapter with two passwords, whose answers come in this order.
+fn with_two_passwords(answers: &[(u16, Value)]) -> (Aduno, Arc<Script>) {
+    let (_, script) = on(None, answers);
+    let config: Config = serde_json::from_value(json!({
+        "environment": "sandbox",
+        "merchant_id": "1100000000",
+        "password": ["canary-first", "canary-second"],
+        "webhook_key": "000102030405060708090a0b0c0d0e0f",
+    }))
+    .unwrap();
+    let aduno = Aduno::new(config, script.clone(), Arc::new(Noon)).unwrap();
+    (aduno, script)
+}
+
+#[tokio::test]
+async fn the_second_password_is_sent_once_the_first_is_refused() {
+    let request = RefundRequest {
+        reservation: reservation(),
+        capture: None,
+        payment_reference: reference("pay-1"),
+        reference: reference("ref-1"),
+        amount: money(500),
+    };
+    let done = (200, json!({"transactionId": "260101120000000009"}));
+    let (aduno, script) = with_two_passwords(&[(401, refused("UNAUTHORIZED")), done.clone(), done]);
+    for _ in 0..2 {
+        aduno.refund(&key(), &request).await.unwrap();
+    }
+    let seen = script.seen.lock().unwrap().clone();
+    let basic = |index: usize| seen[index].headers()["Authorization"].clone();
+    // The same bytes under the same key, with the other password; which is then the one in use.
+    assert_eq!(seen[0].body(), seen[1].body());
+    assert_eq!(script.key(0), script.key(1));
+    assert_ne!(basic(0), basic(1));
+    assert_eq!((seen.len(), basic(2)), (3, basic(1)));
+
+    // Both refused is a refusal; and what may have been done is not sent again.
+    let wrong = (401, refused("UNAUTHORIZED"));
+    let (aduno, _) = with_two_passwords(&[wrong.clone(), wrong]);
+    let result = aduno.refund(&key(), &request).await;
+    assert_eq!(
+        told(&result),
+        (ErrorKind::Authentication, Delivery::Refused)
+    );
+    for answer in [
+        (401, Value::Null),
+        (401, json!("<html>")),
+        (403, refused("FORBIDDEN")),
+        (500, refused("UNAUTHORIZED")),
+    ] {
+        let (aduno, script) = with_two_passwords(&[answer]);
+        assert!(aduno.refund(&key(), &request).await.is_err());
+        assert_eq!(script.lines().len(), 1);
+    }
+}

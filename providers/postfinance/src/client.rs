@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cardless_contract::{Clock, ProviderName};
-use cardless_transport::{Hosts, Request, Response, Transport};
+use cardless_contract::{Clock, ErrorKind, ProviderName};
+use cardless_transport::{Credentials, Hosts, Request, Response, Transport};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -47,7 +47,7 @@ enum Scope {
 pub(crate) struct Client {
     provider: ProviderName,
     transport: Transport,
-    signer: Signer,
+    signers: Credentials<Signer>,
     clock: Arc<dyn Clock>,
     base: String,
     space: i64,
@@ -57,7 +57,7 @@ impl Client {
     pub(crate) fn new(
         provider: ProviderName,
         transport: Transport,
-        signer: Signer,
+        signers: Credentials<Signer>,
         clock: Arc<dyn Clock>,
         space: i64,
     ) -> Self {
@@ -70,7 +70,7 @@ impl Client {
         Self {
             provider,
             transport,
-            signer,
+            signers,
             clock,
             base,
             space,
@@ -281,6 +281,8 @@ impl Client {
         self.decode(&response)
     }
 
+    /// Sends once; again with another live key only if the one in use was refused before anything
+    /// was done.
     async fn send(
         &self,
         method: Method,
@@ -289,14 +291,36 @@ impl Client {
         scope: Scope,
         answer: Answer,
     ) -> Result<Response, Failure> {
-        let request = self
-            .request(method, path, body, scope, answer)
-            .ok_or_else(|| Failure::internal(&self.provider, "the request can't be built"))?;
+        let body = body.map(Bytes::from);
+        let mut refused = None;
+        for turn in self.signers.in_turn() {
+            let request = self
+                .request(
+                    turn.credential(),
+                    &method,
+                    path,
+                    body.clone(),
+                    scope,
+                    answer,
+                )
+                .ok_or_else(|| Failure::internal(&self.provider, "the request can't be built"))?;
+            match self.attempt(request, turn.is_first()).await {
+                Err(failure) if failure.is(ErrorKind::Authentication) => refused = Some(failure),
+                result => {
+                    turn.is_used();
+                    return result;
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| Failure::internal(&self.provider, "there is no key")))
+    }
+
+    async fn attempt(&self, request: Request, first: bool) -> Result<Response, Failure> {
         let response = self
             .transport
             .send(request)
             .await
-            .map_err(|error| Failure::unanswered(&self.provider, error))?;
+            .map_err(|error| Failure::unanswered(&self.provider, error, first))?;
         if response.status().is_success() {
             Ok(response)
         } else {
@@ -308,20 +332,21 @@ impl Client {
     /// and query byte for byte.
     fn request(
         &self,
-        method: Method,
+        signer: &Signer,
+        method: &Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<Bytes>,
         scope: Scope,
         answer: Answer,
     ) -> Option<Request> {
         let uri: Uri = format!("{}{path}", self.base).parse().ok()?;
         let signed = uri.path_and_query()?.as_str();
-        let token = self.signer.token(&method, signed, self.clock.now()).ok()?;
+        let token = signer.token(method, signed, self.clock.now()).ok()?;
         let mut authorization = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
         authorization.set_sensitive(true);
 
         let mut request = http::Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(uri)
             .header(AUTHORIZATION, authorization)
             .header(ACCEPT, answer.accept());
@@ -331,7 +356,7 @@ impl Client {
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        request.body(Bytes::from(body.unwrap_or_default())).ok()
+        request.body(body.unwrap_or_default()).ok()
     }
 
     fn decode<T: DeserializeOwned>(&self, response: &Response) -> Result<T, Failure> {

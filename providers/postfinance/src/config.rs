@@ -1,5 +1,5 @@
 use cardless_contract::{Currency, Money, Secrets};
-use cardless_transport::Hosts;
+use cardless_transport::{Credentials, Hosts};
 use serde::Deserialize;
 
 use crate::auth::Signer;
@@ -30,7 +30,8 @@ pub struct Config {
     pub space_id: i64,
     /// The application user's id.
     pub user_id: String,
-    /// The application user's authentication key, base64. Of several, the first signs.
+    /// The application user's authentication key, base64. Of several, the first signs; another one
+    /// once the provider has refused that.
     pub authentication_key: Secrets,
     /// What the space is used for. With `live`, a token or payment of the test environment is
     /// refused, and so is a loopback address.
@@ -136,8 +137,8 @@ impl Config {
         Ok(hosts)
     }
 
-    /// The one who signs requests.
-    pub(crate) fn signer(&self) -> Result<Signer, ConfigError> {
+    /// Who signs requests: one for each live key.
+    pub(crate) fn signers(&self) -> Result<Credentials<Signer>, ConfigError> {
         if self.user_id.is_empty() || !self.user_id.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(ConfigError::new(
                 "user_id",
@@ -148,8 +149,7 @@ impl Config {
         for key in self.authentication_key.all() {
             signers.push(Signer::new(&self.user_id, key)?);
         }
-        let missing = ConfigError::new("authentication_key", "is missing");
-        signers.into_iter().next().ok_or(missing)
+        Ok(Credentials::new(signers))
     }
 
     /// Everything else, checked.
@@ -246,7 +246,7 @@ mod tests {
         let error = config
             .hosts()
             .err()
-            .or(config.signer().err())
+            .or(config.signers().err())
             .or(config.settings().err());
         error.unwrap().setting()
     }
@@ -308,7 +308,8 @@ mod tests {
     #[test]
     fn debug_shows_no_key() {
         let config = settings(&[("authentication_key", json!("Y2FuYXJ5"))]).unwrap();
-        let signer = config.signer().unwrap();
+        let signers = config.signers().unwrap();
+        let signer = signers.in_turn().next().unwrap().credential();
         for text in [format!("{config:?}"), format!("{signer:?}")] {
             assert!(
                 !text.contains("Y2FuYXJ5") && !text.contains("canary"),

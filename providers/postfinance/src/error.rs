@@ -21,11 +21,12 @@ impl Failure {
         }
     }
 
-    /// A request without an answer.
-    pub(crate) fn unanswered(provider: &ProviderName, error: SendError) -> Self {
+    /// A request without an answer. One that is not the first was sent before, with another key.
+    pub(crate) fn unanswered(provider: &ProviderName, error: SendError, first: bool) -> Self {
+        let error = error.into_provider_error(provider);
         Self {
             status: None,
-            error: error.into_provider_error(provider),
+            error: if first { error } else { error.after_a_send() },
         }
     }
 

@@ -63,7 +63,7 @@ impl PostFinance {
         let client = Client::new(
             name.clone(),
             transport,
-            config.signer()?,
+            config.signers()?,
             Arc::clone(&clock),
             settings.space,
         );

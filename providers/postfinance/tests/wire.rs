@@ -1443,3 +1443,46 @@ fn shared(path: &str) -> Option<Value> {
 fn skipped(test: &str) {
     println!("{test}: skipped, the shared folder is not there");
 }
+
+#[tokio::test]
+async fn the_second_key_signs_once_the_first_is_refused() {
+    let two =
+        json!({"authentication_key": ["AAECAwQFBgcICQoLDA0ODw==", "Dw4NDAsKCQgHBgUEAwIBAA=="]});
+    let wrong = || Step::Answer(401, r#"{"code":"unauthorized"}"#.to_owned());
+    let empty = || ok(r#"{"data":[]}"#);
+    let (provider, script) = provider_with(two.clone(), vec![wrong(), empty(), empty()]);
+    for _ in 0..2 {
+        provider.find(&reference()).await.unwrap();
+    }
+    let calls = script.calls();
+    assert!(calls.iter().all(|call| *call == calls[0]), "{calls:?}");
+    let sent = std::mem::take(&mut *script.sent.lock().unwrap());
+    let signed: Vec<_> = sent
+        .iter()
+        .map(|call| &call.headers()["authorization"])
+        .collect();
+    // The clock stands still, so that the same key signs the same.
+    assert_ne!(signed[0], signed[1]);
+    assert_eq!((signed.len(), signed[2]), (3, signed[1]));
+
+    let (provider, _) = provider_with(two.clone(), vec![wrong(), wrong()]);
+    let error = provider.find(&reference()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.delivery()),
+        (ErrorKind::Authentication, Delivery::Refused)
+    );
+    for step in [
+        Step::Answer(401, "<html>".to_owned()),
+        Step::Answer(403, String::new()),
+        Step::Answer(500, String::new()),
+        Step::Broken(Delivery::Unknown),
+    ] {
+        let (provider, script) = provider_with(two.clone(), vec![step]);
+        assert!(provider.find(&reference()).await.is_err());
+        assert_eq!(script.calls().len(), 1);
+    }
+    // A second request that never left follows one that did.
+    let (provider, _) = provider_with(two, vec![wrong(), Step::Broken(Delivery::NotSent)]);
+    let error = provider.find(&reference()).await.unwrap_err();
+    assert_eq!(error.delivery(), Delivery::Unknown);
+}

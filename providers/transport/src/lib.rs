@@ -6,6 +6,7 @@
 //! - [`Hosts`]: the addresses that a provider's calls, links, pages and certificates may have;
 //! - [`HttpClient`]: one attempt, with [`ReqwestClient`] over the network and
 //!   [`InProcessClient`] straight into the sandbox;
+//! - [`Credentials`]: several live ones during a rotation, and whose turn it is;
 //! - [`leaving_by`]: the moment after which nothing that may move money leaves any more.
 //!
 //! Invariants, each held by a test:
@@ -24,6 +25,7 @@
 
 mod classify;
 mod client;
+mod credentials;
 mod departure;
 mod hosts;
 mod in_process;
@@ -33,6 +35,7 @@ mod reqwest_client;
 mod tls;
 
 pub use client::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError};
+pub use credentials::{Credentials, Turn};
 pub use departure::leaving_by;
 pub use hosts::{Hosts, HostsError};
 pub use in_process::{InProcessClient, InProcessServer, Reply};

@@ -237,7 +237,7 @@ mod tests {
             let answered = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
-                stream.read(&mut [0; 1024]).await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
                 stream.write_all(answer).await.unwrap();
             };
             let (answer, ()) = tokio::join!(sent, answered);

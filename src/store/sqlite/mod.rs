@@ -497,6 +497,12 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn count_open_at(&self, provider: &str) -> Result<u64> {
+        let provider = provider.to_owned();
+        self.read(move |connection| read::count_open_at(connection, &provider))
+            .await
+    }
+
     async fn count_states(&self) -> Result<Vec<(PaymentState, u64)>> {
         self.read(read::count_states).await
     }

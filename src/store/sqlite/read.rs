@@ -294,6 +294,24 @@ pub(super) fn open(connection: &Connection, after: &str, limit: u32) -> Result<V
     )
 }
 
+pub(super) fn count_open_at(connection: &Connection, provider: &str) -> Result<u64> {
+    let counted = maybe(
+        connection,
+        "SELECT (SELECT count(*) FROM payments WHERE step <> 'settled' AND provider = ?1)
+              + (SELECT count(*) FROM payments WHERE state = 'parked' AND step = 'settled'
+                     AND provider = ?1)
+              + (SELECT count(*) FROM operations WHERE state IN ('pending', 'unknown')
+                     AND provider = ?1)
+              + (SELECT count(*) FROM operations WHERE state = 'parked' AND provider = ?1)
+              + (SELECT count(*) FROM setups WHERE state IN ('beginning', 'awaiting_customer') AND provider = ?1)
+              + (SELECT count(*) FROM payment_methods WHERE state = 'revoking'
+                     AND provider = ?1)",
+        [provider],
+        |row| count(row, 0),
+    )?;
+    Ok(counted.unwrap_or(0))
+}
+
 pub(super) fn count_states(connection: &Connection) -> Result<Vec<(PaymentState, u64)>> {
     many(
         connection,

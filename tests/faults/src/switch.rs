@@ -240,6 +240,10 @@ impl Store for Disk {
         through!(self, open(after, limit))
     }
 
+    async fn count_open_at(&self, provider: &str) -> Answer<u64> {
+        through!(self, count_open_at(provider))
+    }
+
     async fn count_states(&self) -> Answer<Vec<(PaymentState, u64)>> {
         through!(self, count_states())
     }

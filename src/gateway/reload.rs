@@ -1,0 +1,171 @@
+//! New settings for a gateway that runs: other credentials, other webhook keys, another address for
+//! events. What has begun ends with the adapter that it began with; whatever begins after that, and
+//! the resolver's next look, has the new one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use cardless_contract::{PaymentProvider, Secrets};
+use cardless_transport::HttpClient;
+
+use super::deliver::Delivery;
+use super::{Gateway, Inner, Probe, probe_all, stored};
+use crate::error::{Code, Error};
+use crate::webhook::EndpointError;
+
+/// Providers by name.
+pub(super) type Providers = BTreeMap<String, Arc<dyn PaymentProvider>>;
+
+/// What can be replaced while the gateway runs. Read for a moment only, never over an await.
+pub(super) struct Live(RwLock<Arc<Parts>>);
+
+/// What belongs together.
+pub(super) struct Parts {
+    pub(super) providers: Providers,
+    pub(super) delivery: Option<Delivery>,
+}
+
+/// What a gateway is given anew by [`Gateway::reload`]: all providers, and where events go.
+#[derive(Debug, Default)]
+pub struct Reload {
+    providers: Vec<Arc<dyn PaymentProvider>>,
+    delivery: Option<Delivery>,
+}
+
+impl Reload {
+    /// Adds a provider.
+    #[must_use]
+    pub fn provider(mut self, provider: Arc<dyn PaymentProvider>) -> Self {
+        self.providers.push(provider);
+        self
+    }
+
+    /// Delivers events as [`GatewayBuilder::deliver_events`](super::GatewayBuilder::deliver_events)
+    /// does; without this, they are delivered nowhere from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError`].
+    pub fn deliver_events(
+        mut self,
+        url: &str,
+        secrets: &Secrets,
+        client: Arc<dyn HttpClient>,
+    ) -> Result<Self, EndpointError> {
+        self.delivery = Some(Delivery::new(url, secrets, client)?);
+        Ok(self)
+    }
+
+    /// Asks each of the new providers one harmless question, as [`Gateway::check`] does, so that
+    /// wrong credentials are found before they are in force.
+    pub async fn check(&self) -> Vec<Probe> {
+        probe_all(&self.providers).await
+    }
+}
+
+impl Gateway {
+    /// Replaces providers and delivery. Requests that run end with the adapters that they began
+    /// with.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidState`] if a provider is missing, or has another merchant, while something is
+    /// open there: nobody could ask it any more. [`Code::StoreUnavailable`], [`Code::Internal`].
+    /// Nothing has changed then.
+    pub async fn reload(&self, reload: Reload) -> Result<(), Error> {
+        let inner = &self.inner;
+        let new = Arc::new(Parts {
+            providers: by_name(reload.providers)?,
+            delivery: reload.delivery,
+        });
+        let old = inner.live.parts();
+        inner.nothing_is_lost(&old, &new).await?;
+        inner.live.replace(Arc::clone(&new));
+        // Something may have begun there between the question and the exchange.
+        if let Err(error) = inner.nothing_is_lost(&old, &new).await {
+            inner.live.replace(old);
+            return Err(error);
+        }
+        inner.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Refuses to lose a provider, or its merchant, while something is open there.
+    async fn nothing_is_lost(&self, old: &Parts, new: &Parts) -> Result<(), Error> {
+        for (name, provider) in &old.providers {
+            let successor = new.providers.get(name);
+            if successor.is_some_and(|new| new.merchant() == provider.merchant()) {
+                continue;
+            }
+            let open = self.journal.store().count_open_at(name).await;
+            match (open.map_err(stored)?, successor) {
+                (0, _) => {}
+                (open, None) => return Err(still_needed(name, open)),
+                (open, Some(_)) => return Err(other_merchant(name, open)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Live {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self(RwLock::new(Arc::new(parts)))
+    }
+
+    /// What is in force now.
+    pub(super) fn parts(&self) -> Arc<Parts> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, parts: Arc<Parts>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = parts;
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.parts();
+        f.debug_list().entries(parts.providers.keys()).finish()
+    }
+}
+
+/// Providers by their names, each once.
+pub(super) fn by_name(providers: Vec<Arc<dyn PaymentProvider>>) -> Result<Providers, Error> {
+    let mut named = Providers::new();
+    for provider in providers {
+        let name = provider.name().as_str().to_owned();
+        if named.insert(name, provider).is_some() {
+            return Err(Error::new(
+                Code::Internal,
+                "Two providers have the same name.",
+            ));
+        }
+    }
+    Ok(named)
+}
+
+fn still_needed(name: &str, open: u64) -> Error {
+    Error::new(
+        Code::InvalidState,
+        format!(
+            "The settings have no provider {name} any more, and {open} payments, operations, \
+             setups or revocations are open there. Keep [providers.{name}] until `cardless \
+             reconcile` finds none."
+        ),
+    )
+}
+
+fn other_merchant(name: &str, open: u64) -> Error {
+    Error::new(
+        Code::InvalidState,
+        format!(
+            "The settings name another merchant of {name}, and {open} payments, operations, setups \
+             or revocations are open at the one before. Keep it until `cardless reconcile` finds \
+             none."
+        ),
+    )
+}

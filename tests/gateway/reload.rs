@@ -1,0 +1,116 @@
+//! Settings that are exchanged while the gateway runs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cardless::error::Code;
+use cardless::gateway::Reload;
+use cardless::message::PaymentStatus;
+use tokio::sync::Notify;
+
+use crate::fake::{Fake, Fault, Kind, Shape};
+use crate::world::*;
+
+/// The same provider under new settings: an adapter of its own, with books of its own.
+fn successor(world: &World) -> Arc<Fake> {
+    let capabilities = Shape::TwoCalls.capabilities();
+    Arc::new(Fake::new(capabilities, world.clock.clone()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_begun_ends_with_the_adapter_that_it_began_with() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let gate = Arc::new(Notify::new());
+    world.fake.fault("commit", Fault::Wait(Arc::clone(&gate)));
+    let gateway = world.gateway.clone();
+    let key = world.key();
+    let paying = tokio::spawn(async move { gateway.pay(&key, &charge("r-1")).await });
+    while world.fake.calls("commit") == 0 {
+        tokio::task::yield_now().await;
+    }
+    let new = successor(&world);
+    let reload = Reload::default().provider(new.clone());
+    world.gateway.reload(reload).await.unwrap();
+    let second = world.pay(&charge("r-2")).await;
+    assert_eq!(second.status, PaymentStatus::Captured);
+    gate.notify_one();
+    let first = paying.await.unwrap().unwrap().body;
+    assert_eq!(first.status, PaymentStatus::Captured);
+    assert_eq!(world.fake.moved(Kind::Capture, &first.id).1, 4990);
+    assert_eq!(world.fake.moved(Kind::Capture, &second.id).0, 0);
+    assert_eq!(new.moved(Kind::Capture, &second.id).1, 4990);
+    assert_eq!(new.moved(Kind::Capture, &first.id).0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_is_not_lost_while_something_is_open_there() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.fault("commit", Fault::LostBefore);
+    let payment = world.pay(&charge("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::Unknown);
+
+    let refused = world.gateway.reload(Reload::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(
+        refused.to_string().contains("[providers.fake]"),
+        "{refused}"
+    );
+    let other = successor(&world);
+    other.other_merchant.store(true, Ordering::Relaxed);
+    let reload = || Reload::default().provider(other.clone());
+    let refused = world.gateway.reload(reload()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(
+        refused.to_string().contains("another merchant"),
+        "{refused}"
+    );
+
+    // The one before is in force, and ends it.
+    world.run_minutes(5).await;
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+    world.gateway.reload(reload()).await.unwrap();
+    world.gateway.reload(Reload::default()).await.unwrap();
+    let gone = world.gateway.pay(&world.key(), &charge("r-2")).await;
+    assert_eq!(code(gone), Code::Internal);
+    assert!(world.gateway.check().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_setup_and_a_parked_payment_keep_their_provider_too() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world
+        .gateway
+        .link(&world.key(), &link_request())
+        .await
+        .unwrap();
+    let refused = world.gateway.reload(Reload::default()).await;
+    assert_eq!(code(refused), Code::InvalidState);
+
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.fault("commit", Fault::Review);
+    let payment = world.pay(&charge("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::Parked);
+    let refused = world.gateway.reload(Reload::default()).await;
+    assert_eq!(code(refused), Code::InvalidState);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_providers_of_one_name_change_nothing() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let twice = Reload::default()
+        .provider(successor(&world))
+        .provider(successor(&world));
+    assert_eq!(code(world.gateway.reload(twice).await), Code::Internal);
+    world.pay(&charge("r-1")).await;
+    assert_eq!(world.fake.calls("commit"), 1);
+    world.run_for(Duration::from_secs(1)).await;
+}

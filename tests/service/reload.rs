@@ -1,0 +1,242 @@
+//! SIGHUP to the program itself, while payments go on at the three providers of the sandbox.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cardless::client::Client;
+use cardless::config::{Environment, Settings};
+use cardless::message::{
+    Amount, Capture, Initiator, LinkRequest, PayRequest, PaymentStatus, SetupStatus,
+};
+use cardless::registry;
+use cardless_contract::SystemClock;
+use cardless_sandbox::{Addresses, Running, Sandbox, Servers};
+use cardless_transport::HttpClient;
+use http::header;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::people::run;
+use crate::world::{ACCOUNT, ALL};
+
+/// What the sandbox accepts, by setting, and another value that it does not.
+const SECRETS: [(&str, &str, &str); 3] = [
+    ("client_secret", "sandbox-secret", "canary-secret"),
+    (
+        "authentication_key",
+        "Y2FyZGxlc3Mtc2FuZGJveC1wb3N0ZmluYW5jZS1rZXk=",
+        "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmE=",
+    ),
+    ("password", "sandbox-password", "canary-password"),
+];
+
+/// The service as a process of its own, and what it logs.
+struct Service {
+    folder: TempDir,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    client: Client,
+    http: Arc<dyn HttpClient>,
+    settings: String,
+    _servers: Running,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Service {
+    async fn start() -> Self {
+        let sandbox = Sandbox::new(Arc::new(SystemClock::default()));
+        let servers = Servers::start(sandbox, Addresses::free()).await.unwrap();
+        let folder = TempDir::new().unwrap();
+        assert_eq!(run(&folder, &["init"]).0, 0);
+        let settings = format!(
+            "[service]\nlisten = \"127.0.0.1:0\"\n{}",
+            cardless_sandbox::print_settings(servers.addresses())
+        );
+        std::fs::write(folder.path().join("cardless.toml"), &settings).unwrap();
+        let add = ["client", "add", "shop", "--role", "billing", "--json"];
+        let added: Value = serde_json::from_str(&run(&folder, &add).1).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cardless"))
+            .current_dir(folder.path())
+            .arg("serve")
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let base = first.rsplit(' ').next().unwrap().to_owned();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let kept = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        let parsed = Settings::parse("c.toml".as_ref(), &settings, &Environment::default());
+        let http = registry::client(&parsed.unwrap()).unwrap();
+        let key = added["api_key"].as_str().unwrap().to_owned();
+        Self {
+            client: Client::new(&base, key, Arc::clone(&http)).unwrap(),
+            folder,
+            child,
+            log,
+            http,
+            settings,
+            _servers: servers,
+        }
+    }
+
+    /// Links a method at each provider.
+    async fn link(&self) -> Vec<String> {
+        let mut methods = Vec::new();
+        for provider in ALL {
+            let request = LinkRequest {
+                account: ACCOUNT.to_owned(),
+                provider: provider.to_owned(),
+                return_url: "https://shop.example/back".to_owned(),
+                language: None,
+                amount: None,
+                reference: None,
+                capture: None,
+            };
+            let key = format!("link-{provider}");
+            let setup = self.client.link(&key, &request).await.unwrap().body;
+            let form = http::Request::post(setup.redirect_url.unwrap())
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(Bytes::from_static(b"decision=approve"));
+            let back = self.http.send(form.unwrap()).await.unwrap();
+            let back = back.headers()[header::LOCATION].to_str().unwrap();
+            let back = http::Request::get(back).body(Bytes::new()).unwrap();
+            assert_eq!(self.http.send(back).await.unwrap().status(), 303);
+            let setup = self.client.setup(&setup.id).await.unwrap();
+            assert_eq!(setup.status, SetupStatus::Completed);
+            methods.push(setup.payment_method.unwrap());
+        }
+        methods
+    }
+
+    async fn pay(&self, method: &str, number: usize) {
+        let request = PayRequest {
+            account: ACCOUNT.to_owned(),
+            payment_method: Some(method.to_owned()),
+            amount: Amount::new("CHF", 100),
+            reference: format!("invoice {number}"),
+            capture: Capture::Automatic,
+            initiator: Initiator::Merchant,
+            return_url: None,
+            description: None,
+        };
+        let key = format!("pay-{number}");
+        let payment = self.client.pay(&key, &request).await.unwrap().body;
+        assert_eq!(payment.status, PaymentStatus::Captured, "{payment:?}");
+    }
+
+    /// Writes settings, and tells the service to read them.
+    async fn reload(&self, settings: &str, outcome: &str) {
+        std::fs::write(self.folder.path().join("cardless.toml"), settings).unwrap();
+        let before = self.said(outcome);
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &id]).status().unwrap();
+        assert!(sent.success());
+        while self.said(outcome) == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many lines of the log hold this.
+    fn said(&self, what: &str) -> usize {
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|line| line.contains(what)).count()
+    }
+
+    /// The settings with each secret replaced by what `value` makes of the right and the wrong one.
+    fn with_secrets(&self, value: impl Fn(&str, &str) -> String) -> String {
+        let mut settings = self.settings.clone();
+        for (setting, right, wrong) in SECRETS {
+            let present = format!("{setting} = \"{right}\"");
+            assert!(settings.contains(&present), "{setting}");
+            settings = settings.replace(&present, &format!("{setting} = {}", value(right, wrong)));
+        }
+        settings
+    }
+}
+
+const IN_FORCE: &str = "the settings were read again and are in force";
+const STAY: &str = "the settings were not reloaded, and those before stay in force";
+
+/// Two credentials are live at once, the new ones are switched on by a reload, wrong ones and a
+/// wrong file change nothing, and no payment sees any of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_are_reloaded_while_payments_go_on() {
+    let service = Service::start().await;
+    let methods = service.link().await;
+    let stop = AtomicBool::new(false);
+    let charge = async {
+        let mut paid = 0;
+        while !stop.load(Ordering::Relaxed) {
+            service.pay(&methods[paid % methods.len()], paid).await;
+            paid += 1;
+        }
+        paid
+    };
+    let operate = async {
+        // The new one comes first, before the provider knows it; the old one is accepted still.
+        let both = service.with_secrets(|right, wrong| format!("[\"{wrong}\", \"{right}\"]"));
+        service.reload(&both, IN_FORCE).await;
+        // The old one is taken out too early: the provider refuses what is left.
+        let wrong = service.with_secrets(|_, wrong| format!("\"{wrong}\""));
+        service.reload(&wrong, STAY).await;
+        service.reload("[providers.paypal\ncanary = 1", STAY).await;
+        service
+            .reload(&service.settings.replace("client_id", "canary_id"), STAY)
+            .await;
+        // The switch is over.
+        let listen = service.settings.replace("127.0.0.1:0", "127.0.0.1:1");
+        service.reload(&listen, IN_FORCE).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (paid, ()) = tokio::join!(charge, operate);
+    assert!(paid > 0);
+    for (number, method) in methods.iter().enumerate() {
+        service.pay(method, paid + number).await;
+    }
+    assert_eq!(
+        service.said("refuses the new credentials in [providers."),
+        1
+    );
+    assert_eq!(service.said("service.listen"), 1);
+    let log = service.log.lock().unwrap().join("\n");
+    assert!(
+        !log.contains("canary-") && !log.contains("Y2FuYXJ5"),
+        "{log}"
+    );
+    let (code, out, _) = run(&service.folder, &["audit", "list", "--json"]);
+    assert_eq!(code, 0, "{out}");
+    let lines: Value = serde_json::from_str(&out).unwrap();
+    let reloads = lines["data"].as_array().unwrap().iter();
+    let reloads = reloads.filter(|line| line["action"] == "settings.reload");
+    let outcomes: Vec<&str> = reloads
+        .map(|line| line["outcome"].as_str().unwrap())
+        .collect();
+    assert_eq!(outcomes.len(), 5);
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == "done")
+            .count(),
+        2
+    );
+}
