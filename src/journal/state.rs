@@ -259,3 +259,6 @@ fn grow(row: &mut PaymentRow, seen: &Payment) {
         row.reversed = row.reversed.max(reversed.minor());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ mod operations;
 mod people;
 mod reload;
 mod schedules;
+mod schema;
 mod setups;
 mod stores;
 mod verify;
