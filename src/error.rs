@@ -44,6 +44,8 @@ pub enum Code {
     AccountRestricted,
     /// There is no such thing for this caller: revoked, another account's, never existed. 404.
     NotFound,
+    /// The event after which to read on is not kept. 410.
+    EventGone,
     /// The caller is not known. 401.
     Unauthenticated,
     /// The caller's role does not allow this. 403.
@@ -77,6 +79,7 @@ impl Code {
             Self::InvalidState => "invalid_state",
             Self::AccountRestricted => "account_restricted",
             Self::NotFound => "not_found",
+            Self::EventGone => "event_gone",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotificationRefused => "notification_refused",

@@ -150,9 +150,12 @@
 //!   `handles_are_rotated_while_payments_go_on_and_the_program_is_killed`; and an old handle whose
 //!   time has ended is not told from one that never existed: `tests/gateway`,
 //!   `both_handles_name_the_method_until_the_overlap_ends`.
-//! - No event is lost between the store and the receiver, overtaken, or sent by two processes at
-//!   once: `tests/gateway`, `a_worker_that_dies_before_it_marks_leaves_the_event_to_another`,
-//!   `events_arrive_once_each_in_the_order_of_their_writing`, `two_processes_do_not_both_deliver`.
+//! - No event is lost between the store and the receiver, overtaken by another about the same
+//!   object, or sent by two processes at once: `tests/gateway`,
+//!   `a_worker_that_dies_before_it_marks_leaves_the_event_to_another`,
+//!   `events_arrive_once_each_in_the_order_of_their_writing`,
+//!   `whatever_is_no_2xx_is_sent_again_later_and_holds_up_its_own_object_only`,
+//!   `two_processes_do_not_both_deliver`.
 //! - No receiver of events holds up a payment: `tests/gateway`,
 //!   `a_receiver_that_hangs_holds_up_no_payment`.
 //! - No line of the audit log changed, dropped, moved or put in without being found:

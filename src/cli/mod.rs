@@ -8,6 +8,7 @@ mod clock;
 #[cfg(feature = "sandbox")]
 mod demo;
 mod duration;
+mod event;
 mod init;
 mod log;
 mod payment;
@@ -73,6 +74,9 @@ enum Verb {
     /// Payments: what happened, what a person must look at, and how it ends.
     #[command(subcommand)]
     Payment(payment::Command),
+    /// Events: what has become true, and what of it could not be delivered.
+    #[command(subcommand)]
+    Event(event::Command),
     /// Replace keys and handles while payments go on, and show how far it is.
     #[command(subcommand)]
     Rotate(rotate::Command),
@@ -181,6 +185,7 @@ fn log_level(verb: &Verb) -> LevelFilter {
         | Verb::Reconcile(_)
         | Verb::Account(_)
         | Verb::Payment(_)
+        | Verb::Event(_)
         | Verb::Rotate(_)
         | Verb::Scope(_)
         | Verb::Audit(_) => LevelFilter::WARN,
@@ -204,6 +209,7 @@ fn run(cli: Cli) -> Outcome {
             Verb::Reconcile(arguments) => reconcile::run(&context, &arguments).await,
             Verb::Account(command) => account::run(&context, command).await,
             Verb::Payment(command) => payment::run(&context, command).await,
+            Verb::Event(command) => event::run(&context, command).await,
             Verb::Rotate(command) => rotate::run(&context, command).await,
             Verb::Scope(arguments) => scope::run(&arguments),
             Verb::Audit(command) => audit::run(&context, command).await,

@@ -368,6 +368,7 @@ impl AuditDraft<'_> {
             | Code::InvalidState
             | Code::AccountRestricted
             | Code::NotFound
+            | Code::EventGone
             | Code::Unauthenticated
             | Code::Forbidden
             | Code::NotificationRefused => AuditOutcome::Refused,

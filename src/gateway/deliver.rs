@@ -1,7 +1,7 @@
 //! Events on their way to the billing service, by Standard Webhooks ([`crate::webhook`]).
 //!
-//! They leave in order, one at a time, beside the resolver and never in its way: a receiver that
-//! hangs holds up events, and no payment.
+//! They leave one at a time, in order for each object, beside the resolver and never in its way: a
+//! receiver that hangs holds up events, and no payment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::{Gateway, GatewayBuilder, Inner, stored};
 use crate::error::{Causes, Error};
 use crate::journal::outbox::{Fate, Turn};
 use crate::message::Event;
-use crate::store::StoreError;
+use crate::store::{EventRow, StoreError};
 use crate::webhook::{Endpoint, EndpointError};
 
 /// How long an attempt may take, from the connection to the answer's last byte.
@@ -56,8 +56,7 @@ pub(super) struct Courier {
 
 impl GatewayBuilder {
     /// Delivers events to `url` (https, or http on loopback) through `client`, signed with each of
-    /// `secrets` (`whsec_…`). [`Gateway::run`] does it, from the first event that was ever written
-    /// on. An answer of 2xx acknowledges; anything else, a redirect too, is tried again.
+    /// `secrets` (`whsec_…`). [`Gateway::run`] does it, from the oldest event that is kept on. An answer of 2xx acknowledges; anything else, a redirect too, is tried again.
     ///
     /// # Errors
     ///
@@ -104,7 +103,40 @@ impl Gateway {
         }
         Ok(dead)
     }
+
+    /// Sends an event that was given up again, from its first attempt on, when events are next
+    /// delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::Code::NotFound`] if no dead event has this id; [`crate::error::Code::StoreUnavailable`].
+    pub async fn retry_event(&self, id: &str) -> Result<(), Error> {
+        let (sequence, event) = self.inner.kept_event(id).await?;
+        let journal = &self.inner.journal;
+        dead_or_not(journal.send_again(sequence, &event).await)
+    }
+
+    /// Takes an event off the list of those that were given up: a person has dealt with it. It
+    /// still stands in [`Gateway::events`].
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::Code::NotFound`] if no dead event has this id; [`crate::error::Code::StoreUnavailable`].
+    pub async fn dismiss_event(&self, id: &str) -> Result<(), Error> {
+        let (sequence, _) = self.inner.kept_event(id).await?;
+        dead_or_not(self.inner.journal.dismiss(sequence).await)
+    }
 }
+
+fn dead_or_not(found: Result<bool, StoreError>) -> Result<(), Error> {
+    if found.map_err(stored)? {
+        return Ok(());
+    }
+    Err(Error::not_found(DEAD_EVENT))
+}
+
+/// What a person asks for who names an event.
+const DEAD_EVENT: &str = "dead event (`cardless event list --dead` shows them)";
 
 impl Courier {
     /// Starts to deliver, as long as there is anywhere to deliver to.
@@ -200,7 +232,12 @@ impl Inner {
         ))
     }
 
-    /// True if the next event's turn comes at once.
+    async fn kept_event(&self, id: &str) -> Result<(i64, EventRow), Error> {
+        let found = self.journal.store().event(id).await.map_err(stored)?;
+        found.ok_or_else(|| Error::not_found(DEAD_EVENT))
+    }
+
+    /// True if another event's turn comes at once.
     async fn not_acknowledged(&self, turn: &Turn, why: &str) -> Result<bool, StoreError> {
         let fate = self.journal.not_acknowledged(turn).await?;
         let (event, attempt) = (turn.event.id.as_str(), turn.attempt());
@@ -218,6 +255,6 @@ impl Inner {
             }
             Fate::Lost => {}
         }
-        Ok(fate == Fate::Dead)
+        Ok(fate != Fate::Lost)
     }
 }

@@ -1,26 +1,34 @@
 //! The outbox as callers see it. An event is written in the transaction that makes it true, and
 //! names its account by pseudonym only; the account's id is put in when the event is read.
 
+use std::time::Duration;
+
 use super::{Gateway, Inner, check, stored};
 use crate::account::{Handle, HandleKind};
 use crate::error::{Code, Error};
+use crate::journal::is_event_id;
 use crate::message::{Event, EventData, Page};
 use crate::store::EventRow;
 
 /// How many events a page has at most.
 pub const MAX_EVENTS: u32 = 100;
 
+/// How long an event is kept, counted from its writing. One that was given up stays until a person
+/// has dealt with it, and one that is still to be delivered until then.
+pub const KEEP_EVENTS: Duration = Duration::from_hours(400 * 24);
+
 impl Gateway {
     /// Events, oldest first: `GET /v1/events`. At most `limit` of them, 1 to [`MAX_EVENTS`].
     ///
-    /// `after` is the id of any event; what was written after it comes, and without it everything
-    /// from the first event on. Whoever keeps the id of the last event that it has dealt with, and
+    /// `after` is the id of an event; what was written after it comes, and without it everything
+    /// that is kept ([`KEEP_EVENTS`]). Whoever keeps the id of the last event that it has dealt with, and
     /// gives that as `after` the next time, misses none and sees none twice. `next` is there if
     /// more are waiting already.
     ///
     /// # Errors
     ///
-    /// [`Code::InvalidField`] for an `after` that is no event; [`Code::StoreUnavailable`].
+    /// [`Code::InvalidField`] for an `after` that is no event's id, [`Code::EventGone`] for one of
+    /// which no event is kept; [`Code::StoreUnavailable`].
     pub async fn events(&self, after: Option<&str>, limit: u32) -> Result<Page<Event>, Error> {
         let store = self.inner.journal.store();
         let after = match after {
@@ -47,12 +55,20 @@ impl Gateway {
 impl Inner {
     async fn event_number(&self, id: &str) -> Result<i64, Error> {
         check::no_card_number("after", id)?;
-        let found = self.journal.store().event(id).await.map_err(stored)?;
-        found.map(|(number, _)| number).ok_or_else(|| {
-            Error::field(
+        if !is_event_id(id) {
+            return Err(Error::field(
                 Code::InvalidField,
                 "after",
                 "after is the id of an event, the last that was dealt with.",
+            ));
+        }
+        let found = self.journal.store().event(id).await.map_err(stored)?;
+        found.map(|(number, _)| number).ok_or_else(|| {
+            Error::field(
+                Code::EventGone,
+                "after",
+                "No event with this id is kept; events are kept for 400 days. Leave `after` out to \
+                 read all that are kept, and read the objects that matter for how they stand now.",
             )
         })
     }
@@ -87,13 +103,8 @@ impl Inner {
             HandleKind::Void => data.void = object,
             HandleKind::Refund => data.refund = object,
         }
-        let id = [&data.capture, &data.void, &data.refund]
-            .into_iter()
-            .flatten()
-            .next();
-        if let Some(id) = id {
-            let operation = self.journal.store().operation(id).await.map_err(stored)?;
-            data.payment = operation.map(|operation| operation.payment);
+        if data.payment.is_none() && Handle::parse_as(HandleKind::Payment, &row.topic).is_some() {
+            data.payment = Some(row.topic);
         }
         Ok(Event {
             id: row.id,

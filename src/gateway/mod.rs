@@ -49,7 +49,7 @@ pub use audit::{
 };
 pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
 pub use deliver::DeadEvent;
-pub use events::MAX_EVENTS;
+pub use events::{KEEP_EVENTS, MAX_EVENTS};
 pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};
 pub use link::ReturnTo;
 pub use people::{

@@ -712,7 +712,6 @@ impl Inner {
         let answer = answer.map_err(|error| {
             Error::new(Code::Internal, "An answer can't be written.").with_source(error)
         })?;
-        let kind = format!("{}.{}", ended.kind.as_str(), ended.state.as_str());
         let mut batch = vec![
             Change::UpdateOperation(ended.clone()),
             Change::UpdatePayment(payment.clone()),
@@ -721,7 +720,8 @@ impl Inner {
                 answer,
             },
         ];
-        batch.push(self.journal.event(&ended.account, kind, &ended.id));
+        let end = ended.state.as_str();
+        batch.push(self.journal.operation_event(ended, end));
         Ok(batch)
     }
 
@@ -748,11 +748,7 @@ impl Inner {
 
     async fn park_operation(&self, row: OperationRow) -> Result<OperationRow, Error> {
         tracing::error!(operation = %row.id, payment = %row.payment, "parked: a person must look");
-        let event = self.journal.event(
-            &row.account,
-            format!("{}.parked", row.kind.as_str()),
-            &row.id,
-        );
+        let event = self.journal.operation_event(&row, "parked");
         let written = self
             .journal
             .change(&row, |row| {

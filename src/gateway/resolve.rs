@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::deliver::Courier;
 use super::drive::Drive;
+use super::events::KEEP_EVENTS;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
 use crate::journal::{LEASE, Leased, Reload};
@@ -27,7 +28,7 @@ const KEEP_KEYS: Duration = Duration::from_secs(400 * 24 * 3600);
 /// (`providers/paypal.md` §8.4).
 const KEEP_WEBHOOKS: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// How often old keys, webhooks and handles are forgotten.
+/// How often old keys, webhooks, handles and events are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// How many of each are forgotten at once.
@@ -163,14 +164,16 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Forgets callers' keys, webhooks, and replaced handles and API keys, whose time is over. A failure is logged; the next round
-    /// does it.
+    /// Forgets callers' keys, webhooks, events, and replaced handles and API keys, whose time is
+    /// over. A failure is logged; the next round does it.
     async fn forget(&self) {
         let now = self.journal.now();
         let forget = Change::Forget {
             keys_before: now.minus(KEEP_KEYS),
             webhooks_before: now.minus(KEEP_WEBHOOKS),
             ended_by: now,
+            events_before: now.minus(KEEP_EVENTS),
+            undelivered: self.live.parts().delivery.is_none(),
             limit: FORGET_AT_ONCE,
         };
         if let Err(error) = self.journal.write(vec![forget]).await {

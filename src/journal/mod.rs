@@ -23,7 +23,10 @@ use crate::store::{
 /// chain of calls within one drive.
 pub(crate) const LEASE: Duration = Duration::from_secs(180);
 
-/// How many bytes an event's id is made from.
+/// What an event's id begins with.
+pub(crate) const EVENT_PREFIX: &str = "evt_";
+
+/// How many bytes an event's id is made from; each is two letters of it.
 const EVENT_ID_BYTES: usize = 10;
 
 /// How often a change is made again on a row that has changed meanwhile.
@@ -160,10 +163,16 @@ impl Journal {
 
     /// An event about an object, for the batch that makes it true.
     pub(crate) fn event(&self, account: &str, kind: String, object: &str) -> Change {
-        self.event_replacing(account, kind, object, None)
+        Change::InsertEvent(self.event_of(account, kind, object, object))
     }
 
-    /// The same, about an object whose handle replaces another.
+    /// An event about a capture, void or refund: a part of what its payment's events tell.
+    pub(crate) fn operation_event(&self, row: &OperationRow, end: &str) -> Change {
+        let kind = format!("{}.{end}", row.kind.as_str());
+        Change::InsertEvent(self.event_of(&row.account, kind, &row.id, &row.payment))
+    }
+
+    /// An event about an object whose handle replaces another.
     pub(crate) fn event_replacing(
         &self,
         account: &str,
@@ -171,6 +180,13 @@ impl Journal {
         object: &str,
         replaces: Option<String>,
     ) -> Change {
+        Change::InsertEvent(EventRow {
+            replaces,
+            ..self.event_of(account, kind, object, object)
+        })
+    }
+
+    fn event_of(&self, account: &str, kind: String, object: &str, topic: &str) -> EventRow {
         let at = self.now();
         let mut bytes = [0; EVENT_ID_BYTES];
         if self.entropy.fill(&mut bytes).is_err() {
@@ -181,15 +197,22 @@ impl Journal {
                 *byte = *hashed;
             }
         }
-        Change::InsertEvent(EventRow {
-            id: format!("evt_{}", crate::letters::letters(&bytes)),
+        EventRow {
+            id: format!("{EVENT_PREFIX}{}", crate::letters::letters(&bytes)),
             account: account.to_owned(),
             kind,
             object: object.to_owned(),
-            replaces,
+            replaces: None,
+            topic: topic.to_owned(),
             at,
-        })
+        }
     }
+}
+
+/// Whether a text is an event's id by its form.
+pub(crate) fn is_event_id(text: &str) -> bool {
+    let letters = text.strip_prefix(EVENT_PREFIX).unwrap_or_default();
+    crate::letters::are_letters(letters, 2 * EVENT_ID_BYTES)
 }
 
 /// Leases a row in memory: if its driver dies, it is looked at when the lease ends.

@@ -156,6 +156,7 @@ const fn status(code: Code) -> StatusCode {
             StatusCode::CONFLICT
         }
         Code::NotFound => StatusCode::NOT_FOUND,
+        Code::EventGone => StatusCode::GONE,
         Code::Unauthenticated | Code::NotificationRefused => StatusCode::UNAUTHORIZED,
         Code::Forbidden => StatusCode::FORBIDDEN,
         Code::ProviderUnavailable | Code::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -180,6 +181,7 @@ const fn title(code: Code) -> &'static str {
         Code::InvalidState => "The present state does not allow this",
         Code::AccountRestricted => "The account is restricted",
         Code::NotFound => "Not found",
+        Code::EventGone => "The event is not kept",
         Code::Unauthenticated => "The API key is missing or not valid",
         Code::Forbidden => "The client's role does not allow this",
         Code::NotificationRefused => "The notification does not verify",
@@ -212,6 +214,7 @@ fn log(error: &Error) {
         | Code::InvalidState
         | Code::AccountRestricted
         | Code::NotFound
+        | Code::EventGone
         | Code::Unauthenticated
         | Code::Forbidden => {}
     }

@@ -18,10 +18,10 @@ use cardless_contract::Timestamp;
 
 pub use audit::{AuditChain, AuditEnd, AuditEntry, AuditFilter, AuditHeadRow, AuditRow, AuditText};
 pub use row::{
-    AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, InitiatorText, KeyRow,
-    MethodRow, MethodState, OldApiKey, OldHandles, OperationRow, OperationState, OperationType,
-    PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationKind, RotationRow, SetupRow,
-    SetupState, Step, WebhookRow,
+    AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, HeldTopicRow,
+    InitiatorText, KeyRow, MethodRow, MethodState, OldApiKey, OldHandles, OperationRow,
+    OperationState, OperationType, PaymentRow, PaymentState, RecordRow, ResolutionRow,
+    RotationKind, RotationRow, SetupRow, SetupState, Step, WebhookRow,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Threads};
@@ -180,7 +180,7 @@ pub enum Change {
         /// The answer, without the account.
         answer: String,
     },
-    /// Forget callers' keys and webhooks from before, and handles and API keys that have ended.
+    /// Forget callers' keys, webhooks and events from before, and handles and API keys that have ended.
     Forget {
         /// Keys that were first used before this.
         keys_before: Timestamp,
@@ -188,6 +188,10 @@ pub enum Change {
         webhooks_before: Timestamp,
         /// Old handles and old API keys whose time ended by then.
         ended_by: Timestamp,
+        /// Events that were written before this, unless they are dead or held.
+        events_before: Timestamp,
+        /// Whether that means those too whose delivery has not begun: nobody is to get them.
+        undelivered: bool,
         /// How many of each at most, so that the writer is never long at it.
         limit: u32,
     },
@@ -195,10 +199,16 @@ pub enum Change {
     InsertEvent(EventRow),
     /// How far the events are delivered, if its version still holds.
     UpdateDelivery(DeliveryRow),
+    /// The event of a topic that is sent next, and when.
+    HoldTopic(HeldTopicRow),
+    /// A topic is no longer behind; does nothing if it is not held.
+    ReleaseTopic(String),
     /// An event that was given up.
     InsertDeadEvent(DeadEventRow),
     /// A line for the audit log, at the end that this transaction finds.
     AppendAudit(AuditEntry),
+    /// A person has dealt with an event that was given up; one that was not is a conflict.
+    DeleteDeadEvent(i64),
     /// How something parked was ended, and who said so.
     InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
@@ -360,6 +370,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// How far the events are delivered.
     async fn delivery(&self) -> Result<DeliveryRow>;
+
+    /// The topics whose delivery is behind.
+    async fn held_topics(&self) -> Result<Vec<HeldTopicRow>>;
+
+    /// The first event after a sequence number whose topic is not held.
+    async fn next_event(&self, after: i64) -> Result<Option<(i64, EventRow)>>;
+
+    /// The sequence number of a topic's first event after one number and up to another.
+    async fn next_of_topic(&self, topic: &str, after: i64, until: i64) -> Result<Option<i64>>;
 
     /// Events that were given up, the latest first.
     async fn dead_events(&self, limit: u32) -> Result<Vec<(DeadEventRow, EventRow)>>;

@@ -455,6 +455,8 @@ pub struct EventRow {
     pub object: String,
     /// The handle that the object's replaces.
     pub replaces: Option<String>,
+    /// What it is about: the payment for its captures, voids and refunds, else the object itself.
+    pub topic: String,
     /// When.
     pub at: Timestamp,
 }
@@ -462,16 +464,25 @@ pub struct EventRow {
 /// How far the events are delivered to the billing service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRow {
-    /// The sequence number up to which every event is acknowledged or dead.
+    /// The sequence number up to which every event is acknowledged, dead, or held.
     pub delivered: i64,
-    /// How often the event after it was sent.
-    pub attempts: u32,
-    /// When it may be sent again.
-    pub next_at: Timestamp,
-    /// Until when one worker has it.
+    /// Until when one worker delivers.
     pub lease_until: Timestamp,
     /// Grows with each change.
     pub version: i64,
+}
+
+/// A topic whose delivery is behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldTopicRow {
+    /// The topic; the event's own id if a person has sent it again.
+    pub topic: String,
+    /// The sequence number of its event that is sent next; what follows in the topic waits.
+    pub sequence: i64,
+    /// How often that event was sent.
+    pub attempts: u32,
+    /// When it may be sent again.
+    pub next_at: Timestamp,
 }
 
 /// An event that was given up.

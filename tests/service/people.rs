@@ -11,7 +11,7 @@ use cardless::message::{
     RefundRequest, VoidRequest,
 };
 use cardless::registry;
-use cardless::store::{Change, PaymentRow, PaymentState, Store};
+use cardless::store::{Change, DeadEventRow, PaymentRow, PaymentState, Store};
 use cardless::vault::KeyRing;
 use cardless_contract::{Clock, SystemClock};
 use cardless_sandbox::{Addresses, Running, Sandbox, Servers};
@@ -308,4 +308,59 @@ async fn wrong_use_of_resolve_is_told() {
     ] {
         assert_eq!(desk.run(arguments).0, 2, "{arguments:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_deals_with_dead_events_at_the_command_line() {
+    let desk = Desk::new().await;
+    let payment = desk.charged("paypal").await.id;
+    let events = desk.gateway.events(None, 100).await.unwrap().data;
+    let ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
+    let (code, out, _) = desk.run(&["event", "list"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("payment.captured") && out.contains(&payment),
+        "{out}"
+    );
+    let (_, out, _) = desk.run(&["event", "list", "--after", ids[0], "--json"]);
+    let page: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(page["data"][0]["id"], ids[1]);
+
+    let dead = |sequence| {
+        Change::InsertDeadEvent(DeadEventRow {
+            sequence,
+            attempts: 11,
+            dead_at: SystemClock::default().now(),
+        })
+    };
+    desk.store.apply(vec![dead(1), dead(2)]).await.unwrap();
+    let (code, out, _) = desk.run(&["event", "list", "--dead", "--json"]);
+    assert_eq!(code, 0);
+    let list: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(list["data"][0]["event"]["id"], ids[1]);
+    assert_eq!(list["data"][0]["attempts"], 11);
+    let (_, out, _) = desk.run(&["event", "list", "--dead"]);
+    assert!(
+        out.contains(ids[0]) && out.contains("cardless event retry"),
+        "{out}"
+    );
+
+    assert_eq!(desk.run(&["event", "dismiss", ids[0]]).0, 0);
+    assert_eq!(desk.run(&["event", "retry", ids[1]]).0, 0);
+    let held = desk.store.held_topics().await.unwrap();
+    assert_eq!((held[0].sequence, held[0].attempts), (2, 0));
+    for verb in ["dismiss", "retry"] {
+        let (code, _, err) = desk.run(&["event", verb, ids[0]]);
+        assert_eq!(code, 1);
+        assert!(err.contains("event list --dead"), "{err}");
+    }
+    assert_eq!(desk.run(&["event", "retry"]).0, 2);
+    desk.store.apply(vec![dead(1)]).await.unwrap();
+    let (_, out, _) = desk.run(&["event", "retry", "--all"]);
+    assert_eq!(out, "sent again: 1\n");
+    let (_, out, _) = desk.run(&["event", "list", "--dead", "--json"]);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()["data"],
+        serde_json::json!([])
+    );
 }

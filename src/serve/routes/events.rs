@@ -16,7 +16,8 @@ pub(super) fn routes() -> Vec<Route> {
         doc: Doc {
             id: "listEvents",
             summary: "What has become true, oldest first. Keep the id of the last event that you \
-                      have dealt with, and give it as `after` the next time.",
+                      have dealt with, and give it as `after` the next time; 410 `event_gone` says that it is not kept \
+                      any more.",
             keyed: false,
             query: &[("after", false)],
             body: Content::None,

@@ -147,6 +147,8 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             keys_before,
             webhooks_before,
             ended_by,
+            events_before,
+            undelivered,
             limit,
         } => {
             execute(
@@ -163,37 +165,58 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                 params![webhooks_before.millis(), limit],
                 Subject::Webhook,
             )?;
+            execute(
+                connection,
+                "DELETE FROM events WHERE seq IN (
+                     SELECT seq FROM events WHERE at < ?1
+                         AND (?2 OR seq <= (SELECT delivered FROM event_delivery))
+                         AND seq NOT IN (SELECT seq FROM dead_events)
+                         AND NOT EXISTS (SELECT 1 FROM held_topics AS held
+                             WHERE held.seq = events.seq
+                                OR held.topic = events.topic AND held.seq < events.seq)
+                     ORDER BY at LIMIT ?3)",
+                params![events_before.millis(), undelivered, limit],
+                Subject::Delivery,
+            )?;
             handle::forget(connection, *ended_by, *limit)?;
             client::forget(connection, *ended_by)
         }
         Change::InsertEvent(row) => one(
             connection,
-            "INSERT INTO events (account, id, kind, object, replaces, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO events (account, id, kind, object, replaces, topic, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 row.account,
                 row.id,
                 row.kind,
                 row.object,
                 row.replaces,
+                row.topic,
                 row.at.millis()
             ],
             Subject::Payment,
         ),
         Change::UpdateDelivery(row) => one(
             connection,
-            "UPDATE event_delivery SET delivered = ?1, attempts = ?2, next_at = ?3,
-                 lease_until = ?4, version = version + 1
-             WHERE id = 1 AND version = ?5",
-            params![
-                row.delivered,
-                row.attempts,
-                row.next_at.millis(),
-                row.lease_until.millis(),
-                row.version
-            ],
+            "UPDATE event_delivery SET delivered = ?1, lease_until = ?2, version = version + 1
+             WHERE id = 1 AND version = ?3",
+            params![row.delivered, row.lease_until.millis(), row.version],
             Subject::Delivery,
         ),
+        Change::HoldTopic(row) => one(
+            connection,
+            "INSERT INTO held_topics (topic, seq, attempts, next_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (topic) DO UPDATE SET seq = ?2, attempts = ?3, next_at = ?4",
+            params![row.topic, row.sequence, row.attempts, row.next_at.millis()],
+            Subject::Delivery,
+        ),
+        Change::ReleaseTopic(topic) => execute(
+            connection,
+            "DELETE FROM held_topics WHERE topic = ?1",
+            [topic],
+            Subject::Delivery,
+        )
+        .map(drop),
         Change::InsertDeadEvent(row) => one(
             connection,
             "INSERT INTO dead_events (seq, attempts, dead_at) VALUES (?1, ?2, ?3)",
@@ -201,6 +224,12 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             Subject::Delivery,
         ),
         Change::AppendAudit(entry) => audit::append(connection, entry),
+        Change::DeleteDeadEvent(sequence) => one(
+            connection,
+            "DELETE FROM dead_events WHERE seq = ?1",
+            [sequence],
+            Subject::Delivery,
+        ),
         Change::InsertResolution(row) => insert_resolution(connection, row),
         Change::InsertWebhook(row) => one(
             connection,

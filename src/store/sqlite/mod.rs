@@ -26,8 +26,9 @@ use tokio::sync::oneshot;
 
 use super::{
     AccountRow, AuditFilter, AuditHeadRow, AuditRow, Change, ClientRow, DeadEventRow, DeliveryRow,
-    Due, EventRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow,
-    PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SetupRow, Store, StoreError,
+    Due, EventRow, HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
+    PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SetupRow, Store,
+    StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -39,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0005_handles.sql"),
     include_str!("0006_api_keys.sql"),
     include_str!("0007_audit.sql"),
+    include_str!("0008_event_topics.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -530,6 +532,21 @@ impl Store for SqliteStore {
 
     async fn delivery(&self) -> Result<DeliveryRow> {
         self.read(read::delivery).await
+    }
+
+    async fn held_topics(&self) -> Result<Vec<HeldTopicRow>> {
+        self.read(read::held_topics).await
+    }
+
+    async fn next_event(&self, after: i64) -> Result<Option<(i64, EventRow)>> {
+        self.read(move |connection| read::next_event(connection, after))
+            .await
+    }
+
+    async fn next_of_topic(&self, topic: &str, after: i64, until: i64) -> Result<Option<i64>> {
+        let topic = topic.to_owned();
+        self.read(move |connection| read::next_of_topic(connection, &topic, after, until))
+            .await
     }
 
     async fn dead_events(&self, limit: u32) -> Result<Vec<(DeadEventRow, EventRow)>> {

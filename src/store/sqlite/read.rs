@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::database;
 use crate::store::{
-    AccountRow, CaptureText, DeadEventRow, DeliveryRow, Due, EventRow, InitiatorText, KeyRow,
-    MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState, OperationType,
+    AccountRow, CaptureText, DeadEventRow, DeliveryRow, Due, EventRow, HeldTopicRow, InitiatorText,
+    KeyRow, MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState, OperationType,
     PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, SetupRow,
     SetupState, Step, StoreError,
 };
@@ -342,14 +342,52 @@ pub(super) fn delivery(connection: &Connection) -> Result<DeliveryRow> {
         |row| {
             Ok(DeliveryRow {
                 delivered: row.get("delivered")?,
-                attempts: row.get("attempts")?,
-                next_at: time(row, "next_at")?,
                 lease_until: time(row, "lease_until")?,
                 version: row.get("version")?,
             })
         },
     )?;
     row.ok_or(StoreError::Unreadable("event_delivery"))
+}
+
+pub(super) fn held_topics(connection: &Connection) -> Result<Vec<HeldTopicRow>> {
+    many(
+        connection,
+        "SELECT * FROM held_topics ORDER BY seq",
+        [],
+        |row| {
+            Ok(HeldTopicRow {
+                topic: row.get("topic")?,
+                sequence: row.get("seq")?,
+                attempts: row.get("attempts")?,
+                next_at: time(row, "next_at")?,
+            })
+        },
+    )
+}
+
+pub(super) fn next_event(connection: &Connection, after: i64) -> Result<Option<(i64, EventRow)>> {
+    maybe(
+        connection,
+        "SELECT * FROM events
+         WHERE seq > ?1 AND topic NOT IN (SELECT topic FROM held_topics) ORDER BY seq LIMIT 1",
+        [after],
+        event_row,
+    )
+}
+
+pub(super) fn next_of_topic(
+    connection: &Connection,
+    topic: &str,
+    after: i64,
+    until: i64,
+) -> Result<Option<i64>> {
+    maybe(
+        connection,
+        "SELECT seq FROM events WHERE topic = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT 1",
+        params![topic, after, until],
+        |row| Ok(row.get("seq")?),
+    )
 }
 
 pub(super) fn dead_events(
@@ -376,7 +414,11 @@ pub(super) fn dead_events(
 pub(super) fn count_undelivered(connection: &Connection) -> Result<(u64, u64)> {
     let counts = maybe(
         connection,
-        "SELECT (SELECT count(*) FROM events, event_delivery WHERE seq > delivered),
+        "SELECT (SELECT count(*) FROM events, event_delivery WHERE seq > delivered)
+                 + (SELECT count(*) FROM event_delivery, held_topics AS held
+                    JOIN events ON events.seq = held.seq
+                        OR events.topic = held.topic AND events.seq > held.seq
+                    WHERE events.seq <= delivered),
                 (SELECT count(*) FROM dead_events)",
         [],
         |row| Ok((count(row, 0)?, count(row, 1)?)),
@@ -611,6 +653,7 @@ fn event_row(row: &Row<'_>) -> Read<(i64, EventRow)> {
         kind: row.get("kind")?,
         object: row.get("object")?,
         replaces: row.get("replaces")?,
+        topic: row.get("topic")?,
         at: time(row, "at")?,
     };
     Ok((row.get("seq")?, event))

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use cardless::store::{
     AccountRow, AuditFilter, AuditHeadRow, AuditRow, Change, ClientRow, DeadEventRow, DeliveryRow,
-    Due, EventRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow,
-    PaymentState, RecordRow, ResolutionRow, RotationRow, SetupRow, Store, StoreError,
+    Due, EventRow, HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
+    PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SetupRow, Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -266,6 +266,18 @@ impl Store for Disk {
 
     async fn delivery(&self) -> Answer<DeliveryRow> {
         through!(self, delivery())
+    }
+
+    async fn held_topics(&self) -> Answer<Vec<HeldTopicRow>> {
+        through!(self, held_topics())
+    }
+
+    async fn next_event(&self, after: i64) -> Answer<Option<(i64, EventRow)>> {
+        through!(self, next_event(after))
+    }
+
+    async fn next_of_topic(&self, topic: &str, after: i64, until: i64) -> Answer<Option<i64>> {
+        through!(self, next_of_topic(topic, after, until))
     }
 
     async fn dead_events(&self, limit: u32) -> Answer<Vec<(DeadEventRow, EventRow)>> {
