@@ -145,6 +145,12 @@
 //!   `tests/crash`, `no_kill_moves_money_twice_or_loses_it`.
 //! - No token, key, secret or account id in a log line, an error or the database's bytes:
 //!   `tests/secrecy.rs`, `canaries_appear_nowhere`.
+//! - No record is sealed under a key generation that another process has retired, and none is lost
+//!   by a rotation of the keys: `tests/gateway`, `a_seal_that_comes_too_late_is_not_kept`,
+//!   `after_a_rotation_everything_opens_under_the_new_generation`,
+//!   `every_column_of_bytes_is_swept_or_a_hash`.
+//! - No destroyed key opens anything, a backup from before included: `tests/gateway`,
+//!   `a_backup_from_before_a_destroyed_generation_opens_nothing`.
 //! - No handle is replaced twice in one rotation, wherever it is interrupted, and no payment sees an
 //!   error of it: `tests/service`,
 //!   `handles_are_rotated_while_payments_go_on_and_the_program_is_killed`; and an old handle whose

@@ -4,6 +4,9 @@ use cardless_contract::ErrorKind;
 use clap::Args;
 use serde::Serialize;
 
+use cardless::error::Causes;
+use cardless::gateway::Gateway;
+
 use super::{Context, Failure, Outcome, Providers, say, say_json, table};
 
 /// The arguments of `check`.
@@ -25,8 +28,7 @@ struct Row {
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let settings = context.settings()?;
     let gateway = context.open(&settings, Providers::Needed)?;
-    let ready = gateway.ready().await.map_err(|error| error.to_string());
-    let mut rows = vec![row("store and keys", ready)];
+    let mut rows = vec![store_and_keys(&gateway).await];
     for probe in gateway.check().await {
         let provider = probe.provider.as_str();
         let result = probe.result.map_err(|error| {
@@ -42,6 +44,25 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     Err(Failure::Failed(
         "not all of it works; see the table".to_owned(),
     ))
+}
+
+/// Whether store and keys are there and fit together; what must be done about the keys.
+async fn store_and_keys(gateway: &Gateway) -> Row {
+    let ready = gateway.ready().await;
+    let opened = match ready {
+        Ok(()) => gateway.open_keys().await,
+        Err(error) => Err(error),
+    };
+    let warnings = opened.map_err(|error| Causes(&error).to_string());
+    let mut row = row(
+        "store and keys",
+        warnings.as_ref().map(drop).map_err(Clone::clone),
+    );
+    for warning in warnings.unwrap_or_default() {
+        row.detail.push_str("; ");
+        row.detail.push_str(&warning);
+    }
+    row
 }
 
 /// What to look at next, where the settings can be at fault.

@@ -95,7 +95,7 @@ pub(super) fn write_keys(path: &Path) -> Outcome {
 }
 
 /// Writes a file that was not there, readable by its owner only.
-fn write_new(path: &Path, bytes: &[u8]) -> Outcome {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Outcome {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -1,5 +1,7 @@
 //! `rotate`: replaces keys and handles while payments go on, and shows how far it is.
 
+mod keys;
+
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a new generation of the key, and seal every record anew under it. One that was
+    /// interrupted goes on where it was.
+    Keys(keys::Arguments),
     /// Show what is being rotated, how far it is, and what of the old still works.
     Status {
         /// Print JSON.
@@ -58,6 +63,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
             throttle,
             json,
         } => handles(context, overlap, throttle, json).await,
+        Command::Keys(arguments) => keys::run(context, &arguments).await,
         Command::Status { json } => status(context, json).await,
     }
 }
@@ -150,11 +156,13 @@ impl Pace {
 
 async fn status(context: &Context, json: bool) -> Outcome {
     let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    let keys = gateway.keys().await?;
     let rotations = gateway.rotations().await?;
     let old = gateway.old_handles().await?;
     if json {
-        return say_json(&json!({ "rotations": rotations, "old_handles": old }));
+        return say_json(&json!({ "keys": keys, "rotations": rotations, "old_handles": old }));
     }
+    keys::print_report(&keys)?;
     print_rotations(&rotations)?;
     say_old(old)
 }

@@ -27,6 +27,7 @@ pub(super) async fn run(context: &Context) -> Outcome {
         settings.service.public_url = format!("http://{bound}");
     }
     let gateway = context.open(&settings, Providers::Needed)?;
+    gateway.open_keys().await?;
     let signals = Signals::new()?;
     let reloader = Reloader::new(context, gateway.clone(), fixed)?;
     say(format_args!("cardless listens on http://{bound}"))?;

@@ -645,9 +645,26 @@ impl Drive {
             };
             return self.declined(&decline).await;
         }
-        let sealed =
-            self.inner
-                .seal_redirect(&self.row.account, &self.row.provider, &self.row.id, url)?;
+        let mut turns = 0;
+        loop {
+            let saved = self.send_to_page(id, url).await;
+            if !self.inner.sealed_too_late(&saved, &mut turns).await? {
+                return saved;
+            }
+        }
+    }
+
+    /// Remembers the page where the customer must act.
+    async fn send_to_page(
+        &mut self,
+        id: Option<&ReservationId>,
+        url: &RedirectUrl,
+    ) -> Result<Flow, Error> {
+        let (account, provider) = (&self.row.account, &self.row.provider);
+        let sealed = self
+            .inner
+            .seal_redirect(account, provider, &self.row.id, url);
+        let sealed = sealed.await?;
         let id = id.map(|id| id.as_str().to_owned());
         let by_commit = id.is_none();
         self.save(move |row, now| {

@@ -58,11 +58,10 @@ impl Gateway {
         let (setup, payment) = self.inner.new_setup(&account, request, provider.as_ref())?;
         let mut batch = vec![
             Change::InsertKey(self.inner.key_row(key, digest.clone(), &setup.id)),
-            Change::EnsureAccount(self.inner.account_row(&account)?),
             Change::InsertSetup(setup.clone()),
         ];
         batch.extend(payment.map(Change::InsertPayment));
-        match self.inner.journal.write(batch).await {
+        match self.inner.write_for(&account, batch).await? {
             Ok(()) => {}
             Err(StoreError::Conflict(Subject::Key)) => {
                 let row = self
@@ -197,15 +196,30 @@ impl Inner {
         row.ok_or_else(|| Error::not_found("setup"))
     }
 
-    fn account_row(&self, account: &AccountId) -> Result<AccountRow, Error> {
+    /// Writes a batch together with the account that it belongs to.
+    async fn write_for(
+        &self,
+        account: &AccountId,
+        batch: Vec<Change>,
+    ) -> Result<Result<(), StoreError>, Error> {
+        let mut turns = 0;
+        loop {
+            let mut whole = batch.clone();
+            whole.insert(0, Change::EnsureAccount(self.account_row(account).await?));
+            let written = match self.journal.write(whole).await {
+                Err(error @ StoreError::Conflict(Subject::Generation)) => Err(stored(error)),
+                other => Ok(other),
+            };
+            if !self.sealed_too_late(&written, &mut turns).await? {
+                return written;
+            }
+        }
+    }
+
+    async fn account_row(&self, account: &AccountId) -> Result<AccountRow, Error> {
         let pseudonym = self.pseudonym(account);
-        let sealed = self
-            .vault
-            .seal(
-                &view::account_context(&pseudonym),
-                account.as_str().as_bytes(),
-            )
-            .map_err(|error| unsealed().with_source(error))?;
+        let context = view::account_context(&pseudonym);
+        let sealed = self.seal(&context, account.as_str().as_bytes()).await?;
         Ok(AccountRow {
             account: pseudonym,
             sealed_id: sealed.bytes,
@@ -378,16 +392,31 @@ impl Inner {
         started: &SetupStarted,
         takes_payment: bool,
     ) -> Result<SetupRow, Error> {
-        let redirect =
-            self.seal_redirect(&row.account, &row.provider, &row.id, &started.redirect)?;
-        let payment_redirect = match (&row.payment, takes_payment) {
-            (Some(id), true) => {
-                Some(self.seal_redirect(&row.account, &row.provider, id, &started.redirect)?)
+        let mut turns = 0;
+        loop {
+            let written = self.show_page(&row, started, takes_payment).await;
+            if !self.sealed_too_late(&written, &mut turns).await? {
+                return written;
             }
+        }
+    }
+
+    /// Remembers the page that the customer is sent to.
+    async fn show_page(
+        &self,
+        row: &SetupRow,
+        started: &SetupStarted,
+        takes_payment: bool,
+    ) -> Result<SetupRow, Error> {
+        let seal =
+            |object| self.seal_redirect(&row.account, &row.provider, object, &started.redirect);
+        let redirect = seal(&row.id).await?;
+        let payment_redirect = match (&row.payment, takes_payment) {
+            (Some(id), true) => Some(seal(id).await?),
             _ => None,
         };
         let now = self.journal.now();
-        self.change_with_payment(&row, |row, payment| {
+        self.change_with_payment(row, |row, payment| {
             row.state = SetupState::AwaitingCustomer;
             row.reference = Some(started.setup.as_str().to_owned());
             row.redirect = Some(redirect.clone());
@@ -478,43 +507,52 @@ impl Inner {
         row: SetupRow,
         token: &ProviderToken,
     ) -> Result<SetupRow, Error> {
-        let (record, method) = self.new_method(&row, token)?;
-        let now = self.journal.now();
-        let event = self
-            .journal
-            .event(&row.account, "setup.completed".to_owned(), &row.id);
-        let written = self
-            .change_setup(&row, |row| {
-                row.state = SetupState::Completed;
-                row.method = Some(method.id.clone());
-                row.redirect = None;
-                row.reference = None;
-                row.attempts = 0;
-                release_row(row, None);
-                let mut batch = vec![
-                    Change::InsertRecord(record.clone()),
-                    Change::InsertMethod(method.clone()),
-                    Change::DefaultIfNone {
-                        account: row.account.clone(),
-                        method: method.id.clone(),
-                    },
-                ];
-                batch.extend(
-                    row.payment
-                        .clone()
-                        .map(|id| Change::WakePayment { id, at: now }),
-                );
-                batch.push(event.clone());
-                batch
-            })
-            .await?;
+        let mut turns = 0;
+        let written = loop {
+            let written = self.keep_method(&row, token).await;
+            if !self.sealed_too_late(&written, &mut turns).await? {
+                break written?;
+            }
+        };
         if let (Some(payment), Some(_)) = (&written.payment, &written.method) {
             self.pay_first(payment).await?;
         }
         Ok(written)
     }
 
-    fn new_method(
+    async fn keep_method(&self, row: &SetupRow, token: &ProviderToken) -> Result<SetupRow, Error> {
+        let (record, method) = self.new_method(row, token).await?;
+        let now = self.journal.now();
+        let event = self
+            .journal
+            .event(&row.account, "setup.completed".to_owned(), &row.id);
+        self.change_setup(row, |row| {
+            row.state = SetupState::Completed;
+            row.method = Some(method.id.clone());
+            row.redirect = None;
+            row.reference = None;
+            row.attempts = 0;
+            release_row(row, None);
+            let mut batch = vec![
+                Change::InsertRecord(record.clone()),
+                Change::InsertMethod(method.clone()),
+                Change::DefaultIfNone {
+                    account: row.account.clone(),
+                    method: method.id.clone(),
+                },
+            ];
+            batch.extend(
+                row.payment
+                    .clone()
+                    .map(|id| Change::WakePayment { id, at: now }),
+            );
+            batch.push(event.clone());
+            batch
+        })
+        .await
+    }
+
+    async fn new_method(
         &self,
         row: &SetupRow,
         token: &ProviderToken,
@@ -534,10 +572,8 @@ impl Inner {
             sealed: Vec::new(),
             created_at: now,
         };
-        let sealed = self
-            .vault
-            .seal(&view::token_context(&record), token.expose().as_bytes())
-            .map_err(|error| unsealed().with_source(error))?;
+        let context = view::token_context(&record);
+        let sealed = self.seal(&context, token.expose().as_bytes()).await?;
         record.generation = sealed.generation;
         record.sealed = sealed.bytes;
         let method = MethodRow {
@@ -811,8 +847,4 @@ fn cancelled_decline() -> (String, String, String) {
         "later".to_owned(),
         "customer_cancelled".to_owned(),
     )
-}
-
-fn unsealed() -> Error {
-    Error::new(Code::Internal, "A record could not be sealed.")
 }

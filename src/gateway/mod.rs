@@ -13,9 +13,11 @@ mod audit;
 mod check;
 mod clients;
 mod deliver;
+mod destroy;
 mod drive;
 mod events;
 mod handles;
+mod keys;
 mod link;
 mod methods;
 mod notify;
@@ -25,6 +27,7 @@ mod people;
 mod refund;
 mod refusals;
 mod reload;
+mod reseal;
 mod resolve;
 mod rotate;
 mod seal;
@@ -32,7 +35,7 @@ mod verify;
 mod view;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cardless_contract::{
@@ -49,13 +52,16 @@ pub use audit::{
 };
 pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
 pub use deliver::DeadEvent;
+pub use destroy::KeysDestroyed;
 pub use events::{KEEP_EVENTS, MAX_EVENTS};
 pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};
+pub use keys::{KeyGeneration, KeysReport, MAX_USES, WARN_AGE, WARN_USES};
 pub use link::ReturnTo;
 pub use people::{
     Case, CaseQuery, MAX_CASES, ProviderObject, Resolution, ResolveAs, ResolveRequest, Resolved,
 };
 pub use reload::Reload;
+pub use reseal::{KeyRotation, KeysRotated, RESEAL_BATCH};
 pub use resolve::ReconcileReport;
 pub use rotate::RotationInfo;
 pub use verify::{Difference, Unread, VerifyPage, VerifyReport};
@@ -97,6 +103,7 @@ pub struct Gateway {
 struct Inner {
     live: reload::Live,
     vault: Vault,
+    uses: Mutex<keys::Uses>,
     journal: Journal,
     entropy: Arc<dyn Entropy>,
     public_url: String,
@@ -194,9 +201,9 @@ impl Gateway {
             .map_err(stored)
     }
 
-    /// How many payments stand in each state, how much waits for a person, and how many events wait
-    /// to be delivered or were given up, as Prometheus text. `cardless_parked` above zero is an
-    /// alarm.
+    /// How many payments stand in each state, how much waits for a person, how many events wait
+    /// to be delivered or were given up, and how often and how long the active key generation has
+    /// sealed, as Prometheus text. `cardless_parked` above zero is an alarm.
     ///
     /// # Errors
     ///
@@ -217,6 +224,7 @@ impl Gateway {
         if self.inner.live.parts().delivery.is_some() {
             text.push_str(&self.inner.event_metrics().await?);
         }
+        text.push_str(&self.inner.key_metrics().await?);
         text.push_str(&format!(
             "# HELP cardless_parked What a person must look at.\n# TYPE cardless_parked gauge\n\
              cardless_parked{{kind=\"payment\"}} {payments}\n\
@@ -293,6 +301,7 @@ impl GatewayBuilder {
                 live: reload::Live::new(live),
                 vault,
                 journal: Journal::new(store, self.clock, Arc::clone(&self.entropy), chain),
+                uses: Mutex::default(),
                 entropy: self.entropy,
                 public_url: self.public_url,
                 refusals: refusals::Refusals::default(),

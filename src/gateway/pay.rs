@@ -13,7 +13,7 @@ use crate::journal::lease_row;
 use crate::message::{Answer, Capture, Initiator as InitiatorWord, PayRequest, Payment};
 use crate::store::{
     CaptureText, Change, InitiatorText, KeyRow, MethodRow, MethodState, PaymentRow, PaymentState,
-    Step, StoreError, Subject,
+    SealedText, Step, StoreError, Subject,
 };
 
 impl Gateway {
@@ -286,19 +286,15 @@ impl Inner {
         batch
     }
 
-    pub(super) fn seal_redirect(
+    pub(super) async fn seal_redirect(
         &self,
         account: &str,
         provider: &str,
         object: &str,
         url: &RedirectUrl,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<SealedText, Error> {
         let context = view::redirect_context(account, provider, object);
-        let sealed = self.vault.seal(&context, url.expose().as_bytes());
-        sealed.map(|sealed| sealed.bytes).map_err(|error| {
-            Error::new(Code::Internal, "The redirect address could not be sealed.")
-                .with_source(error)
-        })
+        self.seal(&context, url.expose().as_bytes()).await
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::deliver::Courier;
 use super::drive::Drive;
 use super::events::KEEP_EVENTS;
+use super::keys::KeyWatch;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
 use crate::journal::{LEASE, Leased, Reload};
@@ -93,8 +94,10 @@ impl Gateway {
         tokio::pin!(shutdown);
         let mut tasks = JoinSet::new();
         let courier = Courier::start(&self.inner);
+        let mut keys = KeyWatch::new();
         let mut forget_at = self.inner.journal.now();
         loop {
+            keys.look(&self.inner).await;
             if self.inner.journal.now() >= forget_at {
                 self.inner.forget().await;
                 forget_at = self.inner.journal.now().plus(FORGET_EVERY);

@@ -10,7 +10,7 @@ use crate::message::{
 };
 use crate::store::{
     MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
-    RecordRow, SetupRow, SetupState, Step,
+    RecordRow, SealedText, SetupRow, SetupState, Step,
 };
 use crate::vault::{Context, Purpose};
 
@@ -46,11 +46,11 @@ impl Inner {
         account: &str,
         provider: &str,
         object: &str,
-        sealed: &[u8],
+        sealed: &SealedText,
     ) -> Result<String, Error> {
         let opened = self
             .vault
-            .open(&redirect_context(account, provider, object), sealed)
+            .open(&redirect_context(account, provider, object), &sealed.bytes)
             .map_err(|error| unopened("the redirect address").with_source(error))?;
         String::from_utf8(opened.to_vec())
             .map_err(|error| unopened("the redirect address").with_source(error.utf8_error()))
@@ -300,11 +300,25 @@ pub(super) fn redirect_context<'a>(
 }
 
 pub(super) fn token_context(record: &RecordRow) -> Context<'_> {
+    token_context_of(
+        &record.account,
+        &record.provider,
+        &record.merchant,
+        &record.id,
+    )
+}
+
+pub(super) const fn token_context_of<'a>(
+    account: &'a str,
+    provider: &'a str,
+    merchant: &'a str,
+    record: &'a str,
+) -> Context<'a> {
     Context {
-        account: &record.account,
-        provider: &record.provider,
-        merchant: &record.merchant,
-        record: &record.id,
+        account,
+        provider,
+        merchant,
+        record,
         purpose: Purpose::Token,
     }
 }

@@ -8,6 +8,7 @@
 
 mod audit;
 mod row;
+mod sealed;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -22,6 +23,9 @@ pub use row::{
     InitiatorText, KeyRow, MethodRow, MethodState, OldApiKey, OldHandles, OperationRow,
     OperationState, OperationType, PaymentRow, PaymentState, RecordRow, ResolutionRow,
     RotationKind, RotationRow, SetupRow, SetupState, Step, WebhookRow,
+};
+pub use sealed::{
+    GenerationRow, GenerationState, ResealedRow, SealedColumn, SealedRow, SealedText,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Threads};
@@ -74,6 +78,9 @@ pub enum Subject {
     Rotation,
     /// The audit log.
     Audit,
+    /// The generation of the keys: it is not the active one any more, may not be used so often, or
+    /// is still needed.
+    Generation,
 }
 
 impl fmt::Display for Subject {
@@ -91,6 +98,7 @@ impl fmt::Display for Subject {
             Self::Delivery => "the delivery of events",
             Self::Rotation => "the rotation",
             Self::Audit => "the audit log",
+            Self::Generation => "the key generation",
         })
     }
 }
@@ -98,9 +106,9 @@ impl fmt::Display for Subject {
 /// One change. A batch of them is applied in order, whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A new account; does nothing if it exists.
+    /// A new account; does nothing if it exists. A conflict unless its generation is active.
     EnsureAccount(AccountRow),
-    /// A new sealed record.
+    /// A new sealed record. A conflict unless its generation is active.
     InsertRecord(RecordRow),
     /// Forget a sealed record.
     DeleteRecord(String),
@@ -136,13 +144,13 @@ pub enum Change {
     },
     /// A new setup.
     InsertSetup(SetupRow),
-    /// A changed one, if its version still holds.
+    /// A changed one, if its version still holds, and if the generation of a new seal is active.
     UpdateSetup(SetupRow),
     /// Take back a setup that was never begun at the provider, and its key.
     DeleteSetup(String),
     /// A new payment.
     InsertPayment(PaymentRow),
-    /// A changed one, if its version still holds.
+    /// A changed one, if its version still holds, and if the generation of a new seal is active.
     UpdatePayment(PaymentRow),
     /// Take back a payment that was never begun at the provider, and its key.
     DeletePayment(String),
@@ -238,6 +246,46 @@ pub enum Change {
     InsertRotation(RotationRow),
     /// A changed one, if its version still holds.
     UpdateRotation(RotationRow),
+    /// The generations of a key ring, if the store knows none yet.
+    AdoptGenerations(Vec<GenerationRow>),
+    /// Uses of a generation, before it is used. A conflict unless it is active and stays within
+    /// the limit.
+    ReserveUses {
+        /// The generation.
+        generation: String,
+        /// How many.
+        uses: u64,
+        /// How many in all.
+        limit: u64,
+    },
+    /// A new generation that seals from now on; the one before it retires.
+    ActivateGeneration {
+        /// The new one.
+        row: GenerationRow,
+        /// When.
+        at: Timestamp,
+    },
+    /// What a sweep has sealed anew. A conflict unless the new generation is active; rows that are
+    /// gone, or not under the old one any more, are left as they are.
+    Reseal {
+        /// Where.
+        column: SealedColumn,
+        /// The old generation.
+        from: String,
+        /// The new one.
+        to: String,
+        /// The rows.
+        rows: Vec<ResealedRow>,
+    },
+    /// A retiring generation may go from the keys. A conflict if anything is still sealed under it.
+    MarkDestroyed(String),
+    /// A generation so marked is proven to be gone.
+    SetDestroyed {
+        /// The generation.
+        generation: String,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// How a listing of payments goes on.
@@ -397,6 +445,21 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Lines of the audit log, the latest first.
     async fn audit_before(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>>;
+
+    /// The key generations, the active one first, then the latest.
+    async fn generations(&self) -> Result<Vec<GenerationRow>>;
+
+    /// What a generation has sealed in a column, in the store's own order and after `after`.
+    async fn sealed(
+        &self,
+        column: SealedColumn,
+        generation: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<SealedRow>>;
+
+    /// How much of each column is sealed under each generation.
+    async fn count_sealed(&self) -> Result<Vec<(SealedColumn, String, u64)>>;
 }
 
 /// How many methods an account can have.

@@ -3,6 +3,8 @@
 
 use cardless_contract::{Currency, Money, Timestamp};
 
+use super::sealed::SealedText;
+
 /// A word that is kept as text: closed, so that a row with another word is unreadable, never
 /// guessed.
 macro_rules! words {
@@ -24,6 +26,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(super) use words;
 
 words!(
     /// Where a payment stands, in the API's words.
@@ -238,7 +242,7 @@ pub struct SetupRow {
     /// What the provider calls it.
     pub reference: Option<String>,
     /// The page's address, sealed.
-    pub redirect: Option<Vec<u8>>,
+    pub redirect: Option<SealedText>,
     /// `pay_…` of the first payment.
     pub payment: Option<String>,
     /// The method's id once completed.
@@ -319,7 +323,7 @@ pub struct PaymentRow {
     /// When it was last sent.
     pub last_sent_at: Option<Timestamp>,
     /// The page's address, sealed.
-    pub redirect: Option<Vec<u8>>,
+    pub redirect: Option<SealedText>,
     /// Why it was declined: category, retry, provider's code.
     pub decline: Option<(String, String, String)>,
     /// Why it failed.

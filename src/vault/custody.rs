@@ -1,16 +1,27 @@
-//! Where the keys live. Today that is a key file; a passphrase or a mounted secret is another
-//! [`Custody`].
+//! Where the keys live: a key file, which may be a mounted secret.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use ring::digest;
 use zeroize::Zeroizing;
 
 /// A place that keeps the text of a key ring, outside of the database and its backup.
+///
+/// A key in hardware or at a cloud key service fits in here: such a place keeps the text sealed, and
+/// has that key open it. Records are never sealed by a call to another machine.
 pub trait Custody: std::fmt::Debug + Send + Sync {
     /// What to call the place in a message: a path, never a secret.
     fn name(&self) -> String;
+
+    /// Changes whenever what is kept changes. Asked often, so it must be cheap; it must not need
+    /// the key or passphrase of the place.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    fn fingerprint(&self) -> Result<[u8; 32], KeyFileError>;
 
     /// The key ring's text.
     ///
@@ -19,6 +30,15 @@ pub trait Custody: std::fmt::Debug + Send + Sync {
     /// [`KeyFileError`] with what is wrong and what to do. It names the place and quotes nothing
     /// of what it holds.
     fn read(&self) -> Result<Zeroizing<String>, KeyFileError>;
+
+    /// Keeps `text` in place of `present`, whole or not at all, durably, and leaves as little of
+    /// `present` behind as the place allows. Refuses if anything but `present` is kept: somebody
+    /// else was faster.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`] with what is wrong and what to do; what was kept is kept then.
+    fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError>;
 }
 
 /// A key file on this machine, which nobody but its owner can read.
@@ -44,14 +64,9 @@ impl KeyFile {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
-}
 
-impl Custody for KeyFile {
-    fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    fn read(&self) -> Result<Zeroizing<String>, KeyFileError> {
+    /// What the file holds, as it stands there.
+    fn read_raw(&self) -> Result<Zeroizing<String>, KeyFileError> {
         let file = File::open(&self.path).map_err(|error| unopened(&self.path, &error))?;
         // The open file is asked, not the path: the two can differ a moment later.
         let metadata = file
@@ -74,10 +89,113 @@ impl Custody for KeyFile {
             .map_err(|error| unread(&self.path, &error))?;
         Ok(text)
     }
+
+    /// Writes the file anew: another file beside it, on disk, takes its name.
+    fn write_raw(&self, path: &Path, folder: &File, text: &str) -> std::io::Result<()> {
+        let new = beside(path);
+        // One that is there was left by a process that died; the folder's lock is ours.
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let old = OpenOptions::new().read(true).open(path)?;
+        let mut file = create_private(&new)?;
+        file.write_all(text.as_bytes())?;
+        keep_owner(&old.metadata()?, &file)?;
+        file.sync_all()?;
+        let overwritable = OpenOptions::new().write(true).open(path).ok();
+        std::fs::rename(&new, path)?;
+        folder.sync_all()?;
+        overwritable.map_or(Ok(()), overwrite)
+    }
+}
+
+impl Custody for KeyFile {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn fingerprint(&self) -> Result<[u8; 32], KeyFileError> {
+        let text = self.read_raw()?;
+        let hash = digest::digest(&digest::SHA256, text.as_bytes());
+        let mut fingerprint = [0; 32];
+        for (to, from) in fingerprint.iter_mut().zip(hash.as_ref()) {
+            *to = *from;
+        }
+        Ok(fingerprint)
+    }
+
+    fn read(&self) -> Result<Zeroizing<String>, KeyFileError> {
+        self.read_raw()
+    }
+
+    fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError> {
+        // Through a link to the file itself: the link must stay one.
+        let path =
+            std::fs::canonicalize(&self.path).map_err(|error| unopened(&self.path, &error))?;
+        let folder = File::open(path.parent().unwrap_or(Path::new(".")))
+            .map_err(|error| unwritten(&self.path, &error))?;
+        // Held until it is closed: two verbs write one after the other.
+        folder
+            .lock()
+            .map_err(|error| unwritten(&self.path, &error))?;
+        if *self.read()? != *present {
+            return Err(KeyFileError(format!(
+                "{}: the key file has changed meanwhile; nothing was written. Run the verb again",
+                self.path.display()
+            )));
+        }
+        self.write_raw(&path, &folder, text)
+            .map_err(|error| unwritten(&self.path, &error))
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+fn create_private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// The service must be able to read what an administrator has written.
+#[cfg(unix)]
+fn keep_owner(old: &Metadata, new: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+    let present = new.metadata()?;
+    if (present.uid(), present.gid()) == (old.uid(), old.gid()) {
+        return Ok(());
+    }
+    fchown(new, Some(old.uid()), Some(old.gid()))
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_: &Metadata, _: &File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Writes zeros over a file that has no name any more. What that reaches is the file system's
+/// affair: one that copies on write, a journal or a flash disk may keep the old bytes for a while.
+fn overwrite(mut file: File) -> std::io::Result<()> {
+    let metadata = file.metadata()?;
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&metadata) > 0 {
+        // It has another name: somebody's copy, which is theirs to destroy.
+        return Ok(());
+    }
+    let length = usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or(0);
+    file.write_all(&vec![0; length])?;
+    file.sync_all()
 }
 
 fn unopened(path: &Path, error: &std::io::Error) -> KeyFileError {
-    let advice = if error.kind() == std::io::ErrorKind::NotFound {
+    let advice = if error.kind() == ErrorKind::NotFound {
         "there is no key file here; `cardless init` writes a new one, and a backup has the old one"
     } else {
         "the key file can't be opened; it must belong to the user that runs cardless"
@@ -93,8 +211,23 @@ fn unread(path: &Path, error: &std::io::Error) -> KeyFileError {
     ))
 }
 
+fn unwritten(path: &Path, error: &std::io::Error) -> KeyFileError {
+    let read_only = [ErrorKind::ReadOnlyFilesystem, ErrorKind::PermissionDenied];
+    let advice = if read_only.contains(&error.kind()) {
+        ". If it is a mounted secret, let the verb write its new text with `--write-to FILE`, put \
+         that in the secret's place, and run the verb again"
+    } else {
+        "; nothing was changed"
+    };
+    KeyFileError(format!(
+        "{}: the key file can't be written ({}){advice}",
+        path.display(),
+        error.kind()
+    ))
+}
+
 #[cfg(unix)]
-fn refuse_others(path: &Path, metadata: &std::fs::Metadata) -> Result<(), KeyFileError> {
+fn refuse_others(path: &Path, metadata: &Metadata) -> Result<(), KeyFileError> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = metadata.permissions().mode();
     if mode & OTHERS_MODE == 0 {
@@ -109,6 +242,6 @@ fn refuse_others(path: &Path, metadata: &std::fs::Metadata) -> Result<(), KeyFil
 }
 
 #[cfg(not(unix))]
-fn refuse_others(_: &Path, _: &std::fs::Metadata) -> Result<(), KeyFileError> {
+fn refuse_others(_: &Path, _: &Metadata) -> Result<(), KeyFileError> {
     Ok(())
 }

@@ -8,23 +8,33 @@
 
 mod context;
 mod custody;
+mod generation;
 mod keyring;
+mod keytext;
 mod record;
+mod rotate;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cardless_contract::{Entropy, ProviderToken};
 use zeroize::Zeroizing;
 
 pub use context::{Context, Purpose};
 pub use custody::{Custody, KeyFile, KeyFileError};
+use generation::{Generation, Generations};
+use keyring::{HashKeys, Source};
 pub use keyring::{HashPurpose, KeyRing};
 use record::{Fresh, Record};
 
 /// Seals and opens records, and makes keyed hashes, with the keys of one ring.
+///
+/// Another process may rotate the keys meanwhile: a vault whose ring was read from a [`Custody`]
+/// reads it again when a record names a generation that it does not know.
 pub struct Vault {
-    keys: KeyRing,
+    generations: RwLock<Arc<Generations>>,
+    hashes: HashKeys,
+    source: Mutex<Option<Source>>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -58,7 +68,12 @@ impl Vault {
 
     /// A vault over a key ring. `entropy` gives each record its data key, its id and its nonce.
     pub fn new(keys: KeyRing, entropy: Arc<dyn Entropy>) -> Self {
-        Self { keys, entropy }
+        Self {
+            generations: RwLock::new(Arc::new(keys.generations)),
+            hashes: keys.hashes,
+            source: Mutex::new(keys.source),
+            entropy,
+        }
     }
 
     /// Seals `plaintext` under the active generation, bound to `context`.
@@ -67,10 +82,36 @@ impl Vault {
     ///
     /// [`VaultError::Entropy`], and [`VaultError::TooLong`] beyond [`Vault::MAX_PLAINTEXT_BYTES`].
     pub fn seal(&self, context: &Context<'_>, plaintext: &[u8]) -> Result<Sealed, VaultError> {
+        self.seal_with(self.generations().active(), context, plaintext)
+    }
+
+    /// Seals under the generation of that name: the one whose use was counted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vault::seal`], and [`VaultError::Opaque`] if it is not here.
+    pub(crate) fn seal_under(
+        &self,
+        generation: &str,
+        context: &Context<'_>,
+        plaintext: &[u8],
+    ) -> Result<Sealed, VaultError> {
+        let generations = self.generations();
+        let generation = generations
+            .named(generation.as_bytes())
+            .ok_or(VaultError::Opaque)?;
+        self.seal_with(generation, context, plaintext)
+    }
+
+    fn seal_with(
+        &self,
+        generation: &Generation,
+        context: &Context<'_>,
+        plaintext: &[u8],
+    ) -> Result<Sealed, VaultError> {
         let context = context.to_bytes()?;
         let fresh =
             Fresh::draw(|bytes| self.entropy.fill(bytes)).map_err(|_| VaultError::Entropy)?;
-        let generation = self.keys.active();
         let bytes = record::seal(
             generation.id(),
             generation.key(),
@@ -96,8 +137,13 @@ impl Vault {
     ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let context = context.to_bytes().map_err(|_| VaultError::Opaque)?;
         let record = Record::parse(sealed)?;
-        let generation = self
-            .keys
+        let mut generations = self.generations();
+        if generations.named(record.key_name()).is_none() {
+            // Sealed by a process that has rotated the keys, or by nobody.
+            self.reload().map_err(|_| VaultError::Opaque)?;
+            generations = self.generations();
+        }
+        let generation = generations
             .named(record.key_name())
             .ok_or(VaultError::Opaque)?;
         record.open(generation.key(), &context)
@@ -120,7 +166,7 @@ impl Vault {
 
     /// HMAC-SHA-256 of `bytes` under the purpose's own key.
     pub fn keyed_hash(&self, purpose: HashPurpose, bytes: &[u8]) -> [u8; 32] {
-        self.keys.keyed_hash(purpose, bytes)
+        self.hashes.keyed_hash(purpose, bytes)
     }
 
     /// The same hash as a function, for a part that must know no vault.
@@ -128,12 +174,23 @@ impl Vault {
         &self,
         purpose: HashPurpose,
     ) -> impl Fn(&[u8]) -> [u8; 32] + Send + Sync + 'static {
-        self.keys.hasher(purpose)
+        self.hashes.hasher(purpose)
     }
 
     /// Whether `expected` is the keyed hash of `bytes`, compared in constant time.
     pub fn verify_hash(&self, purpose: HashPurpose, bytes: &[u8], expected: &[u8]) -> bool {
-        self.keys.verify_hash(purpose, bytes, expected)
+        self.hashes.verify_hash(purpose, bytes, expected)
+    }
+
+    /// A key of 32 bytes for another purpose, the same for the same `label` whatever generations
+    /// come and go.
+    pub fn derive_key(&self, label: &str) -> Zeroizing<[u8; 32]> {
+        self.hashes.derive_key(label)
+    }
+
+    fn generations(&self) -> Arc<Generations> {
+        let held = self.generations.read();
+        Arc::clone(&held.unwrap_or_else(PoisonError::into_inner))
     }
 }
 

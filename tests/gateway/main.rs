@@ -14,6 +14,7 @@ mod events;
 mod fake;
 mod flows;
 mod handles;
+mod keys;
 mod operations;
 mod people;
 mod reload;

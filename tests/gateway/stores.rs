@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use cardless::store::{
-    Change, PaymentRow, SqliteStore, Store, StoreError, Subject, Threads, WebhookRow,
+    Change, GenerationRow, GenerationState, PaymentRow, SealedColumn, SealedText, SqliteStore,
+    Store, StoreError, Subject, Threads, WebhookRow,
 };
-use cardless_contract::Timestamp;
+use cardless::vault::{Context, KeyRing, Purpose, Vault};
+use cardless_contract::{SystemEntropy, Timestamp};
 
 use crate::fake::Shape;
 use crate::world::*;
@@ -139,4 +141,129 @@ async fn an_account_with_more_methods_than_a_page_keeps_its_default() {
     let payment = world.pay(&charge("r-1")).await;
     assert_eq!(payment.payment_method.as_deref(), Some(last.as_str()));
     world.linked().await;
+}
+
+/// What of the schema holds bytes that are no seal.
+const HASHES: [&str; 8] = [
+    "audit_head.last",
+    "audit_head.mac",
+    "audit_lines.mac",
+    "clients.key_hash",
+    "old_api_keys.key_hash",
+    "payments.body_mac",
+    "request_keys.digest",
+    "request_keys.key",
+];
+
+#[tokio::test]
+async fn every_column_of_bytes_is_swept_or_a_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let url = format!("sqlite:{}", path.display());
+    drop(SqliteStore::open(&url, Threads::Caller).unwrap());
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let mut known: Vec<&str> = SealedColumn::ALL.map(SealedColumn::as_str).to_vec();
+    known.extend(HASHES);
+    known.sort_unstable();
+    assert_eq!(byte_columns(&database), known);
+    // The finder finds one that nobody knows of.
+    database
+        .execute_batch("CREATE TABLE strange (canary BLOB) STRICT")
+        .unwrap();
+    assert!(byte_columns(&database).contains(&"strange.canary".to_owned()));
+}
+
+/// The columns of the schema that hold bytes, as `table.column`, sorted.
+fn byte_columns(database: &rusqlite::Connection) -> Vec<String> {
+    let sql = "SELECT t.name || '.' || c.name FROM sqlite_master t, pragma_table_info(t.name) c
+               WHERE t.type = 'table' AND c.type NOT IN ('TEXT', 'INTEGER', 'REAL')
+                 AND t.name NOT LIKE 'sqlite_%' ORDER BY 1";
+    let mut statement = database.prepare(sql).unwrap();
+    let names = statement.query_map([], |row| row.get(0)).unwrap();
+    names.map(Result::unwrap).collect()
+}
+
+/// The schema's steps before addresses named their generation.
+fn before_generations() -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sqlite");
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut steps: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    steps.retain(|path| path.extension().is_some_and(|kind| kind == "sql"));
+    steps.sort();
+    let steps = steps.into_iter();
+    let before = steps.take_while(|path| !path.to_str().unwrap().ends_with("_generations.sql"));
+    before
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_sealed_before_generations_were_kept_names_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let keys = KeyRing::generate(&SystemEntropy).unwrap();
+    let keys = KeyRing::parse(&keys).unwrap();
+    let active = keys.active_id().to_owned();
+    let vault = Vault::new(keys, Arc::new(SystemEntropy));
+    let context = Context {
+        account: "a",
+        provider: "fake",
+        merchant: "-",
+        record: "set_a",
+        purpose: Purpose::Redirect,
+    };
+    let sealed = vault.seal(&context, b"https://pay.example/").unwrap().bytes;
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let steps = before_generations();
+    database.execute_batch(&steps.concat()).unwrap();
+    database
+        .pragma_update(None, "user_version", u32::try_from(steps.len()).unwrap())
+        .unwrap();
+    database
+        .execute(
+            "INSERT INTO accounts VALUES ('a', ?1, ?2, 0, 0)",
+            rusqlite::params![sealed, active],
+        )
+        .unwrap();
+    database
+        .execute(
+            "INSERT INTO setups (account, id, provider, state, return_url, redirect, expires_at,
+                 attempts, lease_until, created_at, version)
+             VALUES ('a', 'set_a', 'fake', 'awaiting_customer', 'x', ?1, 0, 0, 0, 0, 0),
+                    ('a', 'set_b', 'fake', 'completed', 'x', NULL, 0, 0, 0, 0, 0)",
+            [&sealed],
+        )
+        .unwrap();
+    drop(database);
+
+    let url = format!("sqlite:{}", path.display());
+    let store = SqliteStore::open(&url, Threads::Caller).unwrap();
+    let redirect = store.setup("set_a").await.unwrap().unwrap().redirect;
+    let expected = SealedText {
+        generation: active.clone(),
+        bytes: sealed,
+    };
+    assert_eq!(redirect, Some(expected));
+    assert_eq!(store.setup("set_b").await.unwrap().unwrap().redirect, None);
+    // What there is counts as used once the keys are known.
+    let row = GenerationRow {
+        id: active,
+        state: GenerationState::Active,
+        uses: 0,
+        created_at: Timestamp::from_seconds(1),
+        retired_at: None,
+        destroyed_at: None,
+    };
+    for _ in 0..2 {
+        let adopt = vec![Change::AdoptGenerations(vec![row.clone()])];
+        store.apply(adopt).await.unwrap();
+        let known = store.generations().await.unwrap();
+        assert_eq!(
+            known,
+            [GenerationRow {
+                uses: 2,
+                ..row.clone()
+            }]
+        );
+    }
 }

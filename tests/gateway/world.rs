@@ -1,7 +1,7 @@
 //! A gateway over one fake provider, a store, a clock that follows tokio's paused time, and
 //! randomness that repeats.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use cardless::error::{Code, Error};
 use cardless::gateway::{Gateway, GatewayBuilder, ReconcileReport, RequestKey};
 use cardless::message::*;
 use cardless::store::{SqliteStore, Store, Threads};
-use cardless::vault::KeyRing;
+use cardless::vault::{Custody, KeyFileError, KeyRing};
 use cardless_contract::{Capabilities, Clock, Entropy, EntropyError, SystemEntropy, Timestamp};
 use http::HeaderMap;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use crate::fake::{Fake, Shape};
 
@@ -56,12 +57,63 @@ impl Entropy for Counting {
     }
 }
 
+/// Keys that all workers of a test share, as they would a key file.
+#[derive(Debug)]
+pub(crate) struct Pocket {
+    text: Mutex<String>,
+    /// It can be read only, like a mounted secret.
+    pub(crate) mounted: AtomicBool,
+}
+
+impl Pocket {
+    pub(crate) fn new() -> Arc<Self> {
+        let text = KeyRing::generate(&SystemEntropy).unwrap().to_string();
+        Arc::new(Self {
+            text: Mutex::new(text),
+            mounted: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    /// What a person does with a mounted secret.
+    pub(crate) fn put(&self, text: &str) {
+        text.clone_into(&mut self.text.lock().unwrap());
+    }
+}
+
+impl Custody for Pocket {
+    fn name(&self) -> String {
+        "the pocket".to_owned()
+    }
+
+    fn fingerprint(&self) -> Result<[u8; 32], KeyFileError> {
+        let hash = ring::digest::digest(&ring::digest::SHA256, self.text().as_bytes());
+        Ok(hash.as_ref().try_into().unwrap())
+    }
+
+    fn read(&self) -> Result<Zeroizing<String>, KeyFileError> {
+        Ok(Zeroizing::new(self.text()))
+    }
+
+    fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError> {
+        let mut held = self.text.lock().unwrap();
+        if self.mounted.load(Ordering::Relaxed) || *held != present {
+            return Err(KeyFileError("the pocket can't be written".to_owned()));
+        }
+        text.clone_into(&mut held);
+        Ok(())
+    }
+}
+
 pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) fake: Arc<Fake>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) store: Arc<dyn Store>,
-    keys: String,
+    pub(crate) keys: Arc<Pocket>,
     entropy: Arc<Counting>,
     next: AtomicU64,
 }
@@ -92,7 +144,7 @@ impl World {
         });
         let mut fake = Fake::new(capabilities, clock.clone());
         change(&mut fake);
-        let keys = KeyRing::generate(&SystemEntropy).unwrap().to_string();
+        let keys = Pocket::new();
         let fake = Arc::new(fake);
         let entropy = Arc::new(Counting(AtomicU64::new(1)));
         let gateway = builder(&fake, &clock, &store, &keys, &entropy);
@@ -211,7 +263,7 @@ fn builder(
     fake: &Arc<Fake>,
     clock: &Arc<TestClock>,
     store: &Arc<dyn Store>,
-    keys: &str,
+    keys: &Arc<Pocket>,
     entropy: &Arc<Counting>,
 ) -> GatewayBuilder {
     Gateway::builder()
@@ -219,7 +271,7 @@ fn builder(
         .clock(clock.clone())
         .store(store.clone())
         .entropy(entropy.clone())
-        .keys(KeyRing::parse(keys).unwrap())
+        .keys(KeyRing::from_custody(keys.clone()).unwrap())
 }
 
 pub(crate) fn link_request() -> LinkRequest {

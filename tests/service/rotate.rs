@@ -21,6 +21,7 @@ const METHODS: usize = 900;
 async fn fill(desk: &Desk, linked: &str) {
     let at = Timestamp::from_seconds(1);
     let account = desk.store.method(linked).await.unwrap().unwrap().account;
+    let generation = active(&desk.gateway).await;
     let mut batch = Vec::new();
     for number in 0..METHODS {
         let letters: String = format!("{number:020}")
@@ -34,7 +35,7 @@ async fn fill(desk: &Desk, linked: &str) {
             account: account.clone(),
             provider: "paypal".to_owned(),
             merchant: "m".to_owned(),
-            generation: "g".to_owned(),
+            generation: generation.clone(),
             sealed: Vec::new(),
             created_at: at,
         }));
@@ -53,6 +54,12 @@ async fn fill(desk: &Desk, linked: &str) {
         }));
     }
     desk.store.apply(batch).await.unwrap();
+}
+
+/// The key generation that seals.
+async fn active(gateway: &Gateway) -> String {
+    let report = gateway.keys().await.unwrap();
+    report.generations.into_iter().next().unwrap().id
 }
 
 fn start(desk: &Desk, arguments: &[&str]) -> Child {

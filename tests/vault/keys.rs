@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::slice::from_ref;
 
-use cardless::vault::{HashPurpose, KeyFileError, KeyRing};
+use cardless::vault::{Custody as _, HashPurpose, KeyFile, KeyFileError, KeyRing};
 use cardless_contract::{SystemEntropy, Timestamp};
 
 use crate::common::*;
@@ -92,7 +92,7 @@ fn a_damaged_key_file_says_what_is_wrong_and_quotes_nothing() {
         ("no_hashes", format!("version = 1\n{good}"), "line "),
         (
             "version",
-            key_file(from_ref(&good)).replace("version = 1", "version = 2"),
+            key_file(from_ref(&good)).replace("version = 1", "version = 3"),
             "`version`",
         ),
         (
@@ -196,6 +196,76 @@ fn an_error_names_the_file() {
     assert!(load_error(&path).contains("can't be read"));
     std::fs::write(&path, vec![b'#'; 300 * 1024]).unwrap();
     assert!(load_error(&path).contains("no key file"));
+}
+
+/// What a generated key file's text looks like in the version before.
+fn version_1() -> String {
+    key_file(&[generation(KEY_NAME, "active", &KEY)])
+}
+
+#[cfg(unix)]
+fn a_file(folder: &Path, text: &str) -> std::path::PathBuf {
+    let path = folder.join("cardless.keys");
+    std::fs::write(&path, text).unwrap();
+    set_mode(&path, 0o600);
+    path
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_file_is_replaced_whole_and_stays_its_owners() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = a_file(folder.path(), &version_1());
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    // What a process leaves that dies while it writes.
+    std::fs::write(folder.path().join("cardless.keys.new"), "half of a").unwrap();
+    let new = KeyRing::generate(&SystemEntropy).unwrap();
+    let file = KeyFile::new(&link);
+    let before = (file.fingerprint().unwrap(), path.metadata().unwrap());
+
+    file.replace(&version_1(), &new).unwrap();
+
+    assert_eq!(*file.read().unwrap(), *new);
+    assert_ne!(file.fingerprint().unwrap(), before.0);
+    let after = path.metadata().unwrap();
+    assert_ne!(
+        after.ino(),
+        before.1.ino(),
+        "another file has taken the name"
+    );
+    assert_eq!(after.mode() & 0o777, 0o600);
+    assert_eq!((after.uid(), after.gid()), (before.1.uid(), before.1.gid()));
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    let names = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(names, 2, "nothing is left beside it");
+    // Whoever read it before somebody else has written it changes nothing.
+    let late = file.replace(&version_1(), "canary").unwrap_err();
+    assert!(late.to_string().contains("changed meanwhile"), "{late}");
+    assert_eq!(*file.read().unwrap(), *new);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_left_of_an_old_key_file_is_overwritten_unless_it_is_a_copy() {
+    use std::io::Read as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = a_file(folder.path(), &version_1());
+    let read = |mut file: std::fs::File| {
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        text
+    };
+    let old = std::fs::File::open(&path).unwrap();
+    KeyFile::new(&path).replace(&version_1(), "new").unwrap();
+    assert!(read(old).bytes().all(|byte| byte == 0));
+
+    let path = a_file(folder.path(), &version_1());
+    let copy = folder.path().join("copy");
+    std::fs::hard_link(&path, &copy).unwrap();
+    KeyFile::new(&path).replace(&version_1(), "new").unwrap();
+    assert_eq!(std::fs::read_to_string(&copy).unwrap(), version_1());
 }
 
 fn load_error(path: &Path) -> String {

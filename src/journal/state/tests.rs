@@ -53,7 +53,10 @@ fn open(capture: CaptureText) -> PaymentRow {
         body_mac: None,
         first_sent_at: Some(EARLIER),
         last_sent_at: Some(EARLIER),
-        redirect: Some(vec![1]),
+        redirect: Some(crate::store::SealedText {
+            generation: "kek_a".to_owned(),
+            bytes: vec![1],
+        }),
         decline: None,
         failure: None,
         reason: None,

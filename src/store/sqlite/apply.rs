@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::{audit, client, database, handle, rotation};
+use super::{audit, client, database, generation, handle, rotation};
 use crate::store::{
-    Change, MethodRow, OperationRow, PaymentRow, ResolutionRow, Result, SetupRow, StoreError,
-    Subject,
+    AccountRow, Change, MethodRow, OperationRow, PaymentRow, RecordRow, ResolutionRow, Result,
+    SealedColumn, SealedText, SetupRow, StoreError, Subject,
 };
 
 /// Applies a batch within a savepoint, so that its failure takes back only itself.
@@ -34,35 +34,8 @@ pub(super) fn apply(connection: &Connection, batch: &[Change]) -> Result<()> {
 
 fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
     match change {
-        Change::EnsureAccount(row) => execute(
-            connection,
-            "INSERT INTO accounts (account, sealed_id, generation, restricted, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (account) DO NOTHING",
-            params![
-                row.account,
-                row.sealed_id,
-                row.generation,
-                row.restricted,
-                row.created_at.millis()
-            ],
-            Subject::Account,
-        )
-        .map(drop),
-        Change::InsertRecord(row) => one(
-            connection,
-            "INSERT INTO records (account, id, provider, merchant, generation, sealed, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                row.account,
-                row.id,
-                row.provider,
-                row.merchant,
-                row.generation,
-                row.sealed,
-                row.created_at.millis()
-            ],
-            Subject::Method,
-        ),
+        Change::EnsureAccount(row) => ensure_account(connection, row),
+        Change::InsertRecord(row) => insert_record(connection, row),
         Change::DeleteRecord(id) => execute(
             connection,
             "DELETE FROM records WHERE id = ?1",
@@ -247,7 +220,61 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         } => client::renew(connection, client, key_hash, *at, *old_ends_at),
         Change::InsertRotation(row) => rotation::insert(connection, row),
         Change::UpdateRotation(row) => rotation::update(connection, row),
+        Change::AdoptGenerations(rows) => generation::adopt(connection, rows),
+        Change::ReserveUses {
+            generation,
+            uses,
+            limit,
+        } => generation::reserve(connection, generation, *uses, *limit),
+        Change::ActivateGeneration { row, at } => generation::activate(connection, row, *at),
+        Change::Reseal {
+            column,
+            from,
+            to,
+            rows,
+        } => generation::reseal(connection, *column, from, to, rows),
+        Change::MarkDestroyed(id) => generation::destroy(connection, id),
+        Change::SetDestroyed { generation, at } => {
+            generation::destroyed(connection, generation, *at)
+        }
     }
+}
+
+fn ensure_account(connection: &Connection, row: &AccountRow) -> Result<()> {
+    generation::require_active(connection, &row.generation)?;
+    execute(
+        connection,
+        "INSERT INTO accounts (account, sealed_id, generation, restricted, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (account) DO NOTHING",
+        params![
+            row.account,
+            row.sealed_id,
+            row.generation,
+            row.restricted,
+            row.created_at.millis()
+        ],
+        Subject::Account,
+    )
+    .map(drop)
+}
+
+fn insert_record(connection: &Connection, row: &RecordRow) -> Result<()> {
+    generation::require_active(connection, &row.generation)?;
+    one(
+        connection,
+        "INSERT INTO records (account, id, provider, merchant, generation, sealed, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            row.account,
+            row.id,
+            row.provider,
+            row.merchant,
+            row.generation,
+            row.sealed,
+            row.created_at.millis()
+        ],
+        Subject::Method,
+    )
 }
 
 fn insert_resolution(connection: &Connection, row: &ResolutionRow) -> Result<()> {
@@ -332,19 +359,22 @@ fn set_default(connection: &Connection, account: &str, method: &str) -> Result<(
 }
 
 fn insert_setup(connection: &Connection, row: &SetupRow) -> Result<()> {
+    require_active(connection, row.redirect.as_ref())?;
     let decline = row.decline.as_ref();
     one(
         connection,
         "INSERT INTO setups (account, id, provider, state, return_url, language, reference,
-             redirect, payment, method, decline_category, decline_retry, decline_code, expires_at,
-             next_at, attempts, lease_until, created_at, version)
+             redirect, redirect_generation, payment, method, decline_category, decline_retry,
+             decline_code, expires_at, next_at, attempts, lease_until, created_at, version)
          VALUES (:account, :id, :provider, :state, :return_url, :language, :reference, :redirect,
-             :payment, :method, :category, :retry, :code, :expires_at, :next_at, :attempts,
+             :redirect_generation, :payment, :method, :category, :retry, :code, :expires_at, :next_at, :attempts,
              :lease_until, :created_at, :version)",
         named_params! {
             ":account": row.account, ":id": row.id, ":provider": row.provider,
             ":state": row.state.as_str(), ":return_url": row.return_url,
-            ":language": row.language, ":reference": row.reference, ":redirect": row.redirect,
+            ":language": row.language, ":reference": row.reference,
+            ":redirect": row.redirect.as_ref().map(|sealed| &sealed.bytes),
+            ":redirect_generation": row.redirect.as_ref().map(|sealed| &sealed.generation),
             ":payment": row.payment, ":method": row.method,
             ":category": decline.map(|decline| &decline.0),
             ":retry": decline.map(|decline| &decline.1),
@@ -359,17 +389,26 @@ fn insert_setup(connection: &Connection, row: &SetupRow) -> Result<()> {
 }
 
 fn update_setup(connection: &Connection, row: &SetupRow) -> Result<()> {
+    generation::require_active_if_new(
+        connection,
+        SealedColumn::SetupRedirect,
+        &row.id,
+        row.version,
+        row.redirect.as_ref(),
+    )?;
     let decline = row.decline.as_ref();
     one(
         connection,
         "UPDATE setups SET state = :state, reference = :reference, redirect = :redirect,
-             method = :method, decline_category = :category, decline_retry = :retry,
+             redirect_generation = :redirect_generation, method = :method, decline_category = :category, decline_retry = :retry,
              decline_code = :code, expires_at = :expires_at, next_at = :next_at,
              attempts = :attempts, lease_until = :lease_until, version = version + 1
          WHERE id = :id AND version = :version",
         named_params! {
             ":id": row.id, ":state": row.state.as_str(), ":reference": row.reference,
-            ":redirect": row.redirect, ":method": row.method,
+            ":redirect": row.redirect.as_ref().map(|sealed| &sealed.bytes),
+            ":redirect_generation": row.redirect.as_ref().map(|sealed| &sealed.generation),
+            ":method": row.method,
             ":category": decline.map(|decline| &decline.0),
             ":retry": decline.map(|decline| &decline.1),
             ":code": decline.map(|decline| &decline.2),
@@ -382,20 +421,21 @@ fn update_setup(connection: &Connection, row: &SetupRow) -> Result<()> {
 }
 
 fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
+    require_active(connection, row.redirect.as_ref())?;
     one(
         connection,
         "INSERT INTO payments (account, id, provider, method, handle, setup, reference, description,
              return_url, currency, amount, capture, initiator, state, step, closing_as,
              reservation, authorization_id, capture_object, commit_round, authorized, captured,
              reserved_capture, refunded, reserved_refund, reversed, body_mac, first_sent_at,
-             last_sent_at, redirect, decline_category, decline_retry, decline_code, failure,
-             reason, expires_at, next_at, attempts, lease_until, created_at, accepted_at, updated_at,
+             last_sent_at, redirect, redirect_generation, decline_category, decline_retry,
+             decline_code, failure, reason, expires_at, next_at, attempts, lease_until, created_at, accepted_at, updated_at,
              version)
          VALUES (:account, :id, :provider, :method, :handle, :setup, :reference, :description,
              :return_url, :currency, :amount, :capture, :initiator, :state, :step, :closing_as,
              :reservation, :authorization, :capture_object, :commit_round, :authorized, :captured,
              :reserved_capture, :refunded, :reserved_refund, :reversed, :body_mac, :first_sent_at,
-             :last_sent_at, :redirect, :category, :retry, :code, :failure, :reason, :expires_at,
+             :last_sent_at, :redirect, :redirect_generation, :category, :retry, :code, :failure, :reason, :expires_at,
              :next_at, :attempts, :lease_until, :created_at, :accepted_at, :updated_at, :version)",
         named_params! {
             ":account": row.account, ":id": row.id, ":provider": row.provider,
@@ -414,7 +454,8 @@ fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
             ":body_mac": row.body_mac,
             ":first_sent_at": row.first_sent_at.map(|at| at.millis()),
             ":last_sent_at": row.last_sent_at.map(|at| at.millis()),
-            ":redirect": row.redirect,
+            ":redirect": row.redirect.as_ref().map(|sealed| &sealed.bytes),
+            ":redirect_generation": row.redirect.as_ref().map(|sealed| &sealed.generation),
             ":category": row.decline.as_ref().map(|decline| &decline.0),
             ":retry": row.decline.as_ref().map(|decline| &decline.1),
             ":code": row.decline.as_ref().map(|decline| &decline.2),
@@ -430,6 +471,13 @@ fn insert_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
 }
 
 fn update_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
+    generation::require_active_if_new(
+        connection,
+        SealedColumn::PaymentRedirect,
+        &row.id,
+        row.version,
+        row.redirect.as_ref(),
+    )?;
     one(
         connection,
         "UPDATE payments SET method = :method, handle = :handle, state = :state, step = :step,
@@ -439,7 +487,7 @@ fn update_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
              reserved_capture = :reserved_capture, refunded = :refunded,
              reserved_refund = :reserved_refund, reversed = :reversed, body_mac = :body_mac,
              first_sent_at = :first_sent_at, last_sent_at = :last_sent_at, redirect = :redirect,
-             decline_category = :category, decline_retry = :retry, decline_code = :code,
+             redirect_generation = :redirect_generation, decline_category = :category, decline_retry = :retry, decline_code = :code,
              failure = :failure, reason = :reason, expires_at = :expires_at, next_at = :next_at,
              attempts = :attempts, lease_until = :lease_until, accepted_at = :accepted_at,
              updated_at = :updated_at, version = version + 1
@@ -457,7 +505,8 @@ fn update_payment(connection: &Connection, row: &PaymentRow) -> Result<()> {
             ":body_mac": row.body_mac,
             ":first_sent_at": row.first_sent_at.map(|at| at.millis()),
             ":last_sent_at": row.last_sent_at.map(|at| at.millis()),
-            ":redirect": row.redirect,
+            ":redirect": row.redirect.as_ref().map(|sealed| &sealed.bytes),
+            ":redirect_generation": row.redirect.as_ref().map(|sealed| &sealed.generation),
             ":category": row.decline.as_ref().map(|decline| &decline.0),
             ":retry": row.decline.as_ref().map(|decline| &decline.1),
             ":code": row.decline.as_ref().map(|decline| &decline.2),
@@ -511,6 +560,12 @@ fn update_operation(connection: &Connection, row: &OperationRow) -> Result<()> {
         },
         Subject::Operation,
     )
+}
+
+fn require_active(connection: &Connection, sealed: Option<&SealedText>) -> Result<()> {
+    sealed.map_or(Ok(()), |sealed| {
+        generation::require_active(connection, &sealed.generation)
+    })
 }
 
 /// Takes back a row that was never begun at a provider, together with its caller's key.

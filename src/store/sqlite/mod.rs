@@ -8,6 +8,7 @@
 mod apply;
 mod audit;
 mod client;
+mod generation;
 mod handle;
 mod read;
 mod rotation;
@@ -26,9 +27,9 @@ use tokio::sync::oneshot;
 
 use super::{
     AccountRow, AuditFilter, AuditHeadRow, AuditRow, Change, ClientRow, DeadEventRow, DeliveryRow,
-    Due, EventRow, HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
-    PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SetupRow, Store,
-    StoreError,
+    Due, EventRow, GenerationRow, HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow,
+    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow,
+    SealedColumn, SealedRow, SetupRow, Store, StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -41,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0006_api_keys.sql"),
     include_str!("0007_audit.sql"),
     include_str!("0008_event_topics.sql"),
+    include_str!("0009_generations.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -576,5 +578,25 @@ impl Store for SqliteStore {
         let filter = filter.clone();
         self.read(move |connection| audit::before(connection, &filter))
             .await
+    }
+
+    async fn generations(&self) -> Result<Vec<GenerationRow>> {
+        self.read(generation::generations).await
+    }
+
+    async fn sealed(
+        &self,
+        column: SealedColumn,
+        generation: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<SealedRow>> {
+        let by = generation.to_owned();
+        self.read(move |connection| generation::sealed(connection, column, &by, after, limit))
+            .await
+    }
+
+    async fn count_sealed(&self) -> Result<Vec<(SealedColumn, String, u64)>> {
+        self.read(generation::count_sealed).await
     }
 }

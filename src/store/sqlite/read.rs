@@ -7,8 +7,8 @@ use super::database;
 use crate::store::{
     AccountRow, CaptureText, DeadEventRow, DeliveryRow, Due, EventRow, HeldTopicRow, InitiatorText,
     KeyRow, MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState, OperationType,
-    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, SetupRow,
-    SetupState, Step, StoreError,
+    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, SealedText,
+    SetupRow, SetupState, Step, StoreError,
 };
 
 pub(super) fn account(connection: &Connection, account: &str) -> Result<Option<AccountRow>> {
@@ -514,6 +514,17 @@ pub(super) fn word<T>(
     .ok_or(ReadError::Unreadable(column))
 }
 
+/// An address and its generation stand together or not at all.
+fn redirect(row: &Row<'_>) -> Read<Option<SealedText>> {
+    let sealed: (Option<Vec<u8>>, Option<String>) =
+        (row.get("redirect")?, row.get("redirect_generation")?);
+    match sealed {
+        (Some(bytes), Some(generation)) => Ok(Some(SealedText { generation, bytes })),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => Err(ReadError::Unreadable("redirect")),
+    }
+}
+
 fn money(row: &Row<'_>) -> Read<Money> {
     let code: String = row.get("currency")?;
     Currency::from_code(&code)
@@ -558,7 +569,7 @@ fn setup_row(row: &Row<'_>) -> Read<SetupRow> {
         return_url: row.get("return_url")?,
         language: row.get("language")?,
         reference: row.get("reference")?,
-        redirect: row.get("redirect")?,
+        redirect: redirect(row)?,
         payment: row.get("payment")?,
         method: row.get("method")?,
         decline: decline(row)?,
@@ -607,7 +618,7 @@ fn payment_row(row: &Row<'_>) -> Read<PaymentRow> {
         body_mac: row.get("body_mac")?,
         first_sent_at: time_if_any(row, "first_sent_at")?,
         last_sent_at: time_if_any(row, "last_sent_at")?,
-        redirect: row.get("redirect")?,
+        redirect: redirect(row)?,
         decline: decline(row)?,
         failure: row.get("failure")?,
         reason: row.get("reason")?,

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use cardless::store::{
     AccountRow, AuditFilter, AuditHeadRow, AuditRow, Change, ClientRow, DeadEventRow, DeliveryRow,
-    Due, EventRow, HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
-    PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SetupRow, Store, StoreError,
+    Due, EventRow, GenerationRow, HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow,
+    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn,
+    SealedRow, SetupRow, Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -302,5 +303,23 @@ impl Store for Disk {
 
     async fn audit_before(&self, filter: &AuditFilter) -> Answer<Vec<AuditRow>> {
         through!(self, audit_before(filter))
+    }
+
+    async fn generations(&self) -> Answer<Vec<GenerationRow>> {
+        through!(self, generations())
+    }
+
+    async fn sealed(
+        &self,
+        column: SealedColumn,
+        generation: &str,
+        after: i64,
+        limit: u32,
+    ) -> Answer<Vec<SealedRow>> {
+        through!(self, sealed(column, generation, after, limit))
+    }
+
+    async fn count_sealed(&self) -> Answer<Vec<(SealedColumn, String, u64)>> {
+        through!(self, count_sealed())
     }
 }

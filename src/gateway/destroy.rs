@@ -1,0 +1,154 @@
+//! `rotate keys --destroy-retired`: takes older generations out of the keys, once a count over all
+//! tables proves that nothing needs them; then proves that they open nothing.
+
+use cardless_contract::Timestamp;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::keys::unfit;
+use super::{Gateway, Inner, stored};
+use crate::error::{Code, Error};
+use crate::store::{
+    Change, GenerationRow, GenerationState, RotationKind, SealedColumn, StoreError, Subject,
+};
+
+/// What was destroyed, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeysDestroyed {
+    /// The generations that are gone; none if nothing was retired.
+    pub generations: Vec<String>,
+    /// Where the keys are kept.
+    pub place: String,
+    /// How many sealed values were counted, over all tables; none of them is under one of these.
+    pub counted: u64,
+    /// Records sealed under these generations just before, which were refused just after: one for
+    /// each key that was still there.
+    pub refused: u64,
+    /// When it was proven.
+    pub at: Timestamp,
+}
+
+impl Gateway {
+    /// Destroys the keys of all retired generations.
+    ///
+    /// Copies of the key file still hold them: these are their owners' to destroy. Running services
+    /// forget them within a minute.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidState`] while anything is sealed under one of them, saying how much in which
+    /// table, or while a rotation is unfinished; [`Code::Internal`] if the keys can't be written;
+    /// [`Code::StoreUnavailable`].
+    pub async fn destroy_retired(&self) -> Result<KeysDestroyed, Error> {
+        let inner = &self.inner;
+        let (ids, counted) = inner.destroyable().await?;
+        let samples = inner.vault.samples(&ids).map_err(|error| {
+            Error::new(Code::Internal, "No sample could be sealed.").with_source(error)
+        })?;
+        inner.mark_destroyed(&ids).await?;
+        inner.vault.destroy(&ids).map_err(unfit)?;
+        let refused = inner.vault.prove_gone(&ids, &samples).map_err(unfit)?;
+        let at = inner.journal.now();
+        let set = |id: &String| Change::SetDestroyed {
+            generation: id.clone(),
+            at,
+        };
+        let batch = ids.iter().map(set).collect();
+        inner.journal.write(batch).await.map_err(stored)?;
+        Ok(KeysDestroyed {
+            generations: ids,
+            place: inner.vault.name(),
+            counted,
+            refused,
+            at,
+        })
+    }
+
+    /// What the key file must hold once the retired generations are gone, for a place that cardless
+    /// can't write. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::destroy_retired`].
+    pub async fn key_file_without_retired(&self) -> Result<Zeroizing<String>, Error> {
+        let (ids, _) = self.inner.destroyable().await?;
+        self.inner.vault.text_without(&ids).map_err(unfit)
+    }
+}
+
+impl Inner {
+    /// The generations that nothing needs, and how many sealed values were counted for that.
+    async fn destroyable(&self) -> Result<(Vec<String>, u64), Error> {
+        let rows = self.follow_generations().await?;
+        self.vault.reload().map_err(unfit)?;
+        self.refuse_unfinished().await?;
+        let counts = self.count_sealed().await?;
+        let ids: Vec<String> = rows
+            .iter()
+            .filter(|row| may_go(row))
+            .map(|row| row.id.clone())
+            .collect();
+        refuse_needed(&counts, &ids)?;
+        Ok((ids, counts.iter().map(|(_, _, count)| count).sum()))
+    }
+
+    async fn refuse_unfinished(&self) -> Result<(), Error> {
+        let rows = self.journal.store().rotations(u32::MAX).await;
+        let unfinished = |row: &crate::store::RotationRow| {
+            row.kind == RotationKind::Keys && row.ended_at.is_none()
+        };
+        if !rows.map_err(stored)?.iter().any(unfinished) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::InvalidState,
+            "A rotation of the keys is unfinished; nothing was destroyed. Run `cardless rotate \
+             keys` until it ends.",
+        ))
+    }
+
+    /// The store counts once more, in the transaction that says so.
+    async fn mark_destroyed(&self, ids: &[String]) -> Result<(), Error> {
+        let rows = self.journal.store().generations().await.map_err(stored)?;
+        let retiring = rows
+            .into_iter()
+            .filter(|row| row.state == GenerationState::Retiring && ids.contains(&row.id));
+        let batch: Vec<Change> = retiring.map(|row| Change::MarkDestroyed(row.id)).collect();
+        match self.journal.write(batch).await {
+            Err(StoreError::Conflict(Subject::Generation)) => Err(Error::new(
+                Code::InvalidState,
+                "A retired generation is needed after all; nothing was destroyed. Run `cardless \
+                 rotate keys` first.",
+            )),
+            other => other.map_err(stored),
+        }
+    }
+}
+
+/// Retired, or marked by a run that was interrupted before it was proven.
+fn may_go(row: &GenerationRow) -> bool {
+    match row.state {
+        GenerationState::Active => false,
+        GenerationState::Retiring => true,
+        GenerationState::Destroyed => row.destroyed_at.is_none(),
+    }
+}
+
+fn refuse_needed(counts: &[(SealedColumn, String, u64)], ids: &[String]) -> Result<(), Error> {
+    let needed: Vec<String> = counts
+        .iter()
+        .filter(|(_, id, count)| *count > 0 && ids.contains(id))
+        .map(|(column, id, count)| format!("{id} seals {count} of {}", column.as_str()))
+        .collect();
+    if needed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::InvalidState,
+        format!(
+            "Retired generations are still needed; nothing was destroyed: {}. Run `cardless rotate \
+             keys` first.",
+            needed.join(", ")
+        ),
+    ))
+}

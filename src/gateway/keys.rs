@@ -1,0 +1,441 @@
+//! The generations of the keys: which one seals, how often it has, and how long it may go on.
+//!
+//! The store says which generation is active, and counts its uses in blocks that are reserved before
+//! they are used: a crash loses what was left of a block, and never counts too little. Another
+//! process may rotate the keys at any time. A seal that comes too late for that is refused by the
+//! store, and is made again under the generation that is active now.
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cardless_contract::Timestamp;
+use serde::Serialize;
+
+use super::{Gateway, Inner, stored};
+use crate::error::{Causes, Code, Error};
+use crate::store::{
+    Change, GenerationRow, GenerationState, SealedColumn, SealedText, StoreError, Subject,
+};
+use crate::vault::{Context, KeyFileError};
+
+/// How many uses of one generation are enough: from here on it is said loudly.
+pub const WARN_USES: u64 = 1 << 30;
+
+/// How many uses of one generation there may be: with random nonces, a chance of 2^-33 that two are
+/// equal. Beyond it nothing is sealed.
+pub const MAX_USES: u64 = 1 << 32;
+
+/// How old a generation may get before it is said loudly: 90 days.
+pub const WARN_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How many uses a process reserves at first: a verb that seals once wastes no more.
+const FIRST_BLOCK: u64 = 256;
+
+/// How many it reserves from then on.
+const BLOCK: u64 = 65_536;
+
+/// How often a seal is made again because the keys were rotated in between.
+const MAX_TURNS: u32 = 8;
+
+/// How often it is looked whether another process has rotated the keys.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a generation that should be rotated is spoken of.
+const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Uses that this process has reserved and not used.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    generation: String,
+    left: u64,
+}
+
+/// The keys, as `rotate status` shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeysReport {
+    /// Where the keys are kept.
+    pub place: String,
+    /// The generations, the active one first, then the latest.
+    pub generations: Vec<KeyGeneration>,
+    /// What must be done, if anything.
+    pub warnings: Vec<String>,
+}
+
+/// A generation of the key-encryption key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyGeneration {
+    /// Its id.
+    pub id: String,
+    /// `active`, `retiring` or `destroyed`.
+    pub state: &'static str,
+    /// How many uses were reserved of it.
+    pub uses: u64,
+    /// How much is sealed under it now, over all tables.
+    pub sealed: u64,
+    /// Whether its key is among the keys.
+    pub present: bool,
+    /// When its key was made.
+    pub created_at: Timestamp,
+    /// When it stopped sealing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired_at: Option<Timestamp>,
+    /// When it was proven to be gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destroyed_at: Option<Timestamp>,
+}
+
+/// Looks after the keys while the service runs.
+#[derive(Debug)]
+pub(super) struct KeyWatch {
+    look_at: Timestamp,
+    warn_at: Timestamp,
+}
+
+impl Gateway {
+    /// Makes sure that keys and store fit together, and answers what must be done about the keys.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Internal`] if they don't: another installation's key file, or a database from before
+    /// a generation was destroyed. [`Code::StoreUnavailable`].
+    pub async fn open_keys(&self) -> Result<Vec<String>, Error> {
+        let rows = self.inner.follow_generations().await?;
+        Ok(warnings(&rows, self.inner.journal.now()))
+    }
+
+    /// The generations of the keys, and what each of them has sealed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::open_keys`].
+    pub async fn keys(&self) -> Result<KeysReport, Error> {
+        let rows = self.inner.follow_generations().await?;
+        let sealed = self.inner.count_sealed().await?;
+        let present = self.inner.vault.generation_infos();
+        let warnings = warnings(&rows, self.inner.journal.now());
+        let generations = rows.into_iter().map(|row| KeyGeneration {
+            sealed: sealed_under(&sealed, &row.id),
+            present: present.iter().any(|info| info.id == row.id),
+            id: row.id,
+            state: row.state.as_str(),
+            uses: row.uses,
+            created_at: row.created_at,
+            retired_at: row.retired_at,
+            destroyed_at: row.destroyed_at,
+        });
+        Ok(KeysReport {
+            place: self.inner.vault.name(),
+            generations: generations.collect(),
+            warnings,
+        })
+    }
+}
+
+impl Inner {
+    /// Seals, and counts it. The one place in which something is sealed to be kept.
+    pub(super) async fn seal(
+        &self,
+        context: &Context<'_>,
+        plaintext: &[u8],
+    ) -> Result<SealedText, Error> {
+        let generation = self.take_uses(1).await?;
+        let sealed = self
+            .vault
+            .seal_under(&generation, context, plaintext)
+            .map_err(|error| {
+                Error::new(Code::Internal, "A record could not be sealed.").with_source(error)
+            })?;
+        Ok(SealedText {
+            generation: sealed.generation,
+            bytes: sealed.bytes,
+        })
+    }
+
+    /// Whether something was sealed under a generation that another process has retired before it
+    /// was written. Then this follows, and it must be sealed again.
+    pub(super) async fn sealed_too_late<T>(
+        &self,
+        result: &Result<T, Error>,
+        turns: &mut u32,
+    ) -> Result<bool, Error> {
+        let late = matches!(result, Err(error) if is_stale(error)) && *turns < MAX_TURNS;
+        if late {
+            *turns += 1;
+            self.follow_generations().await?;
+        }
+        Ok(late)
+    }
+
+    /// Takes uses of the active generation, and answers which one that is.
+    pub(super) async fn take_uses(&self, wanted: u64) -> Result<String, Error> {
+        for _ in 0..MAX_TURNS {
+            let active = self.vault.active_id();
+            let Some(block) = self.uses().take(&active, wanted) else {
+                return Ok(active);
+            };
+            let reserve = Change::ReserveUses {
+                generation: active.clone(),
+                uses: block,
+                limit: MAX_USES,
+            };
+            match self.journal.write(vec![reserve]).await {
+                Ok(()) => self.uses().add(&active, block),
+                Err(StoreError::Conflict(Subject::Generation)) => {
+                    let rows = self.follow_generations().await?;
+                    refuse_exhausted(&rows, &active, block)?;
+                }
+                Err(error) => return Err(stored(error)),
+            }
+        }
+        Err(Error::new(
+            Code::Internal,
+            "The keys change all the time; nothing could be sealed.",
+        ))
+    }
+
+    /// Makes the generation that the store says is active the one that seals here. A store that
+    /// knows none yet takes over those of the keys.
+    pub(super) async fn follow_generations(&self) -> Result<Vec<GenerationRow>, Error> {
+        let store = self.journal.store();
+        let mut rows = store.generations().await.map_err(stored)?;
+        if rows.is_empty() {
+            let adopt = Change::AdoptGenerations(self.own_generations());
+            self.journal.write(vec![adopt]).await.map_err(stored)?;
+            rows = store.generations().await.map_err(stored)?;
+        }
+        let active = rows
+            .iter()
+            .find(|row| row.state == GenerationState::Active)
+            .ok_or_else(|| stored(StoreError::Unreadable("generations")))?;
+        self.vault.activate(&active.id).map_err(unfit)?;
+        Ok(rows)
+    }
+
+    /// How much of each column is sealed under each generation.
+    pub(super) async fn count_sealed(&self) -> Result<Vec<(SealedColumn, String, u64)>, Error> {
+        self.journal.store().count_sealed().await.map_err(stored)
+    }
+
+    /// The active generation's uses and age, as Prometheus text.
+    pub(super) async fn key_metrics(&self) -> Result<String, Error> {
+        let rows = self.journal.store().generations().await.map_err(stored)?;
+        let now = self.journal.now();
+        let mut text = String::from(
+            "# HELP cardless_kek_uses Uses reserved of the active key generation.\n\
+             # TYPE cardless_kek_uses gauge\n",
+        );
+        let active = rows.iter().find(|row| row.state == GenerationState::Active);
+        let Some(row) = active else { return Ok(text) };
+        text.push_str(&format!(
+            "cardless_kek_uses{{generation=\"{0}\"}} {1}\n\
+             # HELP cardless_kek_age_seconds Age of the active key generation.\n\
+             # TYPE cardless_kek_age_seconds gauge\n\
+             cardless_kek_age_seconds{{generation=\"{0}\"}} {2}\n",
+            row.id,
+            row.uses,
+            now.since(row.created_at).as_secs()
+        ));
+        Ok(text)
+    }
+
+    fn own_generations(&self) -> Vec<GenerationRow> {
+        let active = self.vault.active_id();
+        let infos = self.vault.generation_infos().into_iter();
+        let rows = infos.map(|info| GenerationRow {
+            state: if info.id == active {
+                GenerationState::Active
+            } else {
+                GenerationState::Retiring
+            },
+            id: info.id,
+            uses: 0,
+            created_at: info.created_at,
+            retired_at: None,
+            destroyed_at: None,
+        });
+        rows.collect()
+    }
+
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KeyWatch {
+    /// Looks at once.
+    pub(super) const fn new() -> Self {
+        Self {
+            look_at: Timestamp::from_millis(0),
+            warn_at: Timestamp::from_millis(0),
+        }
+    }
+
+    /// Follows another process that has rotated the keys or destroyed some, and says what must be
+    /// done. A failure is logged; the next look tries again.
+    pub(super) async fn look(&mut self, inner: &Inner) {
+        let now = inner.journal.now();
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now.plus(LOOK_EVERY);
+        if let Err(error) = inner.vault.reload() {
+            tracing::error!(%error, "the keys can't be read again");
+        }
+        let rows = match inner.follow_generations().await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!(error = %Causes(&error), "the keys");
+                return;
+            }
+        };
+        if now >= self.warn_at {
+            self.warn_at = now.plus(WARN_EVERY);
+            for warning in warnings(&rows, now) {
+                tracing::warn!("{warning}");
+            }
+        }
+    }
+}
+
+impl Uses {
+    /// Takes uses of a generation; if there are too few, says how many to reserve.
+    fn take(&mut self, generation: &str, wanted: u64) -> Option<u64> {
+        if self.generation != generation {
+            return Some(FIRST_BLOCK.max(wanted));
+        }
+        match self.left.checked_sub(wanted) {
+            Some(left) => {
+                self.left = left;
+                None
+            }
+            None => Some(BLOCK.max(wanted)),
+        }
+    }
+
+    /// Adds what was reserved. What was left of another generation is lost.
+    fn add(&mut self, generation: &str, reserved: u64) {
+        if self.generation != generation {
+            generation.clone_into(&mut self.generation);
+            self.left = 0;
+        }
+        self.left = self.left.saturating_add(reserved);
+    }
+}
+
+/// What must be done about the active generation.
+fn warnings(rows: &[GenerationRow], now: Timestamp) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let active = rows.iter().find(|row| row.state == GenerationState::Active);
+    let Some(row) = active else { return warnings };
+    let age = now.since(row.created_at);
+    if row.uses >= WARN_USES {
+        warnings.push(format!(
+            "the key generation {} has sealed up to {} times; nothing is sealed beyond {MAX_USES}: \
+             run `cardless rotate keys`",
+            row.id, row.uses
+        ));
+    }
+    if age >= WARN_AGE {
+        warnings.push(format!(
+            "the key generation {} is {} days old; 90 are enough: run `cardless rotate keys`",
+            row.id,
+            age.as_secs() / (24 * 3600)
+        ));
+    }
+    warnings
+}
+
+fn refuse_exhausted(rows: &[GenerationRow], id: &str, block: u64) -> Result<(), Error> {
+    let row = rows
+        .iter()
+        .find(|row| row.id == id && row.state == GenerationState::Active);
+    match row {
+        Some(row) if row.uses.saturating_add(block) > MAX_USES => Err(Error::new(
+            Code::Internal,
+            format!(
+                "The key generation {id} has sealed as often as a key may (2^32 times). Nothing \
+                 was sealed: run `cardless rotate keys`."
+            ),
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// How much a generation has sealed of what there is.
+pub(super) fn sealed_under(counts: &[(SealedColumn, String, u64)], id: &str) -> u64 {
+    let of_it = counts.iter().filter(|(_, generation, _)| generation == id);
+    of_it.map(|(_, _, count)| count).sum()
+}
+
+/// Keys that can't be read, or are not those of the database.
+pub(super) fn unfit(error: KeyFileError) -> Error {
+    Error::new(
+        Code::Internal,
+        "The keys of this installation can't be used with its database.",
+    )
+    .with_source(error)
+}
+
+fn is_stale(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let conflict = source.and_then(|source| source.downcast_ref::<StoreError>());
+    matches!(conflict, Some(StoreError::Conflict(Subject::Generation)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(uses: u64, created_at: Timestamp) -> GenerationRow {
+        GenerationRow {
+            id: "kek_a".to_owned(),
+            state: GenerationState::Active,
+            uses,
+            created_at,
+            retired_at: None,
+            destroyed_at: None,
+        }
+    }
+
+    #[test]
+    fn what_is_reserved_is_used_up_and_never_counted_for_another_generation() {
+        let mut uses = Uses::default();
+        assert_eq!(uses.take("a", 1), Some(FIRST_BLOCK));
+        uses.add("a", FIRST_BLOCK);
+        for _ in 0..FIRST_BLOCK {
+            assert_eq!(uses.take("a", 1), None);
+        }
+        assert_eq!(uses.take("a", 1), Some(BLOCK));
+        uses.add("a", BLOCK);
+        assert_eq!(uses.take("a", BLOCK + 1), Some(BLOCK + 1));
+        assert_eq!(uses.take("b", 1), Some(FIRST_BLOCK));
+        uses.add("b", FIRST_BLOCK);
+        assert_eq!(uses.take("b", FIRST_BLOCK + 1), Some(BLOCK));
+        // What another task had reserved of the one before is lost, not used.
+        assert_eq!(uses.take("a", 1), Some(FIRST_BLOCK));
+    }
+
+    #[test]
+    fn the_limits_are_loud_and_then_hard() {
+        let made = Timestamp::from_seconds(1_795_000_000);
+        let day = Duration::from_secs(24 * 3600);
+        assert!(warnings(&[row(WARN_USES - 1, made)], made.plus(day * 89)).is_empty());
+        let many = warnings(&[row(WARN_USES, made)], made);
+        assert_eq!(many.len(), 1);
+        assert!(
+            many.iter()
+                .all(|text| text.contains("cardless rotate keys"))
+        );
+        let old = warnings(&[row(0, made)], made.plus(day * 90));
+        assert!(old.iter().all(|text| text.contains("90 days old")));
+        assert_eq!(
+            warnings(&[row(WARN_USES, made)], made.plus(day * 90)).len(),
+            2
+        );
+
+        let full = [row(MAX_USES - BLOCK, made)];
+        assert!(refuse_exhausted(&full, "kek_a", BLOCK).is_ok());
+        let error = refuse_exhausted(&full, "kek_a", BLOCK + 1).unwrap_err();
+        assert!(error.message().contains("rotate keys"), "{error}");
+    }
+}

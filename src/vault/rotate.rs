@@ -1,0 +1,289 @@
+//! How the keys of a vault change while it is in use, and how a record passes from one generation
+//! to the next. What is swept, and when, is the gateway's to decide.
+
+use std::sync::{Arc, PoisonError};
+
+use cardless_contract::Timestamp;
+use zeroize::Zeroizing;
+
+use super::keyring::{HashPurpose, KeyRing, Source};
+use super::keytext;
+use super::{Context, KeyFileError, Purpose, Sealed, Vault, VaultError};
+
+/// What two key rings of one installation hash alike.
+const ROOT_PROBE: &[u8] = b"cardless key ring";
+
+/// Where a sample belongs that proves that a generation opens nothing.
+const SAMPLE: Context<'_> = Context {
+    account: "-",
+    provider: "-",
+    merchant: "-",
+    record: "sample",
+    purpose: Purpose::Answer,
+};
+
+/// A generation as others may know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GenerationInfo {
+    /// Its id.
+    pub(crate) id: String,
+    /// When it was made.
+    pub(crate) created_at: Timestamp,
+}
+
+/// A key file's text with a generation that is to become the active one.
+pub(crate) struct Prepared {
+    /// The id of that generation.
+    pub(crate) id: String,
+    /// What the keys' place must hold.
+    pub(crate) text: Zeroizing<String>,
+    /// What it holds now, if that is something else.
+    from: Option<Zeroizing<String>>,
+}
+
+impl Vault {
+    /// The id of the generation that seals.
+    pub fn active_id(&self) -> String {
+        self.generations().active().id().to_owned()
+    }
+
+    /// All generations that open, the one that seals first.
+    pub(crate) fn generation_infos(&self) -> Vec<GenerationInfo> {
+        let generations = self.generations();
+        let infos = generations.all().map(|generation| GenerationInfo {
+            id: generation.id().to_owned(),
+            created_at: generation.created_at(),
+        });
+        infos.collect()
+    }
+
+    /// Makes `id` the generation that seals; reads the keys again if it is not known here.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`] if the keys can't be read, or `id` is not among them.
+    pub(crate) fn activate(&self, id: &str) -> Result<(), KeyFileError> {
+        if self.generations().active().id() == id {
+            return Ok(());
+        }
+        if self.generations().named(id.as_bytes()).is_none() {
+            self.reload()?;
+        }
+        let chosen = self.generations().with_active(id).ok_or_else(|| {
+            KeyFileError(format!(
+                "{}: the database seals under the generation {id}, which is not among the keys. \
+                 Put back the latest key file of this database; a database from before that \
+                 generation was destroyed can't be opened any more",
+                self.name()
+            ))
+        })?;
+        self.set_generations(chosen);
+        Ok(())
+    }
+
+    /// Reads the keys again if they have changed where they are kept. What seals stays what it
+    /// was, if it is still there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`]; then the vault goes on with the keys that it has.
+    pub(crate) fn reload(&self) -> Result<(), KeyFileError> {
+        let mut held = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(source) = held.as_ref() else {
+            return Ok(());
+        };
+        if source.custody.fingerprint()? == source.fingerprint {
+            return Ok(());
+        }
+        let read = self.read_again(source)?;
+        let active = self.active_id();
+        let generations = read.generations.with_active(&active);
+        self.set_generations(generations.unwrap_or(read.generations));
+        *held = read.source;
+        Ok(())
+    }
+
+    /// The key ring as it is kept now; another installation's is refused.
+    fn read_again(&self, source: &Source) -> Result<KeyRing, KeyFileError> {
+        let read = KeyRing::from_custody(Arc::clone(&source.custody))?;
+        let theirs = read.hashes.keyed_hash(HashPurpose::Pseudonym, ROOT_PROBE);
+        if self.verify_hash(HashPurpose::Pseudonym, ROOT_PROBE, &theirs) {
+            return Ok(read);
+        }
+        Err(KeyFileError(format!(
+            "{}: its `root` is another than before; these are the keys of another installation",
+            source.custody.name()
+        )))
+    }
+
+    /// Makes the next generation's key, or finds the one that is kept already and has sealed
+    /// nothing. Nothing is written yet.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    pub(crate) fn prepare_next(
+        &self,
+        known: impl Fn(&str) -> bool,
+        now: Timestamp,
+    ) -> Result<Prepared, KeyFileError> {
+        let text = self.source()?.custody.read()?;
+        match keytext::next_id(&text)?.filter(|id| !known(id)) {
+            Some(id) => Ok(Prepared {
+                id,
+                text,
+                from: None,
+            }),
+            None => {
+                let (with_next, id) = keytext::with_next(&text, self.entropy.as_ref(), now)?;
+                Ok(Prepared {
+                    id,
+                    text: with_next,
+                    from: Some(text),
+                })
+            }
+        }
+    }
+
+    /// Writes the next generation where the keys are kept, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`], also if the keys have changed there meanwhile.
+    pub(crate) fn keep_next(&self, prepared: &Prepared) -> Result<(), KeyFileError> {
+        if let Some(from) = &prepared.from {
+            self.source()?.custody.replace(from, &prepared.text)?;
+        }
+        self.reload()
+    }
+
+    /// Says in the key file which generation seals, for a database that knows none. Does nothing
+    /// if it says so already.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    pub(crate) fn keep_active(&self, id: &str) -> Result<(), KeyFileError> {
+        self.rewrite(|text| keytext::with_active(text, id))
+    }
+
+    /// Takes generations out of the key file, and forgets them here.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    pub(crate) fn destroy(&self, ids: &[String]) -> Result<(), KeyFileError> {
+        let active = self.active_id();
+        self.rewrite(|text| keytext::without(text, ids, &active))
+    }
+
+    /// The key file's text without these generations, for a place that cardless can't write.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    pub(crate) fn text_without(&self, ids: &[String]) -> Result<Zeroizing<String>, KeyFileError> {
+        keytext::without(&self.source()?.custody.read()?, ids, &self.active_id())
+    }
+
+    fn rewrite(
+        &self,
+        change: impl Fn(&str) -> Result<Zeroizing<String>, KeyFileError>,
+    ) -> Result<(), KeyFileError> {
+        let source = self.source()?;
+        let present = source.custody.read()?;
+        let changed = change(&present)?;
+        if *changed != *present {
+            source.custody.replace(&present, &changed)?;
+        }
+        self.reload()
+    }
+
+    /// A record for each of these generations that is here, sealed under it. They are kept nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError`].
+    pub(crate) fn samples(&self, ids: &[String]) -> Result<Vec<Sealed>, VaultError> {
+        let generations = self.generations();
+        let here = ids.iter().filter_map(|id| generations.named(id.as_bytes()));
+        here.map(|generation| self.seal_with(generation, &SAMPLE, ROOT_PROBE))
+            .collect()
+    }
+
+    /// Proves that these generations open nothing: they are not among the keys as they are kept
+    /// now, and the samples are refused by those keys and by this vault. Answers how many were.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`] if one still opens, or the keys can't be read.
+    pub(crate) fn prove_gone(
+        &self,
+        ids: &[String],
+        samples: &[Sealed],
+    ) -> Result<u64, KeyFileError> {
+        let kept = KeyRing::from_custody(self.source()?.custody)?;
+        let listed = kept
+            .generation_ids()
+            .any(|id| ids.iter().any(|gone| gone == id));
+        let kept = Vault::new(kept, Arc::clone(&self.entropy));
+        let opens = |sealed: &Sealed| {
+            kept.open(&SAMPLE, &sealed.bytes).is_ok() || self.open(&SAMPLE, &sealed.bytes).is_ok()
+        };
+        if listed || samples.iter().any(opens) {
+            return Err(KeyFileError(format!(
+                "{}: a generation that was to be destroyed is still among the keys",
+                kept.name()
+            )));
+        }
+        Ok(u64::try_from(samples.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Opens a record and seals what it holds under another generation. The plaintext is wiped.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError`].
+    pub(crate) fn reseal(
+        &self,
+        generation: &str,
+        context: &Context<'_>,
+        sealed: &[u8],
+    ) -> Result<Sealed, VaultError> {
+        let opened = self.open(context, sealed)?;
+        self.seal_under(generation, context, &opened)
+    }
+
+    /// What the place of the keys is called.
+    pub(crate) fn name(&self) -> String {
+        self.source().map_or_else(
+            |_| "the key ring".to_owned(),
+            |source| source.custody.name(),
+        )
+    }
+
+    fn source(&self) -> Result<Source, KeyFileError> {
+        let held = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        held.clone().ok_or_else(|| {
+            KeyFileError(
+                "these keys were given as text, not read from a place where they are kept, so \
+                 they can't be rotated; load them with `KeyRing::load` or `KeyRing::from_custody`"
+                    .to_owned(),
+            )
+        })
+    }
+
+    fn set_generations(&self, generations: super::Generations) {
+        let mut held = self
+            .generations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(generations);
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Prepared({})", self.id)
+    }
+}

@@ -1,0 +1,531 @@
+//! The keys are rotated while payments go on: every record opens afterwards, names the new
+//! generation, and none is lost; what is destroyed opens nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cardless::error::{Causes, Code, Error};
+use cardless::gateway::{Gateway, KeysRotated, MAX_USES, WARN_AGE};
+use cardless::message::*;
+use cardless::store::{
+    AccountRow, Change, GenerationState, SealedColumn, SqliteStore, Store, StoreError, Subject,
+    Threads,
+};
+use cardless::vault::{Context, KeyRing, Purpose, Vault};
+use cardless_contract::SystemEntropy;
+
+use crate::fake::Shape;
+use crate::world::*;
+
+/// Accounts with a method each, setups that wait for their customer, and payments that do.
+async fn filled(world: &World, accounts: usize) {
+    for number in 0..accounts {
+        let account = format!("a-{number}");
+        link(&world.gateway, world, &account).await;
+        let page = LinkRequest {
+            account: account.clone(),
+            amount: Some(Amount::new("CHF", 4990)),
+            reference: Some(format!("first-{number}")),
+            ..link_request()
+        };
+        world.gateway.link(&world.key(), &page).await.unwrap();
+    }
+}
+
+async fn link(gateway: &Gateway, world: &World, account: &str) -> String {
+    let request = LinkRequest {
+        account: account.to_owned(),
+        ..link_request()
+    };
+    let setup = gateway.link(&world.key(), &request).await.unwrap().body;
+    world.fake.end_setup("linked");
+    let setup = gateway.complete_link(&setup.id).await.unwrap();
+    world.fake.end_setup("done");
+    setup.payment_method.unwrap()
+}
+
+async fn rotate(gateway: &Gateway, limit: u32) -> KeysRotated {
+    let mut rotation = gateway.rotate_keys().await.unwrap();
+    while rotation.step(limit).await.unwrap() {}
+    rotation.finish().await.unwrap()
+}
+
+/// What opens, by column, row and generation. Everything must.
+async fn plaintexts(world: &World) -> BTreeMap<(&'static str, String), (String, Vec<u8>)> {
+    let keys = KeyRing::from_custody(world.keys.clone()).unwrap();
+    let vault = Vault::new(keys, Arc::new(SystemEntropy));
+    let mut found = BTreeMap::new();
+    for (column, generation, count) in world.store.count_sealed().await.unwrap() {
+        let rows = world.store.sealed(column, &generation, 0, 10_000).await;
+        let rows = rows.unwrap();
+        assert_eq!(number(rows.len()), count);
+        for row in rows {
+            let context = Context {
+                account: &row.account,
+                provider: if row.provider.is_empty() {
+                    "-"
+                } else {
+                    &row.provider
+                },
+                merchant: if row.merchant.is_empty() {
+                    "-"
+                } else {
+                    &row.merchant
+                },
+                record: match column {
+                    SealedColumn::Account => "account",
+                    _ => &row.id,
+                },
+                purpose: match column {
+                    SealedColumn::Record => Purpose::Token,
+                    SealedColumn::Account => Purpose::Account,
+                    SealedColumn::SetupRedirect | SealedColumn::PaymentRedirect => {
+                        Purpose::Redirect
+                    }
+                },
+            };
+            let opened = vault.open(&context, &row.bytes).unwrap().to_vec();
+            found.insert(
+                (column.as_str(), row.id.clone()),
+                (generation.clone(), opened),
+            );
+        }
+    }
+    found
+}
+
+fn number(length: usize) -> u64 {
+    u64::try_from(length).unwrap()
+}
+
+fn message(error: &Error) -> String {
+    Causes(error).to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_rotation_everything_opens_under_the_new_generation() {
+    let world = World::new(Shape::Page);
+    filled(&world, 5).await;
+    let before = plaintexts(&world).await;
+    let columns: BTreeSet<_> = before.keys().map(|(column, _)| *column).collect();
+    assert_eq!(columns.len(), SealedColumn::ALL.len(), "{columns:?}");
+    let old = world.gateway.keys().await.unwrap().generations[0]
+        .id
+        .clone();
+
+    let rotated = rotate(&world.gateway, 3).await;
+
+    let after = plaintexts(&world).await;
+    assert_eq!(rotated.resealed, number(before.len()));
+    assert_eq!((rotated.unopened, rotated.resumed), (0, false));
+    assert_eq!(rotated.retired, std::slice::from_ref(&old));
+    assert_ne!(rotated.generation, old);
+    let texts = |found: &BTreeMap<(&'static str, String), (String, Vec<u8>)>| {
+        let pairs = found
+            .iter()
+            .map(|(key, value)| (key.clone(), value.1.clone()));
+        pairs.collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(texts(&before), texts(&after));
+    for (generation, _) in after.values() {
+        assert_eq!(*generation, rotated.generation);
+    }
+    let report = world.gateway.keys().await.unwrap();
+    let states: Vec<_> = report.generations.iter().map(|found| found.state).collect();
+    assert_eq!(states, ["active", "retiring"]);
+    assert_eq!(report.generations[0].sealed, number(before.len()));
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_knows_nothing_of_the_rotation_charges_and_links_on() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 2).await;
+    let other = world.another_worker();
+    other.open_keys().await.unwrap();
+    let mut rotation = world.gateway.rotate_keys().await.unwrap();
+    let mut turn = 0;
+    loop {
+        let paid = other
+            .pay(
+                &world.key(),
+                &PayRequest {
+                    account: "a-1".to_owned(),
+                    ..charge(&format!("during-{turn}"))
+                },
+            )
+            .await
+            .unwrap();
+        assert_eq!(paid.body.status, PaymentStatus::Captured);
+        link(&other, &world, &format!("new-{turn}")).await;
+        turn += 1;
+        if !rotation.step(2).await.unwrap() {
+            break;
+        }
+    }
+    let rotated = rotation.finish().await.unwrap();
+    for (_, generation, _) in world.store.count_sealed().await.unwrap() {
+        assert_eq!(generation, rotated.generation);
+    }
+    assert_eq!(plaintexts(&world).await.len(), 6 + 2 * turn);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_rotation_goes_on_where_it_was() {
+    let world = World::new(Shape::Page);
+    filled(&world, 6).await;
+    let all = number(plaintexts(&world).await.len());
+    let mut generations = BTreeSet::new();
+    let mut done = 0;
+    for killed_after in 0..4 {
+        let mut rotation = world.another_worker().rotate_keys().await.unwrap();
+        assert_eq!(rotation.is_resumed(), killed_after > 0);
+        assert!(rotation.done() >= done);
+        for _ in 0..killed_after {
+            rotation.step(2).await.unwrap();
+        }
+        done = rotation.done();
+        generations.insert(rotation.generation().to_owned());
+    }
+    let rotated = rotate(&world.gateway, 2).await;
+    generations.insert(rotated.generation.clone());
+    assert!(rotated.resumed);
+    assert_eq!(generations.len(), 1, "it is one rotation");
+    assert!(rotated.resealed < all, "what was done is not done again");
+    assert_eq!(number(plaintexts(&world).await.len()), all);
+    let rotations = world.gateway.rotations().await.unwrap();
+    assert_eq!(rotations.len(), 1);
+    assert_eq!((rotations[0].done, rotations[0].total), (all, all));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_rotations_one_is_refused() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 4).await;
+    let other = world.another_worker();
+    let mut first = world.gateway.rotate_keys().await.unwrap();
+    // While the first one lives, the second is refused as soon as it has seen that.
+    let (second, _) = tokio::join!(other.rotate_keys(), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..3 {
+            first.step(1).await.unwrap();
+        }
+    });
+    let refused = second.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(refused.message().contains("rotate status"), "{refused}");
+    // Once nothing is heard of it any more it is taken over, and can write nothing.
+    let mut second = other.rotate_keys().await.unwrap();
+    assert!(second.is_resumed());
+    let mut results = Vec::new();
+    for _ in 0..4 {
+        results.push(first.step(1).await);
+        second.step(1).await.unwrap();
+    }
+    assert!(results.iter().any(Result::is_err), "{results:?}");
+    let rotated = second.finish().await.unwrap();
+    assert_eq!(rotated.retired.len(), 1);
+    assert_eq!(plaintexts(&world).await.len(), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_needed_is_not_destroyed() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 3).await;
+    let nothing = world.gateway.destroy_retired().await.unwrap();
+    assert!(nothing.generations.is_empty());
+    let mut rotation = world.gateway.rotate_keys().await.unwrap();
+    let unfinished = world.gateway.destroy_retired().await.unwrap_err();
+    assert_eq!(unfinished.code(), Code::InvalidState);
+    assert!(unfinished.message().contains("unfinished"), "{unfinished}");
+    while rotation.step(100).await.unwrap() {}
+    let rotated = rotation.finish().await.unwrap();
+
+    // A row that is put back under the old generation, behind everybody's back.
+    let row = world
+        .store
+        .sealed(SealedColumn::Record, &rotated.generation, 0, 1);
+    let row = row.await.unwrap().remove(0);
+    let old = rotated.retired[0].clone();
+    let back = Change::Reseal {
+        column: SealedColumn::Record,
+        from: rotated.generation.clone(),
+        to: old.clone(),
+        rows: Vec::new(),
+    };
+    let refused = world.store.apply(vec![back]).await;
+    assert!(matches!(
+        refused,
+        Err(StoreError::Conflict(Subject::Generation))
+    ));
+    assert!(world.keys.text().contains(&old));
+
+    let destroyed = world.gateway.destroy_retired().await.unwrap();
+    assert_eq!(destroyed.generations, std::slice::from_ref(&old));
+    assert_eq!(destroyed.refused, 1);
+    assert_eq!(destroyed.counted, 9);
+    assert!(!world.keys.text().contains(&old));
+    assert_eq!(plaintexts(&world).await.len(), 9);
+    assert!(!row.bytes.is_empty());
+    let generations = world.store.generations().await.unwrap();
+    assert_eq!(generations[1].state, GenerationState::Destroyed);
+    assert!(generations[1].destroyed_at.is_some());
+    // Once more has nothing to do.
+    let again = world.gateway.destroy_retired().await.unwrap();
+    assert!(again.generations.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seal_that_comes_too_late_is_not_kept() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    let old = world.gateway.keys().await.unwrap().generations[0]
+        .id
+        .clone();
+    let account = |generation: &str| {
+        Change::EnsureAccount(AccountRow {
+            account: "late".to_owned(),
+            sealed_id: vec![1],
+            generation: generation.to_owned(),
+            restricted: false,
+            created_at: cardless_contract::Timestamp::from_seconds(1),
+        })
+    };
+    let rotated = rotate(&world.gateway, 10).await;
+    let late = world.store.apply(vec![account(&old)]).await;
+    assert!(matches!(
+        late,
+        Err(StoreError::Conflict(Subject::Generation))
+    ));
+    world
+        .store
+        .apply(vec![account(&rotated.generation)])
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_limit_nothing_is_sealed_until_the_keys_are_rotated() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    let report = world.gateway.keys().await.unwrap();
+    let active = report.generations[0].clone();
+    assert!((1..=256).contains(&active.uses), "{}", active.uses);
+    let reserve = |uses| Change::ReserveUses {
+        generation: active.id.clone(),
+        uses,
+        limit: MAX_USES,
+    };
+    let rest = MAX_USES - active.uses;
+    let beyond = world.store.apply(vec![reserve(rest + 1)]).await;
+    assert!(matches!(
+        beyond,
+        Err(StoreError::Conflict(Subject::Generation))
+    ));
+    world.store.apply(vec![reserve(rest)]).await.unwrap();
+    let report = world.gateway.keys().await.unwrap();
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+
+    let other = world.another_worker();
+    let refused = other.link(&world.key(), &link_request()).await.unwrap_err();
+    assert!(
+        refused.message().contains("cardless rotate keys"),
+        "{refused}"
+    );
+    rotate(&world.gateway, 100).await;
+    other.link(&world.key(), &link_request()).await.unwrap();
+    assert!(world.gateway.open_keys().await.unwrap().is_empty());
+
+    world.clock.forward(WARN_AGE);
+    let warnings = world.gateway.open_keys().await.unwrap();
+    assert!(warnings[0].contains("90 days old"), "{warnings:?}");
+    let metrics = world.gateway.metrics().await.unwrap();
+    assert!(
+        metrics.contains("cardless_kek_uses{generation=\"kek_"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("cardless_kek_age_seconds{generation=\"kek_"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loses_at_most_a_block_of_uses_and_counts_none_too_few() {
+    let world = World::new(Shape::TwoCalls);
+    let mut sealed = 0;
+    for number in 0..5 {
+        // A process that seals a little and dies.
+        let worker = world.another_worker();
+        for account in 0..3 {
+            link(&worker, &world, &format!("a-{number}-{account}")).await;
+        }
+        sealed += 3 * 3;
+        let uses = world.gateway.keys().await.unwrap().generations[0].uses;
+        assert!(uses >= sealed, "{uses} counted, {sealed} sealed");
+        assert!(uses <= 256 * (number + 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mounted_secret_is_rotated_by_a_person() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 2).await;
+    world.keys.mounted.store(true, Ordering::Relaxed);
+    let refused = world.gateway.rotate_keys().await.unwrap_err();
+    assert!(
+        message(&refused).contains("can't be written"),
+        "{}",
+        message(&refused)
+    );
+    let text = world.gateway.next_key_file().await.unwrap();
+    world.keys.put(&text);
+    let rotated = rotate(&world.gateway, 3).await;
+    assert!(text.contains(&rotated.generation));
+
+    assert!(world.gateway.destroy_retired().await.is_err());
+    let text = world.gateway.key_file_without_retired().await.unwrap();
+    world.keys.put(&text);
+    let destroyed = world.gateway.destroy_retired().await.unwrap();
+    // The key was gone already, so there was nothing to seal a sample with.
+    assert_eq!((destroyed.generations.len(), destroyed.refused), (1, 0));
+    assert_eq!(plaintexts(&world).await.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_that_was_kept_but_not_named_is_taken_up() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    // What a rotation leaves that dies between key file and store.
+    let text = world.gateway.next_key_file().await.unwrap();
+    world.keys.put(&text);
+    let rotated = rotate(&world.gateway, 3).await;
+    assert!(text.contains(&rotated.generation));
+    let ids = KeyRing::from_custody(world.keys.clone()).unwrap();
+    assert_eq!(ids.generation_ids().count(), 2);
+    assert_eq!(ids.active_id(), rotated.generation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_from_before_a_destroyed_generation_opens_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("x.db"), folder.path().join("backup.db"));
+    let open = |path: &Path| {
+        let url = format!("sqlite:{}", path.display());
+        Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
+    };
+    let world = World::on(open(&path));
+    filled(&world, 2).await;
+    let setup = world
+        .gateway
+        .link(&world.key(), &link_request())
+        .await
+        .unwrap();
+    let sealed = plaintexts(&world).await.len();
+    let copy = rusqlite::Connection::open(&path).unwrap();
+    copy.execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+        .unwrap();
+    let restored = |store: Arc<dyn Store>| world.builder().store(store).build().unwrap();
+
+    // Before the generation is destroyed the backup is good.
+    let early = restored(open(&backup));
+    early.open_keys().await.unwrap();
+    assert_eq!(early.setup(&setup.body.id).await.unwrap(), setup.body);
+
+    rotate(&world.gateway, 3).await;
+    world.gateway.destroy_retired().await.unwrap();
+    let late = restored(open(&backup));
+    let refused = late.open_keys().await.unwrap_err();
+    assert!(
+        message(&refused).contains("can't be opened any more"),
+        "{}",
+        message(&refused)
+    );
+    assert!(late.setup(&setup.body.id).await.is_err());
+    assert!(late.link(&world.key(), &link_request()).await.is_err());
+    assert!(late.rotate_keys().await.is_err());
+    // Not one record of it opens with any key that is left.
+    let store = open(&backup);
+    let keys = KeyRing::from_custody(world.keys.clone()).unwrap();
+    let vault = Vault::new(keys, Arc::new(SystemEntropy));
+    let mut refused = 0;
+    for (column, generation, _) in store.count_sealed().await.unwrap() {
+        for row in store.sealed(column, &generation, 0, 1000).await.unwrap() {
+            let context = Context {
+                account: &row.account,
+                provider: "-",
+                merchant: "-",
+                record: "account",
+                purpose: Purpose::Account,
+            };
+            assert!(vault.open(&context, &row.bytes).is_err());
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, sealed);
+    // The store of today is as good as ever.
+    assert_eq!(
+        world.gateway.setup(&setup.body.id).await.unwrap(),
+        setup.body
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_of_another_installation_are_refused() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    let foreign = KeyRing::generate(&SystemEntropy).unwrap();
+    let strange = world.builder().keys(KeyRing::parse(&foreign).unwrap());
+    let strange = strange.build().unwrap();
+    assert!(strange.open_keys().await.is_err());
+    assert!(strange.link(&world.key(), &link_request()).await.is_err());
+    // Exchanged under a running service, they are not taken either.
+    world.keys.put(&foreign);
+    assert!(world.gateway.rotate_keys().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_given_as_text_seal_and_are_not_rotated() {
+    let world = World::new(Shape::TwoCalls);
+    let text = world.keys.text();
+    let gateway = world.builder().keys(KeyRing::parse(&text).unwrap());
+    let gateway = gateway.build().unwrap();
+    link(&gateway, &world, "a-1").await;
+    let refused = gateway.rotate_keys().await.unwrap_err();
+    assert!(
+        message(&refused).contains("KeyRing::load"),
+        "{}",
+        message(&refused)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_does_not_open_is_counted_and_its_key_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let url = format!("sqlite:{}", path.display());
+    let world = World::on(Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap()));
+    filled(&world, 3).await;
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let damage = "UPDATE records SET sealed = substr(sealed, 1, length(sealed) - 1)
+                  WHERE rowid = (SELECT min(rowid) FROM records)";
+    assert_eq!(database.execute(damage, []).unwrap(), 1);
+
+    let rotated = rotate(&world.gateway, 2).await;
+
+    assert_eq!((rotated.unopened, rotated.unopened_ids.len()), (1, 1));
+    assert_eq!(rotated.resealed, 8);
+    assert!(rotated.retired.is_empty());
+    let refused = world.gateway.destroy_retired().await.unwrap_err();
+    assert!(
+        refused.message().contains("seals 1 of records.sealed"),
+        "{refused}"
+    );
+    assert!(
+        refused.message().contains("nothing was destroyed"),
+        "{refused}"
+    );
+}
