@@ -138,6 +138,11 @@
 //!   `tests/doors`, `no_hostile_webhook_changes_anything_at_paypals_door` and its two sisters,
 //!   `a_body_of_the_same_sum_causes_a_read_and_nothing_else`,
 //!   `no_request_leaves_the_list_whatever_the_address_of_the_certificate`.
+//! - No order or number of webhooks, racing the calls that cause them, ends in another state:
+//!   `tests/faults`, `no_order_of_paypals_webhooks_ends_otherwise` and its two sisters.
+//! - No race takes or gives back more than there is, or refuses what fits, and one key is one
+//!   execution: `tests/doors`, `racing_refunds_give_back_what_fits_and_never_more_at_paypal` and its
+//!   sisters, `many_callers_on_one_key_are_one_charge`.
 //! - No lost reply becomes a failure or a second movement: `tests/money`,
 //!   `a_lost_reply_of_a_charge_is_unknown_and_then_the_truth`,
 //!   `a_lost_reply_of_an_operation_is_unknown_and_then_the_truth`.

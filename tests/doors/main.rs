@@ -16,5 +16,6 @@ mod forge;
 mod judge;
 mod paypal;
 mod postfinance;
+mod races;
 mod webhook;
 mod world;

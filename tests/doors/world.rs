@@ -54,7 +54,7 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) wire: Wire,
     pub(crate) lines: Lines,
-    router: Router,
+    pub(crate) router: Router,
     database: rusqlite::Connection,
     _folder: tempfile::TempDir,
     keys: std::cell::Cell<u32>,
@@ -69,6 +69,11 @@ pub(crate) struct Answer {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::on(Threads::Caller)
+    }
+
+    /// The same with a store that runs where it is said.
+    pub(crate) fn on(threads: Threads) -> Self {
         let sandbox = Sandbox::new(Arc::new(Morning));
         for provider in Provider::ALL {
             sandbox.route_webhooks(&WebhookRoute {
@@ -81,7 +86,7 @@ impl World {
         let wire = Wire::default();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("store.db");
-        let store = SqliteStore::open(&format!("sqlite:{}", file.display()), Threads::Caller);
+        let store = SqliteStore::open(&format!("sqlite:{}", file.display()), threads);
         let keys = KeyRing::parse(&KeyRing::generate(&SystemEntropy).unwrap()).unwrap();
         let mut builder = Gateway::builder()
             .public_url(PUBLIC_URL)
@@ -140,14 +145,19 @@ impl World {
         setup.payment_method.unwrap()
     }
 
+    /// A charge that is taken at once.
     pub(crate) async fn pay(&self, method: &str, minor: i64) -> Payment {
+        self.charge(method, minor, Capture::Automatic).await
+    }
+
+    pub(crate) async fn charge(&self, method: &str, minor: i64, capture: Capture) -> Payment {
         let key = self.key();
         let request = PayRequest {
             account: ACCOUNT.to_owned(),
             payment_method: Some(method.to_owned()),
             amount: Amount::new("CHF", minor),
             reference: format!("invoice-{}", self.keys.get()),
-            capture: Capture::Automatic,
+            capture,
             initiator: Initiator::Merchant,
             return_url: None,
             description: None,
@@ -292,10 +302,14 @@ impl HttpClient for Tap {
             asked.requests.push(format!("{} {path}", request.method()));
             asked.files.get(&path).cloned()
         };
-        match file {
+        // Others go first, as over a network.
+        tokio::task::yield_now().await;
+        let answer = match file {
             Some(file) => Ok(Response::new(file)),
             None => self.inner.send(request).await,
-        }
+        };
+        tokio::task::yield_now().await;
+        answer
     }
 }
 

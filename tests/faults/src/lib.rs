@@ -9,11 +9,17 @@
 //! cargo run --release -p cardless-faults -- --seed 4711
 //! ```
 //!
+//! Apart from that, every order of up to six webhooks, each once to three times, racing the calls
+//! that cause them, ends in one state: `-- --webhooks`; the ordinary tests take a share.
+//!
 //! A process dies at a boundary: the moment before or after it asks the store or the network for
 //! something. Nothing that it was about to do happens after that, and another process starts on the
 //! same store. Between two boundaries nothing durable happens, so this is a crash at any await.
 
+mod ended;
+mod history;
 mod judge;
+mod orders;
 mod plan;
 mod random;
 mod run;
@@ -22,6 +28,7 @@ mod switch;
 mod world;
 
 pub use judge::Violation;
+pub use orders::{Order, Orders, SLOTS, all_orders, choices, run_orders, some_orders};
 pub use plan::{Call, Delivery, Step, plan};
 pub use run::{Outcome, run};
 pub use shrink::shrink;

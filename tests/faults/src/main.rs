@@ -1,10 +1,11 @@
-//! `cargo run --release -p cardless-faults -- --schedules 100000`
+//! `cargo run --release -p cardless-faults -- --schedules 100000`, or `-- --webhooks`
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use cardless_faults::{plan, run, shrink};
+use cardless_faults::{all_orders, plan, run, run_orders, shrink};
+use cardless_sandbox::Provider;
 use clap::Parser;
 
 /// Runs random schedules of calls, faults, crashes and clock jumps, and judges each by the ledger.
@@ -19,6 +20,9 @@ struct Arguments {
     /// Only this seed, with its trace.
     #[arg(long)]
     seed: Option<u64>,
+    /// Instead: every order of up to six webhooks, each once to three times, at each provider.
+    #[arg(long)]
+    webhooks: bool,
 }
 
 /// How many schedules lie between two lines of progress.
@@ -27,6 +31,7 @@ const PROGRESS_EVERY: u64 = 500;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.seed {
+        _ if arguments.webhooks => webhooks(),
         Some(seed) => one(seed),
         None => many(arguments.from, arguments.schedules),
     };
@@ -71,7 +76,7 @@ fn many(from: u64, schedules: u64) -> Result<ExitCode> {
         }
         let done = seed - from + 1;
         if done.is_multiple_of(PROGRESS_EVERY) || done == schedules {
-            progress(done, schedules, failed, begun);
+            progress("schedules", done, schedules, failed, begun);
         }
     }
     say(&format!(
@@ -85,14 +90,43 @@ fn many(from: u64, schedules: u64) -> Result<ExitCode> {
     })
 }
 
-fn progress(done: u64, of: u64, failed: u64, begun: Instant) {
+fn webhooks() -> Result<ExitCode> {
+    let begun = Instant::now();
+    let orders = all_orders();
+    let mut failed = 0;
+    for provider in Provider::ALL {
+        let all = u64::try_from(orders.len())?;
+        let result = run_orders(provider, &orders, |done| {
+            if done % PROGRESS_EVERY < 32 || done == all {
+                progress("orders", done, all, failed, begun);
+            }
+        })?;
+        failed += u64::try_from(result.differences.len())?;
+        say(&format!(
+            "\n{}: {} orders, {} deliveries, {} with another end, {} s\n{}",
+            provider.name(),
+            result.cases,
+            result.deliveries,
+            result.differences.len(),
+            begun.elapsed().as_secs(),
+            result.differences.join("\n")
+        ));
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn progress(what: &str, done: u64, of: u64, failed: u64, begun: Instant) {
     let seconds = begun.elapsed().as_secs().max(1);
     let rate = done / seconds;
     let left = of
         .saturating_sub(done)
         .checked_div(rate.max(1))
         .unwrap_or(0);
-    let line = format!("{done}/{of} schedules, {failed} failed, {rate}/s, {left} s left");
+    let line = format!("{done}/{of} {what}, {failed} failed, {rate}/s, {left} s left");
     if std::io::stderr().is_terminal() {
         say(&format!("\r{line}    "));
     } else {

@@ -1,0 +1,421 @@
+//! Every order of the webhooks of a history, each once to three times, racing the calls that cause
+//! them: there is one end state, and it is that of the same calls without any webhook.
+//!
+//! The calls are made by two processes at once under the same keys, some of their answers are
+//! lost, both processes' resolvers run, and at every boundary others may go first ([`crate`]).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cardless_sandbox::{Deliver, OutgoingWebhook, Provider, WebhookRoute};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::watch;
+
+use crate::ended::{End, end_state};
+use crate::history::History;
+use crate::random::Random;
+use crate::world::{Broken, World};
+
+/// How many webhooks a history has.
+pub const SLOTS: usize = 6;
+
+/// How often each webhook comes at most.
+const MOST_TIMES: u8 = 3;
+
+/// Up to so many webhooks, every choice of how often each comes is tried.
+const ALL_TIMES_UP_TO: usize = 3;
+
+/// How many cases share a world; each has objects of its own.
+const CASES_PER_WORLD: usize = 32;
+
+/// How long whoever waits for a webhook sleeps between two looks, in paused time.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often it looks before it gives up.
+const MAX_LOOKS: u32 = 100_000;
+
+/// How long the resolvers are left alone at the end, in paused time.
+const REST: Duration = Duration::from_secs(3);
+
+/// How often time passes until nothing is open.
+const MAX_ROUNDS: u32 = 60;
+
+/// Which webhooks come, in which order, and how often each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The webhooks, by their place in the history.
+    pub slots: Vec<usize>,
+    /// How often each of them comes, one after the other.
+    pub times: Vec<u8>,
+}
+
+/// What a run of orders came to.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// How many orders there were.
+    pub cases: u64,
+    /// How many deliveries.
+    pub deliveries: u64,
+    /// What differed, with what it takes to run it again.
+    pub differences: Vec<String>,
+}
+
+/// Every ordered choice of up to six of six, none included: 1957.
+pub fn choices() -> Vec<Vec<usize>> {
+    let mut all = vec![Vec::new()];
+    let mut from = 0;
+    for _ in 0..SLOTS {
+        let until = all.len();
+        for index in from..until {
+            let Some(shorter) = all.get(index).cloned() else {
+                continue;
+            };
+            for slot in (0..SLOTS).filter(|slot| !shorter.contains(slot)) {
+                all.push([&shorter[..], &[slot]].concat());
+            }
+        }
+        from = until;
+    }
+    all
+}
+
+/// All that the command runs: every choice of how often each comes for up to three webhooks; for
+/// more of them all once, all twice, all three times, and a drawn one.
+pub fn all_orders() -> Vec<Order> {
+    let mut random = Random::new(SLOTS.try_into().unwrap_or(0));
+    let mut orders = Vec::new();
+    for slots in choices() {
+        let mut all_times: Vec<Vec<u8>> = if slots.len() <= ALL_TIMES_UP_TO {
+            vectors(slots.len())
+        } else {
+            (1..=MOST_TIMES)
+                .map(|times| vec![times; slots.len()])
+                .chain([drawn(&mut random, slots.len())])
+                .collect()
+        };
+        orders.extend(all_times.drain(..).map(|times| Order {
+            slots: slots.clone(),
+            times,
+        }));
+    }
+    orders
+}
+
+/// The ordinary tests' share: every `step`th choice, each as often as is drawn.
+pub fn some_orders(step: usize) -> Vec<Order> {
+    let mut random = Random::new(1);
+    choices()
+        .into_iter()
+        .step_by(step)
+        .map(|slots| Order {
+            times: drawn(&mut random, slots.len()),
+            slots,
+        })
+        .collect()
+}
+
+fn drawn(random: &mut Random, length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|_| 1 + u8::try_from(random.below(MOST_TIMES.into())).unwrap_or(0))
+        .collect()
+}
+
+/// Every list of so many numbers from one to three.
+fn vectors(length: usize) -> Vec<Vec<u8>> {
+    (0..length).fold(vec![Vec::new()], |shorter, _| {
+        let longer =
+            |vector: Vec<u8>| (1..=MOST_TIMES).map(move |times| [&vector[..], &[times]].concat());
+        shorter.into_iter().flat_map(longer).collect()
+    })
+}
+
+/// Runs orders at one provider, in worlds of their own; `told` hears how many are done.
+///
+/// # Errors
+///
+/// A bug of the simulation itself.
+pub fn run_orders(
+    provider: Provider,
+    orders: &[Order],
+    mut told: impl FnMut(u64),
+) -> Result<Orders, Broken> {
+    let mut result = Orders::default();
+    for (number, batch) in orders.chunks(CASES_PER_WORLD).enumerate() {
+        let seed = u64::try_from(number)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()?;
+        runtime.block_on(run_batch(provider, seed, batch, &mut result))?;
+        told(result.cases);
+    }
+    Ok(result)
+}
+
+async fn run_batch(
+    provider: Provider,
+    seed: u64,
+    batch: &[Order],
+    result: &mut Orders,
+) -> Result<(), Broken> {
+    let world = World::new(seed)?;
+    let methods = world.link_all().await?;
+    world.sandbox.route_webhooks(&WebhookRoute {
+        provider,
+        url: Some(format!(
+            "http://127.0.0.1:8080/webhooks/{}",
+            provider.name()
+        )),
+        deliver: Deliver::Now,
+    });
+    let mut random = Random::new(seed.rotate_left(7));
+    let nothing = Order {
+        slots: Vec::new(),
+        times: Vec::new(),
+    };
+    let calm = History::new(provider, &methods, "calm", None)?;
+    let expected = case(&world, calm, &nothing, &mut random).await?;
+    for (index, order) in batch.iter().enumerate() {
+        let name = format!("case-{index}");
+        let history = History::new(provider, &methods, &name, Some(random.next()))?;
+        let end = case(&world, history, order, &mut random).await?;
+        result.cases += 1;
+        result.deliveries += order
+            .times
+            .iter()
+            .map(|&times| u64::from(times))
+            .sum::<u64>();
+        if end != expected {
+            result.differences.push(format!(
+                "{} seed {seed}, {order:?}: {end:#?}\ninstead of {expected:#?}",
+                provider.name()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// One history with its webhooks in one order, up to its end.
+async fn case(
+    world: &World,
+    history: History,
+    order: &Order,
+    random: &mut Random,
+) -> Result<End, Broken> {
+    world.sandbox.take_webhooks();
+    let since = Since::now(world).await?;
+    let post = Post::default();
+    let (stop, stopped) = watch::channel(false);
+    let resolvers: Vec<_> = (0..2)
+        .map(|index| {
+            let gateway = world.process(index).gateway.clone();
+            let mut stopped = stopped.clone();
+            tokio::spawn(async move {
+                let stopped = async {
+                    // Whoever stops it is gone either way.
+                    drop(stopped.wait_for(|stop| *stop).await);
+                };
+                gateway.run(stopped).await;
+            })
+        })
+        .collect();
+    let script = async {
+        let made = history.run(world).await;
+        post.lock().ended = true;
+        made
+    };
+    let feed = feed(world, &history, &post, order, random);
+    let (made, fed) = tokio::join!(script, feed);
+    stop.send_replace(true);
+    for resolver in resolvers {
+        resolver.await?;
+    }
+    let made = made?;
+    fed?;
+    world.sandbox.clear_faults();
+    settle(world).await?;
+    end_state(world, &made, since.event, since.entry).await
+}
+
+/// Where the events and the ledger stand before a case.
+struct Since {
+    event: i64,
+    entry: usize,
+}
+
+impl Since {
+    async fn now(world: &World) -> Result<Self, Broken> {
+        let mut event = 0;
+        loop {
+            let page = world.store.events(event, 500).await?;
+            let Some((last, _)) = page.last() else { break };
+            event = *last;
+        }
+        let entry = world.sandbox.ledger().len();
+        Ok(Self { event, entry })
+    }
+}
+
+/// The webhooks that have come so far, by their places.
+#[derive(Debug, Default)]
+struct Post(Mutex<Posted>);
+
+#[derive(Debug, Default)]
+struct Posted {
+    slots: [Option<OutgoingWebhook>; SLOTS],
+    ended: bool,
+}
+
+impl Post {
+    fn lock(&self) -> MutexGuard<'_, Posted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts away what the provider has sent, and gives what is in a place.
+    fn look(&self, world: &World, history: &History, slot: usize) -> Option<OutgoingWebhook> {
+        let mut posted = self.lock();
+        for webhook in world.sandbox.take_webhooks() {
+            let place = history
+                .slot(&webhook)
+                .and_then(|slot| posted.slots.get_mut(slot));
+            if let Some(place) = place {
+                place.get_or_insert(webhook);
+            }
+        }
+        posted.slots.get(slot).cloned().flatten()
+    }
+}
+
+/// Delivers the webhooks of an order, each as soon as it is there, to one process or the other.
+async fn feed(
+    world: &World,
+    history: &History,
+    post: &Post,
+    order: &Order,
+    random: &mut Random,
+) -> Result<(), Broken> {
+    for (&slot, &times) in order.slots.iter().zip(&order.times) {
+        let webhook = arrived(world, history, post, slot).await?;
+        for _ in 0..times {
+            let gateway = world.process(random.index(2)).gateway.clone();
+            let headers = headers(&webhook)?;
+            gateway
+                .notification(history.provider().name(), &headers, &webhook.body)
+                .await?;
+            for _ in 0..random.below(20) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn arrived(
+    world: &World,
+    history: &History,
+    post: &Post,
+    slot: usize,
+) -> Result<OutgoingWebhook, Broken> {
+    for _ in 0..MAX_LOOKS {
+        if let Some(webhook) = post.look(world, history, slot) {
+            return Ok(webhook);
+        }
+        if post.lock().ended && post.look(world, history, slot).is_none() {
+            return Err(format!("webhook {slot} never came").into());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(format!("webhook {slot} is not waited for any longer").into())
+}
+
+fn headers(webhook: &OutgoingWebhook) -> Result<HeaderMap, Broken> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &webhook.headers {
+        let name = HeaderName::from_bytes(name.as_bytes())?;
+        headers.append(name, HeaderValue::from_str(value)?);
+    }
+    Ok(headers)
+}
+
+/// Time passes until nothing is open and nothing is due.
+async fn settle(world: &World) -> Result<(), Broken> {
+    let gateway = &world.process(0).gateway;
+    for _ in 0..MAX_ROUNDS {
+        gateway.run(tokio::time::sleep(REST)).await;
+        let now = cardless_contract::Clock::now(&world.sandbox.clock());
+        let open = world.store.open(None, 10).await?;
+        if open.is_empty() && world.store.due(now, 10).await?.is_empty() {
+            return Ok(());
+        }
+        world.sandbox.advance(Duration::from_secs(20));
+    }
+    Err(format!("still open: {:?}", world.store.open(None, 10).await?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every so-manyth order runs in the ordinary tests.
+    const STEP: usize = 13;
+
+    #[test]
+    fn there_are_as_many_orders_as_there_should_be() {
+        let choices = choices();
+        assert_eq!(choices.len(), 1957);
+        assert_eq!(choices.iter().filter(|one| one.len() == SLOTS).count(), 720);
+        let of = |length: usize| {
+            all_orders()
+                .iter()
+                .filter(|one| one.slots.len() == length)
+                .count()
+        };
+        assert_eq!([of(1), of(2), of(3)], [6 * 3, 30 * 9, 120 * 27]);
+        assert_eq!(of(6), 720 * 4);
+    }
+
+    /// The judge is judged: one refund more is another end, in rows, events and ledger.
+    #[test]
+    fn another_end_is_seen() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let world = World::new(1).unwrap();
+            let methods = world.link_all().await.unwrap();
+            let calm = History::new(Provider::PayPal, &methods, "calm", None).unwrap();
+            let made = calm.run(&world).await.unwrap();
+            let before = end_state(&world, &made, 0, 0).await.unwrap();
+            calm.refund_once_more(&world, &made).await.unwrap();
+            let after = end_state(&world, &made, 0, 0).await.unwrap();
+            assert!(after.differs_everywhere_from(&before), "{after:#?}");
+        });
+    }
+
+    fn no_order_ends_otherwise(provider: Provider) {
+        let result = run_orders(provider, &some_orders(STEP), |_| {}).unwrap();
+        println!("{} orders, {} deliveries", result.cases, result.deliveries);
+        assert!(
+            result.differences.is_empty(),
+            "{}",
+            result.differences.join("\n")
+        );
+    }
+
+    #[test]
+    fn no_order_of_paypals_webhooks_ends_otherwise() {
+        no_order_ends_otherwise(Provider::PayPal);
+    }
+
+    #[test]
+    fn no_order_of_postfinances_webhooks_ends_otherwise() {
+        no_order_ends_otherwise(Provider::PostFinance);
+    }
+
+    #[test]
+    fn no_order_of_adunos_webhooks_ends_otherwise() {
+        no_order_ends_otherwise(Provider::Aduno);
+    }
+}
