@@ -42,6 +42,8 @@ pub enum Code {
     InvalidState,
     /// The account is restricted and can't be charged. 409.
     AccountRestricted,
+    /// The account that the `Idempotency-Key` was used for is erased; nothing was done. 410.
+    AccountErased,
     /// There is no such thing for this caller: revoked, another account's, never existed. 404.
     NotFound,
     /// The event after which to read on is not kept. 410.
@@ -78,6 +80,7 @@ impl Code {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::InvalidState => "invalid_state",
             Self::AccountRestricted => "account_restricted",
+            Self::AccountErased => "account_erased",
             Self::NotFound => "not_found",
             Self::EventGone => "event_gone",
             Self::Unauthenticated => "unauthenticated",

@@ -169,6 +169,9 @@
 //!   `two_processes_do_not_both_deliver`.
 //! - No receiver of events holds up a payment: `tests/gateway`,
 //!   `a_receiver_that_hangs_holds_up_no_payment`.
+//! - No charge of a restricted account, and no payment out of sight because its account was erased:
+//!   `tests/gateway`, `a_restricted_account_takes_nothing_and_gives_back_as_ever`,
+//!   `charges_that_race_an_erasure_are_booked_or_refused`.
 //! - No line of the audit log changed, dropped, moved or put in without being found:
 //!   `tests/gateway`, `every_way_of_tampering_is_found_and_located`, `a_new_line_hides_no_tampering`.
 //! - No record opens anywhere but where it belongs: `tests/vault`, `every_other_place_is_refused`,

@@ -3,8 +3,15 @@
 //! Unknown members are refused. What is checked beyond the type (ranges, card numbers, the
 //! provider's limits) is checked by the gateway, so that both doors behave alike.
 
+mod rights;
+
 use cardless_contract::{Currency, Money, ProviderName, Timestamp};
 use serde::{Deserialize, Serialize};
+
+pub use rights::{
+    Deleted, Erasure, ErasureRequest, ErasureStatus, Kept, Restriction, RestrictionUpdate,
+    RevokedThere, WaitingFor,
+};
 
 /// Begin to link a payment method: `POST /v1/setups`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

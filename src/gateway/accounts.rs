@@ -7,7 +7,7 @@ use super::audit::AuditAction;
 use super::{Gateway, check, stored};
 use crate::account::AccountId;
 use crate::error::{Code, Error};
-use crate::message::{Page, Payment, PaymentMethod, PaymentQuery};
+use crate::message::{Erasure, Page, Payment, PaymentMethod, PaymentQuery};
 use crate::store::PaymentFilter;
 
 /// How many payments a page has.
@@ -26,8 +26,12 @@ pub struct AccountSummary {
     pub payments: u64,
     /// How many of them are not concluded.
     pub open_payments: u64,
-    /// When it was first seen.
-    pub created_at: Timestamp,
+    /// When it was first seen; absent if nothing is kept of it but the receipt of an erasure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
+    /// Its erasures, oldest first: the open one, and the receipts of those that are done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub erasures: Vec<Erasure>,
 }
 
 impl Gateway {
@@ -53,15 +57,19 @@ impl Gateway {
         let pseudonym = self.inner.pseudonym(id);
         let store = self.inner.journal.store();
         let row = store.account(&pseudonym).await.map_err(stored)?;
-        let row = row.ok_or_else(|| Error::not_found("account"))?;
+        let erasures = self.inner.erasures_of(id).await?;
+        if row.is_none() && erasures.is_empty() {
+            return Err(Error::not_found("account"));
+        }
         let (payments, open_payments) = store.count_payments(&pseudonym).await.map_err(stored)?;
         Ok(AccountSummary {
             account: account.to_owned(),
-            restricted: row.restricted,
+            restricted: row.as_ref().is_some_and(|row| row.restricted),
             payment_methods: self.payment_methods(account).await?.data,
             payments,
             open_payments,
-            created_at: row.created_at,
+            created_at: row.map(|row| row.created_at),
+            erasures,
         })
     }
 

@@ -326,6 +326,11 @@ impl AuditObject {
         Self(kept(id))
     }
 
+    /// An erasure, by its receipt.
+    pub fn receipt(id: &str) -> Self {
+        Self(kept(id))
+    }
+
     /// A provider, by its name.
     pub fn provider(name: &str) -> Self {
         Self(kept(name))
@@ -367,6 +372,7 @@ impl AuditDraft<'_> {
             | Code::OutcomeUnknown
             | Code::InvalidState
             | Code::AccountRestricted
+            | Code::AccountErased
             | Code::NotFound
             | Code::EventGone
             | Code::Unauthenticated

@@ -133,15 +133,26 @@ impl Drive {
             // The setup wakes the payment when it ends, or ends it.
             return self.save(|row, _| release_row(row, None)).await;
         }
+        if self.inner.is_restricted(&self.row.account).await? {
+            return self.failed("account_restricted").await;
+        }
         self.fresh = true;
-        self.change(|row, now| {
+        self.write(|row, now| {
             row.step = Step::Reserving;
             row.state = PaymentState::Unknown;
             row.accepted_at = now;
             row.first_sent_at = Some(now);
             row.last_sent_at = Some(now);
+            vec![Change::RequireUnrestricted {
+                account: row.account.clone(),
+            }]
         })
-        .await
+        .await?;
+        Ok(if self.lost() {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        })
     }
 
     async fn setup(&self) -> Result<Option<SetupRow>, Error> {

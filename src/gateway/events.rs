@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::rights::ERASED;
 use super::{Gateway, Inner, check, stored};
 use crate::account::{Handle, HandleKind};
 use crate::error::{Code, Error};
@@ -77,7 +78,7 @@ impl Inner {
     /// event reads the same each time: nothing in it is of the present.
     pub(super) async fn event_view(&self, row: EventRow) -> Result<Event, Error> {
         let account = match self.account_id(&row.account).await {
-            Ok(account) => Some(account),
+            Ok(account) => Some(account).filter(|account| account != ERASED),
             Err(error) if error.code() == Code::NotFound => None,
             Err(error) => return Err(error),
         };

@@ -56,8 +56,14 @@ impl Gateway {
             return self.inner.replay_setup(&row, &request.account).await;
         }
         let (setup, payment) = self.inner.new_setup(&account, request, provider.as_ref())?;
+        if self.inner.is_restricted(&setup.account).await? {
+            return Err(Inner::restricted());
+        }
         let mut batch = vec![
             Change::InsertKey(self.inner.key_row(key, digest.clone(), &setup.id)),
+            Change::RequireUnrestricted {
+                account: setup.account.clone(),
+            },
             Change::InsertSetup(setup.clone()),
         ];
         batch.extend(payment.map(Change::InsertPayment));
@@ -72,6 +78,7 @@ impl Gateway {
                 return self.inner.replay_setup(&row, &request.account).await;
             }
             Err(StoreError::Conflict(Subject::OpenReference)) => return Err(outcome_unknown()),
+            Err(StoreError::Conflict(Subject::Account)) => return Err(Inner::restricted()),
             Err(error) => return Err(stored(error)),
         }
         let row = on_a_task(self.inner.clone().begin_setup(setup, true)).await?;

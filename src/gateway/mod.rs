@@ -16,6 +16,7 @@ mod deliver;
 mod destroy;
 mod drive;
 mod events;
+mod export;
 mod handles;
 mod keys;
 mod link;
@@ -29,6 +30,7 @@ mod refusals;
 mod reload;
 mod reseal;
 mod resolve;
+mod rights;
 mod rotate;
 mod seal;
 mod verify;
@@ -54,6 +56,7 @@ pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
 pub use deliver::DeadEvent;
 pub use destroy::KeysDestroyed;
 pub use events::{KEEP_EVENTS, MAX_EVENTS};
+pub use export::AccountExport;
 pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};
 pub use keys::{KeyGeneration, KeysReport, MAX_USES, WARN_AGE, WARN_USES};
 pub use link::ReturnTo;
@@ -399,6 +402,12 @@ impl Inner {
             .await
             .map_err(stored)?;
         match row {
+            Some(row) if row.erased => Err(Error::field(
+                Code::AccountErased,
+                "Idempotency-Key",
+                "The account that this Idempotency-Key was used for is erased. Nothing was done; \
+                 use a new key for a new request.",
+            )),
             Some(row) if row.digest != digest => Err(Error::field(
                 Code::IdempotencyMismatch,
                 "Idempotency-Key",
@@ -415,6 +424,7 @@ impl Inner {
             digest,
             object: object.to_owned(),
             answer: None,
+            erased: false,
             created_at: self.journal.now(),
         }
     }

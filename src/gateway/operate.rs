@@ -167,17 +167,24 @@ impl Inner {
                     return twin.map(Begun::Replay).ok_or(error);
                 }
             };
-            let batch = vec![
+            let mut batch = vec![
                 Change::InsertKey(self.key_row(key, digest.clone(), &operation.id)),
                 Change::UpdatePayment(row),
                 Change::InsertOperation(operation.clone()),
             ];
+            if operation.kind == OperationType::Capture {
+                // Only a capture takes: voids and refunds of a restricted account go on.
+                batch.push(Change::RequireUnrestricted {
+                    account: operation.account.clone(),
+                });
+            }
             match self.journal.write(batch).await {
                 Ok(()) => return Ok(Begun::New(operation)),
                 Err(StoreError::Conflict(Subject::Key)) => {
                     let seen = self.seen_key(key, &digest).await?.ok_or_else(in_progress)?;
                     return Ok(Begun::Replay(seen));
                 }
+                Err(StoreError::Conflict(Subject::Account)) => return Err(Self::restricted()),
                 Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Err(stored(error)),
             }

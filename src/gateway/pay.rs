@@ -59,6 +59,9 @@ impl Gateway {
         let key_row = self.inner.key_row(key, digest.clone(), &row.id);
         let batch = vec![
             Change::InsertKey(key_row),
+            Change::RequireUnrestricted {
+                account: pseudonym.clone(),
+            },
             Change::InsertPayment(row.clone()),
         ];
         match self.inner.journal.write(batch).await {
@@ -70,6 +73,8 @@ impl Gateway {
                 return self.inner.replay_payment(&row, &request.account).await;
             }
             Err(StoreError::Conflict(Subject::OpenReference)) => return Err(outcome_unknown()),
+            // It was restricted, or erased, since it was read.
+            Err(StoreError::Conflict(Subject::Account)) => return Err(Inner::restricted()),
             Err(error) => return Err(stored(error)),
         }
         let row = Drive::spawn(&self.inner, row, true).await?;
@@ -142,11 +147,7 @@ impl Inner {
                 "payment_method",
                 "The payment method is suspended: its provider no longer accepts it. Link a new one.",
             )),
-            MethodState::Active if row.restricted => Err(Error::field(
-                Code::AccountRestricted,
-                "account",
-                "The account is restricted and can't be charged.",
-            )),
+            MethodState::Active if row.restricted => Err(Self::restricted()),
             MethodState::Active => Ok(method),
         }
     }

@@ -371,7 +371,10 @@ impl Inner {
     }
 }
 
-fn provider_objects(row: &PaymentRow, operations: &[OperationRow]) -> Vec<ProviderObject> {
+pub(super) fn provider_objects(
+    row: &PaymentRow,
+    operations: &[OperationRow],
+) -> Vec<ProviderObject> {
     let own = [
         ("payment", &row.reservation),
         ("authorization", &row.authorization),
@@ -868,7 +871,7 @@ fn resolution(
     }
 }
 
-fn resolution_view(row: ResolutionRow) -> Resolution {
+pub(super) fn resolution_view(row: ResolutionRow) -> Resolution {
     Resolution {
         object: row.object,
         wanted: row.wanted,

@@ -16,7 +16,7 @@ use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
 use crate::journal::{LEASE, Leased, Reload};
 use crate::store::{
-    Change, Due, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step,
+    Change, Due, ErasureRow, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step,
 };
 
 /// How often the resolver looks for what is due, if nobody wakes it.
@@ -69,7 +69,7 @@ pub struct ReconcileReport {
 }
 
 /// How an object stands after it was driven.
-enum Standing {
+pub(super) enum Standing {
     Concluded,
     Open,
     Parked,
@@ -223,7 +223,7 @@ impl Inner {
         false
     }
 
-    async fn drive(self: Arc<Self>, due: Due) -> Result<Standing, Error> {
+    pub(super) async fn drive(self: Arc<Self>, due: Due) -> Result<Standing, Error> {
         match due {
             Due::Payment(id) => {
                 let row = match self.take::<PaymentRow>(&id).await? {
@@ -248,6 +248,19 @@ impl Inner {
                     Taken::Leased(until) => return Ok(Standing::Leased(until)),
                 };
                 let row = self.drive_setup(row).await?;
+                Ok(if row.next_at.is_some() {
+                    Standing::Open
+                } else {
+                    Standing::Concluded
+                })
+            }
+            Due::Erasure(id) => {
+                let row = match self.take::<ErasureRow>(&id).await? {
+                    Taken::Yes(row) => row,
+                    Taken::Gone => return Ok(Standing::Concluded),
+                    Taken::Leased(until) => return Ok(Standing::Leased(until)),
+                };
+                let row = self.drive_erasure(row).await?;
                 Ok(if row.next_at.is_some() {
                     Standing::Open
                 } else {

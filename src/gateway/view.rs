@@ -90,14 +90,7 @@ impl Inner {
             id: row.id.clone(),
             account,
             provider: provider_name(&row.provider)?,
-            status: match row.state {
-                SetupState::Beginning => SetupStatus::Unknown,
-                SetupState::AwaitingCustomer => SetupStatus::AwaitingCustomer,
-                SetupState::Completed => SetupStatus::Completed,
-                SetupState::Declined => SetupStatus::Declined,
-                SetupState::Expired => SetupStatus::Expired,
-                SetupState::PaidNotLinked => SetupStatus::PaidNotLinked,
-            },
+            status: setup_status(row.state),
             redirect_url,
             expires_at: row.expires_at,
             payment: row.payment.clone(),
@@ -190,6 +183,17 @@ fn operation_view(row: &OperationRow) -> Operation {
     }
 }
 
+pub(super) fn setup_status(state: SetupState) -> SetupStatus {
+    match state {
+        SetupState::Beginning => SetupStatus::Unknown,
+        SetupState::AwaitingCustomer => SetupStatus::AwaitingCustomer,
+        SetupState::Completed => SetupStatus::Completed,
+        SetupState::Declined => SetupStatus::Declined,
+        SetupState::Expired => SetupStatus::Expired,
+        SetupState::PaidNotLinked => SetupStatus::PaidNotLinked,
+    }
+}
+
 fn payment_status(state: PaymentState) -> PaymentStatus {
     match state {
         PaymentState::ActionRequired => PaymentStatus::ActionRequired,
@@ -254,6 +258,9 @@ fn failure_view(code: &str) -> Failure {
         "setup_ended" => "The setup that was to link the method ended without one. No money moved.",
         "expired_at_provider" => {
             "The payment was cancelled, or lapsed, at the provider. No money moved."
+        }
+        "account_restricted" => {
+            "The account was restricted before the charge began. Nothing was sent."
         }
         "resolved" => {
             "A person has looked at the provider and ended it. No money moved and none will."

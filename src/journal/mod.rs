@@ -16,7 +16,7 @@ use std::time::Duration;
 use cardless_contract::{Clock, Entropy, Timestamp};
 
 use crate::store::{
-    Change, EventRow, OperationRow, PaymentRow, SetupRow, Store, StoreError, Subject,
+    Change, ErasureRow, EventRow, OperationRow, PaymentRow, SetupRow, Store, StoreError, Subject,
 };
 
 /// How long one worker may drive an object before another takes over, longer than the longest
@@ -284,4 +284,5 @@ leased!(
     Change::UpdateOperation,
     Subject::Operation
 );
+leased!(ErasureRow, erasure, Change::UpdateErasure, Subject::Erasure);
 leased!(SetupRow, setup, Change::UpdateSetup, Subject::Setup);

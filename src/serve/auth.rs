@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, header};
 
 use crate::error::{Code, Error};
-use crate::gateway::{Gateway, Origin, Role};
+use crate::gateway::{Actor, Gateway, Origin, Role};
 
 /// The longest API key that is looked up, in bytes.
 const MAX_KEY_BYTES: usize = 256;
@@ -20,6 +20,13 @@ pub struct Caller {
     pub role: Role,
     /// From where it calls.
     pub origin: Origin,
+}
+
+impl Caller {
+    /// Who acts, for the audit log.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::client(&self.name, self.role, self.origin)
+    }
 }
 
 /// Who may call a route.

@@ -98,7 +98,7 @@ fn problems(access: Access, method: &Method, doc: &Doc) -> Vec<(&'static str, &'
     if doc.keyed {
         problems.push(("409", "The present state does not allow this."));
     }
-    if method == Method::POST || method == Method::PATCH {
+    if [Method::POST, Method::PATCH, Method::PUT].contains(method) {
         problems.push(("413", "The body is too large."));
         problems.push(("415", "The body is no JSON."));
     }
@@ -160,6 +160,8 @@ fn request_schemas() -> Vec<(&'static str, Value)> {
                 ],
             ),
         ),
+        ("ErasureRequest", object(&[], &[])),
+        ("RestrictionUpdate", restriction_update()),
         ("VoidRequest", object(&[("account", account())], &[])),
         (
             "RefundRequest",
@@ -227,6 +229,10 @@ fn answer_schemas() -> Vec<(&'static str, Value)> {
         ("Event", event()),
         ("EventData", event_data()),
         ("EventPage", page("Event")),
+        ("AccountExport", account_export()),
+        ("Erasure", erasure()),
+        ("WaitingFor", waiting_for()),
+        ("Restriction", restriction()),
         ("Decline", decline()),
         (
             "Failure",
@@ -275,6 +281,87 @@ fn payment_method() -> Value {
     )
 }
 
+fn restriction_update() -> Value {
+    object(&[("restricted", json!({ "type": "boolean" }))], &[])
+}
+
+fn restriction() -> Value {
+    let restricted = json!({ "type": "boolean" });
+    object(&[("account", account()), ("restricted", restricted)], &[])
+}
+
+fn erasure() -> Value {
+    let revoked = object(
+        &[("provider", any_text()), ("payment_methods", count())],
+        &[],
+    );
+    let counts = |names: &[&str]| {
+        let members: Vec<_> = names.iter().map(|name| (*name, count())).collect();
+        object(&members, &[])
+    };
+    let deleted = counts(&[
+        "accounts",
+        "payment_methods",
+        "setups",
+        "texts_of_payments",
+        "notes",
+        "answers_of_idempotency_keys",
+    ]);
+    object(
+        &[
+            ("id", any_text()),
+            ("status", one_of(&["open", "erased"])),
+            ("requested_at", moment()),
+            ("revoked", json!({ "type": "array", "items": revoked })),
+        ],
+        &[
+            ("erased_at", moment()),
+            ("waiting_for", list_of("WaitingFor")),
+            ("deleted", deleted),
+            ("kept", counts(&["payments", "operations", "events"])),
+        ],
+    )
+}
+
+fn waiting_for() -> Value {
+    let kind = one_of(&["payment", "operation", "setup", "payment_method"]);
+    object(
+        &[("kind", kind), ("id", any_text()), ("status", any_text())],
+        &[("next_look_at", moment())],
+    )
+}
+
+/// What is in the lists grows with what is kept; their items are described by what they are made of.
+fn account_export() -> Value {
+    let items = json!({ "type": "array", "items": { "type": "object" } });
+    object(
+        &[
+            ("account", account()),
+            ("exported_at", moment()),
+            ("created_at", moment()),
+            ("restricted", json!({ "type": "boolean" })),
+            (
+                "counts",
+                json!({ "type": "object", "additionalProperties": count() }),
+            ),
+            ("payment_methods", items.clone()),
+            ("erasures", list_of("Erasure")),
+            ("setups", items.clone()),
+            ("payments", items),
+            ("events", list_of("Event")),
+        ],
+        &[],
+    )
+}
+
+fn list_of(item: &str) -> Value {
+    json!({ "type": "array", "items": reference(item) })
+}
+
+fn count() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
 fn payment() -> Value {
     let status = [
         "action_required",
@@ -291,7 +378,7 @@ fn payment() -> Value {
     object(
         &[
             ("id", any_text()),
-            ("account", account()),
+            ("account", any_account()),
             ("provider", any_text()),
             ("reference", any_text()),
             ("amount", reference("Amount")),
@@ -428,6 +515,11 @@ fn object(required: &[(&str, Value)], optional: &[(&str, Value)]) -> Value {
 
 fn account() -> Value {
     text(1, 64, Some("^[A-Za-z0-9._:-]+$"))
+}
+
+/// What an account is called in an answer that may be about one that is erased.
+fn any_account() -> Value {
+    text(1, 64, Some("^([A-Za-z0-9._:-]+|\\(erased\\))$"))
 }
 
 fn text(min: u32, max: u32, pattern: Option<&str>) -> Value {

@@ -155,6 +155,7 @@ const fn status(code: Code) -> StatusCode {
         Code::InProgress | Code::OutcomeUnknown | Code::InvalidState | Code::AccountRestricted => {
             StatusCode::CONFLICT
         }
+        Code::AccountErased => StatusCode::GONE,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::EventGone => StatusCode::GONE,
         Code::Unauthenticated | Code::NotificationRefused => StatusCode::UNAUTHORIZED,
@@ -180,6 +181,7 @@ const fn title(code: Code) -> &'static str {
         Code::OutcomeUnknown => "An earlier payment under this reference is still open",
         Code::InvalidState => "The present state does not allow this",
         Code::AccountRestricted => "The account is restricted",
+        Code::AccountErased => "The account is erased",
         Code::NotFound => "Not found",
         Code::EventGone => "The event is not kept",
         Code::Unauthenticated => "The API key is missing or not valid",
@@ -213,6 +215,7 @@ fn log(error: &Error) {
         | Code::OutcomeUnknown
         | Code::InvalidState
         | Code::AccountRestricted
+        | Code::AccountErased
         | Code::NotFound
         | Code::EventGone
         | Code::Unauthenticated

@@ -7,6 +7,7 @@
 //! order of two writers can break them.
 
 mod audit;
+mod erasure;
 mod row;
 mod sealed;
 #[cfg(feature = "sqlite")]
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use cardless_contract::Timestamp;
 
 pub use audit::{AuditChain, AuditEnd, AuditEntry, AuditFilter, AuditHeadRow, AuditRow, AuditText};
+pub use erasure::{AccountCounts, BlockerKind, BlockerRow, EraseAccount, ErasureRow};
 pub use row::{
     AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, HeldTopicRow,
     InitiatorText, KeyRow, MethodRow, MethodState, OldApiKey, OldHandles, OperationRow,
@@ -81,6 +83,8 @@ pub enum Subject {
     /// The generation of the keys: it is not the active one any more, may not be used so often, or
     /// is still needed.
     Generation,
+    /// An erasure.
+    Erasure,
 }
 
 impl fmt::Display for Subject {
@@ -99,6 +103,7 @@ impl fmt::Display for Subject {
             Self::Rotation => "the rotation",
             Self::Audit => "the audit log",
             Self::Generation => "the key generation",
+            Self::Erasure => "the erasure",
         })
     }
 }
@@ -213,6 +218,31 @@ pub enum Change {
     ReleaseTopic(String),
     /// An event that was given up.
     InsertDeadEvent(DeadEventRow),
+    /// A conflict unless the account is there and not restricted.
+    RequireUnrestricted {
+        /// The account's pseudonym.
+        account: String,
+    },
+    /// Whether an account may not be charged. One that is being erased stays restricted.
+    SetRestricted {
+        /// The account's pseudonym.
+        account: String,
+        /// Whether it may not.
+        restricted: bool,
+    },
+    /// None of the account's methods can be charged from now on; their providers are to be told.
+    RevokeMethods {
+        /// The account's pseudonym.
+        account: String,
+        /// From when.
+        at: Timestamp,
+    },
+    /// A new erasure; a conflict if the account has an open one.
+    InsertErasure(ErasureRow),
+    /// A changed one, if its version still holds.
+    UpdateErasure(ErasureRow),
+    /// Delete what is kept of an account.
+    EraseAccount(EraseAccount),
     /// A line for the audit log, at the end that this transaction finds.
     AppendAudit(AuditEntry),
     /// A person has dealt with an event that was given up; one that was not is a conflict.
@@ -437,6 +467,36 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Rotations: those that are open, then the latest of the others; `limit` of them at most.
     async fn rotations(&self, limit: u32) -> Result<Vec<RotationRow>>;
 
+    /// An erasure by its id.
+    async fn erasure(&self, id: &str) -> Result<Option<ErasureRow>>;
+
+    /// The erasures of whoever this keyed hash is of, oldest first.
+    async fn erasures(&self, subject: &[u8]) -> Result<Vec<ErasureRow>>;
+
+    /// What of an account must come to its end before it can be erased.
+    async fn blockers(&self, account: &str, limit: u32) -> Result<Vec<BlockerRow>>;
+
+    /// How many rows an account has.
+    async fn account_counts(&self, account: &str) -> Result<AccountCounts>;
+
+    /// How many of an account's methods each provider has confirmed as revoked.
+    async fn revoked_by_provider(&self, account: &str) -> Result<Vec<(String, u64)>>;
+
+    /// An account's setups, by id and after `after`.
+    async fn setups(&self, account: &str, after: &str, limit: u32) -> Result<Vec<SetupRow>>;
+
+    /// An account's events after a sequence number, oldest first.
+    async fn events_of(
+        &self,
+        account: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, EventRow)>>;
+
+    /// Leaves nothing of what was deleted in the store's files. False if somebody reads an older
+    /// state at present: then it is to be asked again.
+    async fn scrub(&self) -> Result<bool>;
+
     /// Where the audit log ends; `None` before its first line.
     async fn audit_head(&self) -> Result<Option<AuditHeadRow>>;
 
@@ -476,13 +536,19 @@ pub enum Due {
     Setup(String),
     /// A method whose revocation is open, by id.
     Revocation(String),
+    /// An erasure, by id.
+    Erasure(String),
 }
 
 impl Due {
     /// The object's id.
     pub fn id(&self) -> &str {
         match self {
-            Self::Payment(id) | Self::Operation(id) | Self::Setup(id) | Self::Revocation(id) => id,
+            Self::Payment(id)
+            | Self::Operation(id)
+            | Self::Setup(id)
+            | Self::Revocation(id)
+            | Self::Erasure(id) => id,
         }
     }
 }

@@ -442,6 +442,8 @@ pub struct KeyRow {
     pub object: String,
     /// The first final answer, without the account.
     pub answer: Option<String>,
+    /// Whether the account that it was used for was erased: nothing else is known of it then.
+    pub erased: bool,
     /// When it was first used.
     pub created_at: Timestamp,
 }

@@ -43,6 +43,8 @@ pub enum HashPurpose {
     CustomerReference,
     /// The chain of the audit log.
     Audit,
+    /// What leads from an account to the receipt of its erasure.
+    ErasedAccount,
 }
 
 /// The key of each [`HashPurpose`].
@@ -54,6 +56,7 @@ pub(super) struct HashKeys {
     body_seal: hmac::Key,
     customer_reference: hmac::Key,
     audit: hmac::Key,
+    erased_account: hmac::Key,
 }
 
 /// The salt from which the hash keys are derived; another one would change every pseudonym.
@@ -165,6 +168,7 @@ impl HashKeys {
             body_seal: key(HashPurpose::BodySeal)?,
             customer_reference: key(HashPurpose::CustomerReference)?,
             audit: key(HashPurpose::Audit)?,
+            erased_account: key(HashPurpose::ErasedAccount)?,
         })
     }
 
@@ -208,6 +212,7 @@ impl HashKeys {
             HashPurpose::BodySeal => &self.body_seal,
             HashPurpose::CustomerReference => &self.customer_reference,
             HashPurpose::Audit => &self.audit,
+            HashPurpose::ErasedAccount => &self.erased_account,
         }
     }
 }
@@ -222,6 +227,7 @@ impl HashPurpose {
             Self::BodySeal => b"body seal",
             Self::CustomerReference => b"customer reference",
             Self::Audit => b"audit log",
+            Self::ErasedAccount => b"erased account",
         }
     }
 }

@@ -934,13 +934,27 @@ impl PaymentProvider for Fake {
     }
 
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
-        match self.begin("revoke", "") {
-            None => {}
+        let fault = self.begin("revoke", "");
+        match fault {
+            None | Some(Fault::LostAfter | Fault::HangAfter) => {}
+            Some(Fault::Hang) => std::future::pending().await,
             Some(_) => return Err(self.lost()),
         }
-        let mut state = self.state.lock().unwrap();
-        state.revoked.push(token.expose().to_owned());
-        Ok(())
+        let gone = {
+            let mut state = self.state.lock().unwrap();
+            let known = token.expose().to_owned();
+            let gone = state.revoked.contains(&known);
+            if !gone {
+                state.revoked.push(known);
+            }
+            gone
+        };
+        match fault {
+            Some(Fault::HangAfter) => std::future::pending().await,
+            Some(Fault::LostAfter) => Err(self.lost()),
+            _ if gone => Err(self.error(ErrorKind::NotFound, Delivery::Refused)),
+            _ => Ok(()),
+        }
     }
 
     async fn verify_notification(

@@ -18,6 +18,7 @@ mod keys;
 mod operations;
 mod people;
 mod reload;
+mod rights;
 mod schedules;
 mod schema;
 mod setups;

@@ -100,6 +100,11 @@ const BROKEN_BY: &[(&str, &str, &str)] = &[
     ),
     (
         "request_keys",
+        "CHECK (erased IN (0, 1))",
+        "UPDATE request_keys SET erased = 2",
+    ),
+    (
+        "request_keys",
         "PRIMARY KEY (client, key)",
         "UPDATE request_keys SET key = x'00'",
     ),

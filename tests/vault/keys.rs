@@ -7,13 +7,14 @@ use cardless_contract::{SystemEntropy, Timestamp};
 
 use crate::common::*;
 
-const PURPOSES: [HashPurpose; 6] = [
+const PURPOSES: [HashPurpose; 7] = [
     HashPurpose::Pseudonym,
     HashPurpose::ApiKey,
     HashPurpose::RequestDigest,
     HashPurpose::BodySeal,
     HashPurpose::CustomerReference,
     HashPurpose::Audit,
+    HashPurpose::ErasedAccount,
 ];
 
 #[test]
@@ -61,13 +62,14 @@ fn hashes_stay_what_they_are() {
 }
 
 /// HMAC-SHA-256(HKDF-SHA-256(salt, [7; 32], label), "account-1"), computed with Python's `hmac`.
-const EXPECTED_HASHES: [&str; 6] = [
+const EXPECTED_HASHES: [&str; 7] = [
     "XPcYq6M-WPILYBhdVmpD3kypYrrfD-OvFbWSdWk1-ek",
     "mQM7GSCYC3OIzqvcR06Irizijznb5gxFjhU_8eZwdS4",
     "FFmnnkpJjiEMiuq2xEYmGtFmBM9JAcfJdmvp9aT1MQ0",
     "18Ivm4uTVjBp2wTHuyNRZD4xapGLnIKa0Ir9F1ZZchA",
     "T6xB188SODS39q2X5dOInVsjyA2bFFxnitbjV8oveNI",
     "bqI_ttNGfwGg9RPh8a2qW4IlwIgvK2z6pVQrHzc2raU",
+    "YsXy22x-SprCexceRRZc4-CS_OROcietOl_s0e5MU3U",
 ];
 
 #[test]

@@ -1,6 +1,7 @@
 //! Every route of the service, declared once: path, access, handler, and what `/openapi.json` says
 //! of it. The router and the document are both made from this list.
 
+mod accounts;
 mod events;
 mod health;
 mod payment_methods;
@@ -77,6 +78,7 @@ pub enum Content {
 pub fn all() -> Vec<Route> {
     let mut routes = setups::routes();
     routes.extend(payment_methods::routes());
+    routes.extend(accounts::routes());
     routes.extend(payments::routes());
     routes.extend(refunds::routes());
     routes.extend(events::routes());

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::{audit, client, database, generation, handle, rotation};
+use super::{audit, client, database, erasure, generation, handle, rotation};
 use crate::store::{
     AccountRow, Change, MethodRow, OperationRow, PaymentRow, RecordRow, ResolutionRow, Result,
     SealedColumn, SealedText, SetupRow, StoreError, Subject,
@@ -196,6 +196,17 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             params![row.sequence, row.attempts, row.dead_at.millis()],
             Subject::Delivery,
         ),
+        Change::RequireUnrestricted { account } => {
+            erasure::require_unrestricted(connection, account)
+        }
+        Change::SetRestricted {
+            account,
+            restricted,
+        } => erasure::restrict(connection, account, *restricted),
+        Change::RevokeMethods { account, at } => erasure::revoke_methods(connection, account, *at),
+        Change::InsertErasure(row) => erasure::insert(connection, row),
+        Change::UpdateErasure(row) => erasure::update(connection, row),
+        Change::EraseAccount(erase) => erasure::erase(connection, erase),
         Change::AppendAudit(entry) => audit::append(connection, entry),
         Change::DeleteDeadEvent(sequence) => one(
             connection,

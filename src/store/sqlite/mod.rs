@@ -8,6 +8,7 @@
 mod apply;
 mod audit;
 mod client;
+mod erasure;
 mod generation;
 mod handle;
 mod read;
@@ -26,10 +27,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{
-    AccountRow, AuditFilter, AuditHeadRow, AuditRow, Change, ClientRow, DeadEventRow, DeliveryRow,
-    Due, EventRow, GenerationRow, HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow,
-    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow,
-    SealedColumn, SealedRow, SetupRow, Store, StoreError,
+    AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change, ClientRow,
+    DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow, HeldTopicRow, KeyRow,
+    MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow,
+    ResolutionRow, Result, RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -43,6 +44,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0007_audit.sql"),
     include_str!("0008_event_topics.sql"),
     include_str!("0009_generations.sql"),
+    include_str!("0010_erasure.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -563,6 +565,57 @@ impl Store for SqliteStore {
     async fn rotations(&self, limit: u32) -> Result<Vec<RotationRow>> {
         self.read(move |connection| rotation::rotations(connection, limit))
             .await
+    }
+
+    async fn erasure(&self, id: &str) -> Result<Option<ErasureRow>> {
+        let id = id.to_owned();
+        self.read(move |connection| erasure::erasure(connection, &id))
+            .await
+    }
+
+    async fn erasures(&self, subject: &[u8]) -> Result<Vec<ErasureRow>> {
+        let subject = subject.to_vec();
+        self.read(move |connection| erasure::erasures(connection, &subject))
+            .await
+    }
+
+    async fn blockers(&self, account: &str, limit: u32) -> Result<Vec<BlockerRow>> {
+        let account = account.to_owned();
+        self.read(move |connection| erasure::blockers(connection, &account, limit))
+            .await
+    }
+
+    async fn account_counts(&self, account: &str) -> Result<AccountCounts> {
+        let account = account.to_owned();
+        self.read(move |connection| erasure::counts(connection, &account))
+            .await
+    }
+
+    async fn revoked_by_provider(&self, account: &str) -> Result<Vec<(String, u64)>> {
+        let account = account.to_owned();
+        self.read(move |connection| erasure::revoked_by_provider(connection, &account))
+            .await
+    }
+
+    async fn setups(&self, account: &str, after: &str, limit: u32) -> Result<Vec<SetupRow>> {
+        let place = (account.to_owned(), after.to_owned());
+        self.read(move |connection| erasure::setups(connection, &place.0, &place.1, limit))
+            .await
+    }
+
+    async fn events_of(
+        &self,
+        account: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, EventRow)>> {
+        let account = account.to_owned();
+        self.read(move |connection| erasure::events(connection, &account, after, limit))
+            .await
+    }
+
+    async fn scrub(&self) -> Result<bool> {
+        self.read(erasure::scrub).await
     }
 
     async fn audit_head(&self) -> Result<Option<AuditHeadRow>> {

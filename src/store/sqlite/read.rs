@@ -254,6 +254,7 @@ pub(super) fn key(connection: &Connection, client: &str, key: &[u8]) -> Result<O
                 digest: row.get("digest")?,
                 object: row.get("object")?,
                 answer: row.get("answer")?,
+                erased: row.get("erased")?,
                 created_at: time(row, "created_at")?,
             })
         },
@@ -271,7 +272,9 @@ pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result
              UNION ALL SELECT 'setup', id, next_at FROM setups
                  WHERE next_at <= ?1 AND lease_until <= ?1
              UNION ALL SELECT 'revocation', id, next_at FROM payment_methods
-                 WHERE next_at <= ?1)
+                 WHERE next_at <= ?1
+             UNION ALL SELECT 'erasure', id, next_at FROM erasures
+                 WHERE next_at <= ?1 AND lease_until <= ?1)
          ORDER BY next_at, id LIMIT ?2",
         params![now.millis(), limit],
         due_row,
@@ -287,7 +290,8 @@ pub(super) fn open(connection: &Connection, after: &str, limit: u32) -> Result<V
              UNION ALL SELECT 'operation', id FROM operations WHERE state IN ('pending', 'unknown')
              UNION ALL SELECT 'setup', id FROM setups
                  WHERE state IN ('beginning', 'awaiting_customer')
-             UNION ALL SELECT 'revocation', id FROM payment_methods WHERE state = 'revoking')
+             UNION ALL SELECT 'revocation', id FROM payment_methods WHERE state = 'revoking'
+             UNION ALL SELECT 'erasure', id FROM erasures WHERE next_at IS NOT NULL)
          WHERE id > ?1 ORDER BY id LIMIT ?2",
         params![after, limit],
         due_row,
@@ -560,7 +564,7 @@ pub(super) fn method_row(row: &Row<'_>) -> Read<MethodRow> {
     })
 }
 
-fn setup_row(row: &Row<'_>) -> Read<SetupRow> {
+pub(super) fn setup_row(row: &Row<'_>) -> Read<SetupRow> {
     Ok(SetupRow {
         id: row.get("id")?,
         account: row.get("account")?,
@@ -657,7 +661,7 @@ fn operation_row(row: &Row<'_>) -> Read<OperationRow> {
     })
 }
 
-fn event_row(row: &Row<'_>) -> Read<(i64, EventRow)> {
+pub(super) fn event_row(row: &Row<'_>) -> Read<(i64, EventRow)> {
     let event = EventRow {
         id: row.get("id")?,
         account: row.get("account")?,
@@ -678,6 +682,7 @@ fn due_row(row: &Row<'_>) -> Read<Due> {
         "operation" => Ok(Due::Operation(id)),
         "setup" => Ok(Due::Setup(id)),
         "revocation" => Ok(Due::Revocation(id)),
+        "erasure" => Ok(Due::Erasure(id)),
         _ => Err(ReadError::Unreadable("kind")),
     }
 }

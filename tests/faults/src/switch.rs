@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cardless::store::{
-    AccountRow, AuditFilter, AuditHeadRow, AuditRow, Change, ClientRow, DeadEventRow, DeliveryRow,
-    Due, EventRow, GenerationRow, HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow,
-    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn,
-    SealedRow, SetupRow, Store, StoreError,
+    AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change, ClientRow,
+    DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow, HeldTopicRow, KeyRow,
+    MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow,
+    ResolutionRow, RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -291,6 +291,43 @@ impl Store for Disk {
 
     async fn rotations(&self, limit: u32) -> Answer<Vec<RotationRow>> {
         through!(self, rotations(limit))
+    }
+
+    async fn erasure(&self, id: &str) -> Answer<Option<ErasureRow>> {
+        through!(self, erasure(id))
+    }
+
+    async fn erasures(&self, subject: &[u8]) -> Answer<Vec<ErasureRow>> {
+        through!(self, erasures(subject))
+    }
+
+    async fn blockers(&self, account: &str, limit: u32) -> Answer<Vec<BlockerRow>> {
+        through!(self, blockers(account, limit))
+    }
+
+    async fn account_counts(&self, account: &str) -> Answer<AccountCounts> {
+        through!(self, account_counts(account))
+    }
+
+    async fn revoked_by_provider(&self, account: &str) -> Answer<Vec<(String, u64)>> {
+        through!(self, revoked_by_provider(account))
+    }
+
+    async fn setups(&self, account: &str, after: &str, limit: u32) -> Answer<Vec<SetupRow>> {
+        through!(self, setups(account, after, limit))
+    }
+
+    async fn events_of(
+        &self,
+        account: &str,
+        after: i64,
+        limit: u32,
+    ) -> Answer<Vec<(i64, EventRow)>> {
+        through!(self, events_of(account, after, limit))
+    }
+
+    async fn scrub(&self) -> Answer<bool> {
+        through!(self, scrub())
     }
 
     async fn audit_head(&self) -> Answer<Option<AuditHeadRow>> {
