@@ -54,6 +54,8 @@ pub enum Code {
     Forbidden,
     /// A webhook that does not verify. 401.
     NotificationRefused,
+    /// A sealed message that is not taken, whatever the reason. 401.
+    ExchangeRefused,
     /// The provider could not be asked, and nothing was begun. 503.
     ProviderUnavailable,
     /// The provider refused the request itself: settings, credentials, contract. 502.
@@ -86,6 +88,7 @@ impl Code {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotificationRefused => "notification_refused",
+            Self::ExchangeRefused => "exchange_refused",
             Self::ProviderUnavailable => "provider_unavailable",
             Self::ProviderRefused => "provider_refused",
             Self::StoreUnavailable => "store_unavailable",

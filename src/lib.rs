@@ -100,6 +100,7 @@
 //! | [`vault`] | seals and opens tokens, makes keyed hashes; keys and where they live |
 //! | `journal` | intents and outcomes; the table of a payment's states; the outbox; the audit log's chain |
 //! | [`store`] | where rows are kept; makes no decisions |
+//! | [`exchange`] | sealed messages between service and clients: JWS in JWE, and a client that speaks them |
 //! | [`webhook`] | Standard Webhooks: how an event is signed, and how a receiver verifies it |
 //! | [`pan`] | the net for card numbers |
 //! | [`config`] | settings |
@@ -178,6 +179,10 @@
 //!   `every_flipped_bit_is_refused`.
 //! - No card number comes in: `tests/service`, `a_card_number_is_refused_wherever_it_stands`;
 //!   `pan`, `no_separator_hides_a_number`, `no_script_hides_a_number`.
+//! - No key or address of a key is taken from a sealed message, no message counts twice, and no
+//!   answer tells why one was refused: `tests/exchange`,
+//!   `every_hostile_message_gets_the_same_answer_and_leaves_nothing`,
+//!   `a_replay_is_refused_by_every_process_until_it_is_stale`.
 //! - No route that `/openapi.json` does not describe: `tests/service`,
 //!   `the_document_and_the_router_have_the_same_routes`.
 
@@ -186,6 +191,7 @@ pub mod client;
 pub mod config;
 /// What the gateway answers when it does not do what was asked.
 pub mod error;
+pub mod exchange;
 pub mod gateway;
 mod journal;
 mod letters;

@@ -78,6 +78,13 @@ const FORBIDDEN_MODULES: &[(&str, &[&str], &str)] = &[
         "a signature is over bytes, whatever they say",
     ),
     (
+        "exchange",
+        &[
+            "vault", "journal", "store", "gateway", "serve", "cli", "registry", "config", "account",
+        ],
+        "a sealed message is keys and bytes, whoever keeps them",
+    ),
+    (
         "message",
         &[
             "vault", "journal", "store", "gateway", "serve", "cli", "registry", "config",

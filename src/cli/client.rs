@@ -1,12 +1,15 @@
 //! `client`: API keys.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use cardless::gateway::{ApiKeyInfo, Role};
+use cardless::exchange::MAX_KEYS_BYTES;
+use cardless::gateway::{ApiKeyInfo, ClientKeyInfo, Role};
 
 use super::{Context, Failure, Outcome, Providers, duration, say, say_json, table};
 
@@ -20,11 +23,11 @@ pub(super) enum Command {
         /// What it may do.
         #[arg(long)]
         role: RoleName,
-        /// Refuse anything but sealed messages from this client (not available yet).
-        #[arg(long)]
+        /// Take sealed messages only from this client; it gets no API key.
+        #[arg(long, requires = "public_key")]
         sealed: bool,
-        /// The client's public key, for sealed messages (not available yet).
-        #[arg(long, value_name = "FILE")]
+        /// A sealed client's public keys on P-256: JWK, JWK set or PEM.
+        #[arg(long, value_name = "FILE", requires = "sealed")]
         public_key: Option<PathBuf>,
         /// Print JSON.
         #[arg(long)]
@@ -52,12 +55,32 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Add or revoke a client's public key (not available yet).
-    Key {
-        /// add or revoke.
-        action: String,
+    /// Add or revoke public keys of a sealed client; several can be live at once.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// The verbs of `client key`.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Add public keys.
+    Add {
         /// The client's name.
         name: String,
+        /// The keys on P-256: JWK, JWK set or PEM.
+        #[arg(long, value_name = "FILE")]
+        public_key: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Refuse a public key from now on, for good.
+    Revoke {
+        /// The client's name.
+        name: String,
+        /// The key's name, as `client list` shows it.
+        #[arg(long)]
+        kid: String,
     },
 }
 
@@ -92,13 +115,13 @@ impl RoleName {
 
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
     match command {
-        Command::Add { sealed: true, .. }
-        | Command::Add {
-            public_key: Some(_),
+        Command::Add {
+            name,
+            role,
+            public_key: Some(file),
+            json,
             ..
-        } => Err(Failure::not_yet(
-            "the sealed exchange (--sealed, --public-key)",
-        )),
+        } => add_sealed(context, &name, role, &file, json).await,
         Command::Add {
             name, role, json, ..
         } => add(context, &name, role, json).await,
@@ -109,7 +132,12 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
             overlap,
             json,
         } => renew(context, &name, overlap, json).await,
-        Command::Key { .. } => Err(Failure::not_yet("`client key`")),
+        Command::Key(KeyCommand::Add {
+            name,
+            public_key,
+            json,
+        }) => add_keys(context, &name, &public_key, json).await,
+        Command::Key(KeyCommand::Revoke { name, kid }) => revoke_key(context, &name, &kid).await,
     }
 }
 
@@ -141,23 +169,100 @@ async fn renew(context: &Context, name: &str, overlap: Duration, json: bool) -> 
     say(renewed.api_key)
 }
 
+async fn add_sealed(
+    context: &Context,
+    name: &str,
+    role: RoleName,
+    file: &Path,
+    json: bool,
+) -> Outcome {
+    let public_keys = read_keys(file)?;
+    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    let keys = gateway
+        .add_sealed_client(name, role.role(), &public_keys)
+        .await?;
+    let role = role.as_str();
+    if json {
+        return say_json(&json!({ "name": name, "role": role, "sealed": true, "keys": keys }));
+    }
+    say(format_args!(
+        "client {name} ({role}) speaks by sealed messages only, to POST /v1/exchange; its keys:"
+    ))?;
+    say_keys(&keys)
+}
+
+async fn add_keys(context: &Context, name: &str, file: &Path, json: bool) -> Outcome {
+    let public_keys = read_keys(file)?;
+    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    let keys = gateway.add_client_keys(name, &public_keys).await?;
+    if json {
+        return say_json(&json!({ "name": name, "keys": keys }));
+    }
+    say(format_args!("client {name} has also:"))?;
+    say_keys(&keys)
+}
+
+async fn revoke_key(context: &Context, name: &str, kid: &str) -> Outcome {
+    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    gateway.revoke_client_key(name, kid).await?;
+    say(format_args!("the key {kid} of client {name} is revoked"))
+}
+
+fn say_keys(keys: &[ClientKeyInfo]) -> Outcome {
+    let mut table = table(&["kid", "use"]);
+    for key in keys {
+        table.add_row([&key.kid, &key.r#use]);
+    }
+    say(table)
+}
+
+/// Reads a file with public keys; a larger one is none.
+pub(super) fn read_keys(file: &Path) -> Result<String, Failure> {
+    let fault = |what: &str| Failure::Usage(format!("{}: {what}", file.display()));
+    let limit = u64::try_from(MAX_KEYS_BYTES).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    let read = File::open(file).and_then(|open| open.take(limit + 1).read_to_string(&mut text));
+    read.map_err(|error| fault(&error.to_string()))?;
+    if text.len() > MAX_KEYS_BYTES {
+        return Err(fault("a file with public keys has at most 64 KiB"));
+    }
+    Ok(text)
+}
+
 async fn list(context: &Context, json: bool) -> Outcome {
     let gateway = context.open(&context.settings()?, Providers::Unused)?;
     let clients = gateway.clients().await?;
     if json {
         return say_json(&json!({ "data": clients }));
     }
-    let mut table = table(&["name", "role", "since", "revoked", "API keys"]);
+    let mut table = table(&[
+        "name",
+        "role",
+        "since",
+        "revoked",
+        "API keys",
+        "sealed, by keys",
+    ]);
     for client in clients {
         let revoked = client
             .revoked_at
             .map_or_else(|| "no".to_owned(), |at| at.to_string());
+        let live = client.keys.iter().filter(|key| key.revoked_at.is_none());
+        let live: Vec<_> = live
+            .map(|key| format!("{} ({})", key.kid, key.r#use))
+            .collect();
+        let keys = if client.sealed {
+            live.join(", ")
+        } else {
+            "no".to_owned()
+        };
         table.add_row([
             client.name,
             client.role.to_string(),
             client.created_at.to_string(),
             revoked,
             show_keys(&client.api_keys),
+            keys,
         ]);
     }
     say(table)

@@ -377,7 +377,8 @@ impl AuditDraft<'_> {
             | Code::EventGone
             | Code::Unauthenticated
             | Code::Forbidden
-            | Code::NotificationRefused => AuditOutcome::Refused,
+            | Code::NotificationRefused
+            | Code::ExchangeRefused => AuditOutcome::Refused,
         };
         self.outcome(outcome).detail("code", error.code().as_str())
     }

@@ -8,6 +8,7 @@ use cardless_contract::Timestamp;
 use serde::Serialize;
 
 use super::audit::{AuditAction, AuditDraft, AuditObject};
+use super::client_keys::{ClientKeyInfo, info};
 use super::handles::check_overlap;
 use super::{Gateway, check, stored};
 use crate::error::{Code, Error};
@@ -44,6 +45,10 @@ pub struct ClientInfo {
     pub role: Role,
     /// Its API keys that are good, the one in use first.
     pub api_keys: Vec<ApiKeyInfo>,
+    /// Whether it speaks by sealed messages only.
+    pub sealed: bool,
+    /// Its public keys, revoked ones too.
+    pub keys: Vec<ClientKeyInfo>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was revoked.
@@ -146,6 +151,7 @@ impl Gateway {
             key_hash: self.key_of_client(&key),
             key_since: now,
             old_key: None,
+            sealed: false,
             created_at: now,
             revoked_at: None,
         };
@@ -157,11 +163,7 @@ impl Gateway {
             .await
         {
             Ok(()) => Ok(key),
-            Err(StoreError::Conflict(Subject::Client)) => Err(Error::field(
-                Code::InvalidField,
-                "name",
-                format!("There is a client {name} already; choose another name."),
-            )),
+            Err(StoreError::Conflict(Subject::Client)) => Err(client_taken(name)),
             Err(error) => Err(stored(error)),
         }
     }
@@ -191,7 +193,7 @@ impl Gateway {
         check_overlap(overlap)?;
         let now = self.inner.journal.now();
         let rows = self.inner.journal.store().clients().await.map_err(stored)?;
-        let live = |row: &ClientRow| row.name == name && row.revoked_at.is_none();
+        let live = |row: &ClientRow| row.name == name && row.revoked_at.is_none() && !row.sealed;
         let client = rows.into_iter().find(live);
         let client = client.ok_or_else(|| Error::not_found("client"))?;
         if let Some(old) = client.old_key.filter(|old| old.ends_at > now)
@@ -227,13 +229,18 @@ impl Gateway {
     ///
     /// [`Code::StoreUnavailable`].
     pub async fn clients(&self) -> Result<Vec<ClientInfo>, Error> {
-        let rows = self.inner.journal.store().clients().await.map_err(stored)?;
+        let store = self.inner.journal.store();
+        let rows = store.clients().await.map_err(stored)?;
+        let keys = store.client_keys().await.map_err(stored)?;
         let now = self.inner.journal.now();
         rows.into_iter()
             .map(|row| {
+                let its = keys.iter().filter(|key| key.client == row.name);
                 Ok(ClientInfo {
                     role: role_of(&row)?,
                     api_keys: api_keys(&row, now),
+                    sealed: row.sealed,
+                    keys: its.cloned().map(info).collect(),
                     name: row.name,
                     created_at: row.created_at,
                     revoked_at: row.revoked_at,
@@ -281,7 +288,7 @@ impl Gateway {
             .client_by_hash(&hash, self.inner.journal.now())
             .await
             .map_err(stored)?;
-        match row.filter(|row| row.revoked_at.is_none()) {
+        match row.filter(|row| row.revoked_at.is_none() && !row.sealed) {
             None => Ok(None),
             Some(row) => Ok(Some((row.name.clone(), role_of(&row)?))),
         }
@@ -311,7 +318,7 @@ impl Gateway {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
     check::no_card_number("name", name)?;
     let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if (1..=MAX_NAME_CHARS).contains(&name.len()) && name.bytes().all(in_alphabet) {
@@ -325,7 +332,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 }
 
 fn api_keys(row: &ClientRow, now: Timestamp) -> Vec<ApiKeyInfo> {
-    if row.revoked_at.is_some() {
+    if row.revoked_at.is_some() || row.sealed {
         return Vec::new();
     }
     let in_use = ApiKeyInfo {
@@ -350,7 +357,16 @@ fn two_live(name: &str, until: Timestamp) -> Error {
     )
 }
 
-fn role_of(row: &ClientRow) -> Result<Role, Error> {
+/// What is said of a name that another client has.
+pub(super) fn client_taken(name: &str) -> Error {
+    Error::field(
+        Code::InvalidField,
+        "name",
+        format!("There is a client {name} already; choose another name."),
+    )
+}
+
+pub(super) fn role_of(row: &ClientRow) -> Result<Role, Error> {
     row.role.parse().map_err(|error: RoleError| {
         Error::new(Code::Internal, "A stored role can't be read.").with_source(error)
     })

@@ -11,11 +11,13 @@
 mod accounts;
 mod audit;
 mod check;
+mod client_keys;
 mod clients;
 mod deliver;
 mod destroy;
 mod drive;
 mod events;
+mod exchange;
 mod export;
 mod handles;
 mod keys;
@@ -52,10 +54,12 @@ pub use audit::{
     Actor, AuditAction, AuditDraft, AuditLine, AuditObject, AuditOutcome, AuditQuery,
     MAX_AUDIT_LINES, Origin,
 };
+pub use client_keys::{ClientKeyInfo, MAX_LIVE_KEYS};
 pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
 pub use deliver::DeadEvent;
 pub use destroy::KeysDestroyed;
 pub use events::{KEEP_EVENTS, MAX_EVENTS};
+pub use exchange::{OVERLAP, ROTATE_AFTER, SealedRequest};
 pub use export::AccountExport;
 pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};
 pub use keys::{KeyGeneration, KeysReport, MAX_USES, WARN_AGE, WARN_USES};
@@ -111,6 +115,7 @@ struct Inner {
     entropy: Arc<dyn Entropy>,
     public_url: String,
     refusals: refusals::Refusals,
+    service_keys: exchange::ServiceKeys,
     wake: Notify,
 }
 
@@ -308,6 +313,7 @@ impl GatewayBuilder {
                 entropy: self.entropy,
                 public_url: self.public_url,
                 refusals: refusals::Refusals::default(),
+                service_keys: exchange::ServiceKeys::default(),
                 wake: Notify::new(),
             }),
         })

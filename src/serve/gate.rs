@@ -2,7 +2,7 @@
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{Extensions, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
@@ -14,6 +14,9 @@ use super::routes::Route;
 use super::{MAX_BODY_BYTES, Problem, Service, net};
 use crate::error::{Code, Error};
 use crate::gateway::Origin;
+
+/// The largest answer that is sealed, in bytes.
+const MAX_ANSWER_BYTES: usize = 512 * 1024;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +46,10 @@ pub(crate) async fn front(request: Request, next: Next) -> Response {
     };
     log(&method, route.as_ref(), &response, started.elapsed());
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Only what is the same for everybody says otherwise.
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
@@ -58,8 +64,7 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let peer = request.extensions().get::<Peer>();
-    let origin = peer.map_or(Origin::Http, |peer| Origin::of_peer(peer.0));
+    let origin = origin(request.extensions());
     let caller = match auth::admit(service.gateway(), access, request.headers(), origin).await {
         Ok(caller) => caller,
         Err(error) => return Problem::from(error).into_response(),
@@ -79,6 +84,12 @@ async fn admit(
     response
 }
 
+/// From where a call comes.
+pub(super) fn origin(extensions: &Extensions) -> Origin {
+    let peer = extensions.get::<Peer>();
+    peer.map_or(Origin::Http, |peer| Origin::of_peer(peer.0))
+}
+
 /// Reads a body, within its limits of size and time.
 async fn read(body: Body) -> Result<Bytes, Problem> {
     let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX);
@@ -91,6 +102,11 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
         Ok(Err(_)) => Err(Problem::broken_body()),
         Err(_) => Err(Problem::too_slow()),
     }
+}
+
+/// The whole body of an answer of ours.
+pub(super) async fn whole_answer(body: Body) -> Option<Bytes> {
+    axum::body::to_bytes(body, MAX_ANSWER_BYTES).await.ok()
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

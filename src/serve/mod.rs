@@ -1,5 +1,6 @@
 //! The HTTP service: a router that is a function, and the loop that accepts connections for it.
 //!
+//! - A sealed client's requests come to the same handlers, through one route (`sealed`).
 //! - Every error is `application/problem+json`, made in `problem`, also those of the router.
 //! - Card numbers are looked for before anything else is done with a request.
 //! - A request that changes something runs to its end, even if its caller hangs up.
@@ -14,6 +15,7 @@ mod net;
 mod openapi;
 mod problem;
 pub mod routes;
+mod sealed;
 
 pub use accept::serve;
 pub use auth::{Access, Caller};
@@ -34,12 +36,19 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 pub struct Service {
     gateway: Gateway,
     openapi: Arc<str>,
+    /// What a sealed message can ask for.
+    inside: Router,
 }
 
 impl Service {
     /// The gateway that does the work.
     pub(crate) const fn gateway(&self) -> &Gateway {
         &self.gateway
+    }
+
+    /// The routes behind the sealed exchange.
+    pub(crate) const fn inside(&self) -> &Router {
+        &self.inside
     }
 
     /// The text of `/openapi.json`.
@@ -51,9 +60,11 @@ impl Service {
 /// The whole HTTP API over a gateway.
 pub fn router(gateway: Gateway) -> Router {
     let routes = routes::all();
+    let openapi: Arc<str> = document(&routes).to_string().into();
     let service = Service {
+        inside: sealed::inside(gateway.clone(), Arc::clone(&openapi)),
         gateway,
-        openapi: document(&routes).to_string().into(),
+        openapi,
     };
     let mut router = Router::new();
     for route in routes {

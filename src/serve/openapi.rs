@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::auth::Access;
 use super::problem::MEDIA_TYPE;
-use super::routes::{Content, Doc, Route};
+use super::routes::{Content, Doc, KEYS_MEDIA_TYPE, Route};
+use crate::exchange;
 
 /// The OpenAPI 3.1 document of these routes.
 pub fn document(routes: &[Route]) -> Value {
@@ -120,6 +121,10 @@ fn content(content: Content) -> Option<Value> {
         }
         Content::AnyJson => Some(json!({ "application/json": { "schema": {} } })),
         Content::Text => Some(json!({ "text/plain": { "schema": { "type": "string" } } })),
+        Content::Sealed => {
+            Some(json!({ exchange::MEDIA_TYPE: { "schema": { "type": "string" } } }))
+        }
+        Content::Keys => Some(json!({ KEYS_MEDIA_TYPE: { "schema": {} } })),
     }
 }
 

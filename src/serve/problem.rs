@@ -82,6 +82,16 @@ impl Problem {
         )
     }
 
+    /// The body is no sealed message by its content type. 415.
+    pub(crate) fn not_sealed() -> Self {
+        let detail = "Send a sealed message, with `Content-Type: application/jose`.";
+        Self::of_http(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            detail,
+        )
+    }
+
     /// The body is not JSON, whatever its content type says. 422.
     pub(crate) fn malformed_body() -> Self {
         let detail = "The body is not valid JSON.";
@@ -158,7 +168,9 @@ const fn status(code: Code) -> StatusCode {
         Code::AccountErased => StatusCode::GONE,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::EventGone => StatusCode::GONE,
-        Code::Unauthenticated | Code::NotificationRefused => StatusCode::UNAUTHORIZED,
+        Code::Unauthenticated | Code::NotificationRefused | Code::ExchangeRefused => {
+            StatusCode::UNAUTHORIZED
+        }
         Code::Forbidden => StatusCode::FORBIDDEN,
         Code::ProviderUnavailable | Code::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::ProviderRefused => StatusCode::BAD_GATEWAY,
@@ -187,6 +199,7 @@ const fn title(code: Code) -> &'static str {
         Code::Unauthenticated => "The API key is missing or not valid",
         Code::Forbidden => "The client's role does not allow this",
         Code::NotificationRefused => "The notification does not verify",
+        Code::ExchangeRefused => "The sealed message is refused",
         Code::ProviderUnavailable => "The provider could not be reached",
         Code::ProviderRefused => "The provider refused the request",
         Code::StoreUnavailable => "The store is not available",
@@ -200,7 +213,10 @@ fn log(error: &Error) {
     let code = error.code().as_str();
     match error.code() {
         Code::Internal | Code::StoreUnavailable => tracing::error!(code, source, "{error}"),
-        Code::ProviderUnavailable | Code::ProviderRefused | Code::NotificationRefused => {
+        Code::ProviderUnavailable
+        | Code::ProviderRefused
+        | Code::NotificationRefused
+        | Code::ExchangeRefused => {
             tracing::warn!(code, source, "{error}");
         }
         Code::InvalidField

@@ -21,10 +21,10 @@ use cardless_contract::Timestamp;
 pub use audit::{AuditChain, AuditEnd, AuditEntry, AuditFilter, AuditHeadRow, AuditRow, AuditText};
 pub use erasure::{AccountCounts, BlockerKind, BlockerRow, EraseAccount, ErasureRow};
 pub use row::{
-    AccountRow, CaptureText, ClientRow, DeadEventRow, DeliveryRow, EventRow, HeldTopicRow,
-    InitiatorText, KeyRow, MethodRow, MethodState, OldApiKey, OldHandles, OperationRow,
-    OperationState, OperationType, PaymentRow, PaymentState, RecordRow, ResolutionRow,
-    RotationKind, RotationRow, SetupRow, SetupState, Step, WebhookRow,
+    AccountRow, CaptureText, ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, EventRow,
+    HeldTopicRow, InitiatorText, KeyRow, MethodRow, MethodState, OldApiKey, OldHandles,
+    OperationRow, OperationState, OperationType, PaymentRow, PaymentState, RecordRow,
+    ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step, WebhookRow,
 };
 pub use sealed::{
     GenerationRow, GenerationState, ResealedRow, SealedColumn, SealedRow, SealedText,
@@ -85,6 +85,10 @@ pub enum Subject {
     Generation,
     /// An erasure.
     Erasure,
+    /// A client's public key.
+    ClientKey,
+    /// A sealed message that came before.
+    ExchangeMessage,
 }
 
 impl fmt::Display for Subject {
@@ -104,6 +108,8 @@ impl fmt::Display for Subject {
             Self::Audit => "the audit log",
             Self::Generation => "the key generation",
             Self::Erasure => "the erasure",
+            Self::ClientKey => "the client's key",
+            Self::ExchangeMessage => "the sealed message",
         })
     }
 }
@@ -316,6 +322,39 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// A new public key of a client; its name or the key itself standing already is a conflict.
+    InsertClientKey(ClientKeyRow),
+    /// A client's public key no longer counts.
+    RevokeClientKey {
+        /// The client.
+        client: String,
+        /// The key's name.
+        kid: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A new generation of the service's own exchange keys. Does nothing if one was made after
+    /// `unless_after`: two processes may find at once that one is due.
+    InsertExchangeGeneration {
+        /// Its id.
+        id: String,
+        /// When.
+        created_at: Timestamp,
+        /// See above.
+        unless_after: Timestamp,
+    },
+    /// A sealed message was taken; one that came before is a conflict. Some that have lapsed are
+    /// forgotten.
+    InsertExchangeMessage {
+        /// The client.
+        client: String,
+        /// Keyed hash of its `jti`.
+        jti: Vec<u8>,
+        /// From when it may be forgotten.
+        forget_at: Timestamp,
+        /// Now.
+        now: Timestamp,
+    },
 }
 
 /// How a listing of payments goes on.
@@ -438,6 +477,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The client that has an API key with this hash at a time, revoked ones too.
     async fn client_by_hash(&self, hash: &[u8], at: Timestamp) -> Result<Option<ClientRow>>;
+
+    /// The client that has this public key, and all its keys, the newest first, revoked ones too.
+    async fn client_with_key(&self, kid: &str) -> Result<Option<(ClientRow, Vec<ClientKeyRow>)>>;
+
+    /// The public keys of all clients, revoked ones too.
+    async fn client_keys(&self) -> Result<Vec<ClientKeyRow>>;
+
+    /// The generations of the service's exchange keys, the newest first: id and time.
+    async fn exchange_generations(&self, limit: u32) -> Result<Vec<(String, Timestamp)>>;
 
     /// An event by its id, with its sequence number.
     async fn event(&self, id: &str) -> Result<Option<(i64, EventRow)>>;

@@ -545,12 +545,14 @@ pub struct ClientRow {
     pub name: String,
     /// `billing`, `operator` or `auditor`.
     pub role: String,
-    /// Keyed hash of its API key.
+    /// Keyed hash of its API key; of nothing that anybody knows for a sealed client.
     pub key_hash: Vec<u8>,
     /// Since when it has that key.
     pub key_since: Timestamp,
     /// The key before, if its end has not been cleared away.
     pub old_key: Option<OldApiKey>,
+    /// Whether it speaks by sealed messages only.
+    pub sealed: bool,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was revoked.
@@ -600,4 +602,23 @@ pub struct RotationRow {
     pub ended_at: Option<Timestamp>,
     /// Grows with each change.
     pub version: i64,
+}
+
+/// A client's public key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientKeyRow {
+    /// Its name, of which there is one only.
+    pub kid: String,
+    /// The client.
+    pub client: String,
+    /// SHA-256 of the key, by RFC 7638.
+    pub thumbprint: String,
+    /// `sig`, `enc` or `both`.
+    pub usage: String,
+    /// The point on the curve: 65 bytes.
+    pub point: Vec<u8>,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
 }

@@ -45,6 +45,8 @@ pub enum HashPurpose {
     Audit,
     /// What leads from an account to the receipt of its erasure.
     ErasedAccount,
+    /// The service's own keys of the sealed exchange.
+    Exchange,
 }
 
 /// The key of each [`HashPurpose`].
@@ -57,6 +59,7 @@ pub(super) struct HashKeys {
     customer_reference: hmac::Key,
     audit: hmac::Key,
     erased_account: hmac::Key,
+    exchange: hmac::Key,
 }
 
 /// The salt from which the hash keys are derived; another one would change every pseudonym.
@@ -169,6 +172,7 @@ impl HashKeys {
             customer_reference: key(HashPurpose::CustomerReference)?,
             audit: key(HashPurpose::Audit)?,
             erased_account: key(HashPurpose::ErasedAccount)?,
+            exchange: key(HashPurpose::Exchange)?,
         })
     }
 
@@ -213,6 +217,7 @@ impl HashKeys {
             HashPurpose::CustomerReference => &self.customer_reference,
             HashPurpose::Audit => &self.audit,
             HashPurpose::ErasedAccount => &self.erased_account,
+            HashPurpose::Exchange => &self.exchange,
         }
     }
 }
@@ -228,6 +233,7 @@ impl HashPurpose {
             Self::CustomerReference => b"customer reference",
             Self::Audit => b"audit log",
             Self::ErasedAccount => b"erased account",
+            Self::Exchange => b"exchange",
         }
     }
 }

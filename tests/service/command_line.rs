@@ -90,21 +90,52 @@ fn wrong_use_and_wrong_settings_exit_with_2() {
     assert!(stderr(&output).contains(expected), "{}", stderr(&output));
 }
 
+/// Public keys on P-256, of nobody: the example of RFC 7517 and one of Wycheproof.
+const SEALED_KEYS: &str = r#"{"keys":[
+    {"kty":"EC","crv":"P-256","kid":"shop-sig","use":"sig",
+     "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+     "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"},
+    {"kty":"EC","crv":"P-256","kid":"shop-enc","use":"enc",
+     "x":"weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ",
+     "y":"e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck"}]}"#;
+
 #[test]
-fn what_a_later_version_does_says_so() {
+fn a_sealed_client_is_added_by_its_public_keys() {
     let folder = TempDir::new().unwrap();
-    for arguments in [
-        &["client", "add", "shop", "--role", "billing", "--sealed"][..],
-        &["client", "key", "add", "shop"],
-    ] {
-        let output = cardless(&folder, arguments, &[]);
-        assert_eq!(code(&output), 2, "{arguments:?}");
-        assert!(
-            stderr(&output).contains("not available yet"),
-            "{}",
-            stderr(&output)
-        );
-    }
+    assert_eq!(code(&cardless(&folder, &["init"], &[])), 0);
+    std::fs::write(folder.path().join("keys.json"), SEALED_KEYS).unwrap();
+    let private = r#"{"kty":"EC","crv":"P-256","d":"canary","x":"AA","y":"AA"}"#;
+    std::fs::write(folder.path().join("private.json"), private).unwrap();
+    let add = ["client", "add", "shop", "--role", "billing"];
+    let run = |more: &[&str]| cardless(&folder, &[&add, more].concat(), &[]);
+
+    assert_eq!(code(&run(&["--sealed"])), 2);
+    assert_eq!(code(&run(&["--public-key", "keys.json"])), 2);
+    let refused = run(&["--sealed", "--public-key", "private.json"]);
+    assert_eq!(code(&refused), 2);
+    assert!(
+        stderr(&refused).contains("private key"),
+        "{}",
+        stderr(&refused)
+    );
+    assert!(!stderr(&refused).contains("canary"));
+    let added = run(&["--sealed", "--public-key", "keys.json", "--json"]);
+    assert_eq!(code(&added), 0, "{}", stderr(&added));
+    let added: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
+    assert_eq!(added["sealed"], true);
+    assert_eq!(added["keys"][0]["kid"], "shop-sig");
+    assert!(added.get("api_key").is_none());
+
+    let revoke = ["client", "key", "revoke", "shop", "--kid", "shop-sig"];
+    assert_eq!(code(&cardless(&folder, &revoke, &[])), 0);
+    assert_eq!(code(&cardless(&folder, &revoke, &[])), 1);
+    let again = ["client", "key", "add", "shop", "--public-key", "keys.json"];
+    assert_eq!(code(&cardless(&folder, &again, &[])), 2);
+    let listed = cardless(&folder, &["client", "list", "--json"], &[]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let keys = &listed["data"][0]["keys"];
+    assert!(keys[0].get("revoked_at").is_some());
+    assert!(keys[1].get("revoked_at").is_none());
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn open(
 ) -> Route {
     let answers: &'static [(u16, &'static str, Content)] = match content {
         Content::Text => &[(200, "Yes.", Content::Text)],
-        Content::None | Content::Json(_) | Content::AnyJson => {
+        Content::None | Content::Json(_) | Content::AnyJson | Content::Sealed | Content::Keys => {
             &[(200, "The document.", Content::AnyJson)]
         }
     };

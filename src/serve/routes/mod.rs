@@ -3,6 +3,7 @@
 
 mod accounts;
 mod events;
+mod exchange;
 mod health;
 mod payment_methods;
 mod payments;
@@ -22,11 +23,12 @@ use serde::de::DeserializeOwned;
 
 use super::auth::{Access, Caller};
 use super::net::IDEMPOTENCY_KEY;
-use super::{Problem, Service, body};
+use super::{Problem, Service, body, gate};
 use crate::error::{Code, Error};
-use crate::gateway::RequestKey;
+use crate::gateway::{Origin, RequestKey};
 use crate::message::Answer;
 
+pub(crate) use exchange::KEYS_MEDIA_TYPE;
 pub(crate) use returns::PATH as RETURN_PATH;
 
 /// One route: a method on a path.
@@ -72,6 +74,10 @@ pub enum Content {
     AnyJson,
     /// Plain text.
     Text,
+    /// A sealed message.
+    Sealed,
+    /// A set of public keys.
+    Keys,
 }
 
 /// All routes.
@@ -82,6 +88,7 @@ pub fn all() -> Vec<Route> {
     routes.extend(payments::routes());
     routes.extend(refunds::routes());
     routes.extend(events::routes());
+    routes.extend(exchange::routes());
     routes.extend(webhooks::routes());
     routes.extend(returns::routes());
     routes.extend(health::routes());
@@ -139,6 +146,18 @@ impl FromRequest<Service> for Raw {
     async fn from_request(request: Request, state: &Service) -> Result<Self, Problem> {
         let headers = request.headers().clone();
         Ok(Self(headers, whole(request, state).await?))
+    }
+}
+
+/// From where a call comes, on a route that is open to everybody.
+#[derive(Debug)]
+struct CalledFrom(Origin);
+
+impl FromRequestParts<Service> for CalledFrom {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, Self::Rejection> {
+        Ok(Self(gate::origin(&parts.extensions)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::{audit, client, database, erasure, generation, handle, rotation};
+use super::{audit, client, database, erasure, exchange, generation, handle, rotation};
 use crate::store::{
     AccountRow, Change, MethodRow, OperationRow, PaymentRow, RecordRow, ResolutionRow, Result,
     SealedColumn, SealedText, SetupRow, StoreError, Subject,
@@ -248,6 +248,21 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         Change::SetDestroyed { generation, at } => {
             generation::destroyed(connection, generation, *at)
         }
+        Change::InsertClientKey(row) => exchange::insert_key(connection, row),
+        Change::RevokeClientKey { client, kid, at } => {
+            exchange::revoke_key(connection, client, kid, *at)
+        }
+        Change::InsertExchangeGeneration {
+            id,
+            created_at,
+            unless_after,
+        } => exchange::insert_generation(connection, id, *created_at, *unless_after),
+        Change::InsertExchangeMessage {
+            client,
+            jti,
+            forget_at,
+            now,
+        } => exchange::insert_message(connection, client, jti, *forget_at, *now),
     }
 }
 

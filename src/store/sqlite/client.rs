@@ -38,16 +38,27 @@ pub(super) fn by_hash(
     )
 }
 
+/// The client that has this public key.
+pub(super) fn by_public_key(connection: &Connection, kid: &str) -> Result<Option<ClientRow>> {
+    maybe(
+        connection,
+        &format!("{CLIENTS} WHERE name = (SELECT client FROM client_keys WHERE kid = ?1)"),
+        [kid],
+        client_row,
+    )
+}
+
 pub(super) fn insert(connection: &Connection, row: &ClientRow) -> Result<()> {
     one(
         connection,
-        "INSERT INTO clients (name, role, key_hash, key_since, created_at, revoked_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO clients (name, role, key_hash, key_since, sealed, created_at, revoked_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             row.name,
             row.role,
             row.key_hash,
             row.key_since.millis(),
+            row.sealed,
             row.created_at.millis(),
             row.revoked_at.map(|at| at.millis())
         ],
@@ -131,6 +142,7 @@ fn client_row(row: &Row<'_>) -> Read<ClientRow> {
                 ends_at,
             }),
         },
+        sealed: row.get("sealed")?,
         created_at: time(row, "created_at")?,
         revoked_at: time_if_any(row, "revoked_at")?,
     })

@@ -9,6 +9,7 @@ mod apply;
 mod audit;
 mod client;
 mod erasure;
+mod exchange;
 mod generation;
 mod handle;
 mod read;
@@ -27,10 +28,11 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{
-    AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change, ClientRow,
-    DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow, HeldTopicRow, KeyRow,
-    MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow,
-    ResolutionRow, Result, RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError,
+    AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
+    ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
+    HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow,
+    PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SealedColumn, SealedRow, SetupRow,
+    Store, StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -45,6 +47,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0008_event_topics.sql"),
     include_str!("0009_generations.sql"),
     include_str!("0010_erasure.sql"),
+    include_str!("0011_exchange.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -520,6 +523,21 @@ impl Store for SqliteStore {
     async fn client_by_hash(&self, hash: &[u8], at: Timestamp) -> Result<Option<ClientRow>> {
         let hash = hash.to_vec();
         self.read(move |connection| client::by_hash(connection, &hash, at))
+            .await
+    }
+
+    async fn client_with_key(&self, kid: &str) -> Result<Option<(ClientRow, Vec<ClientKeyRow>)>> {
+        let kid = kid.to_owned();
+        self.read(move |connection| exchange::client_with_key(connection, &kid))
+            .await
+    }
+
+    async fn client_keys(&self) -> Result<Vec<ClientKeyRow>> {
+        self.read(exchange::client_keys).await
+    }
+
+    async fn exchange_generations(&self, limit: u32) -> Result<Vec<(String, Timestamp)>> {
+        self.read(move |connection| exchange::generations(connection, limit))
             .await
     }
 

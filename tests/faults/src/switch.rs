@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cardless::store::{
-    AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change, ClientRow,
-    DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow, HeldTopicRow, KeyRow,
-    MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow, PaymentState, RecordRow,
-    ResolutionRow, RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError,
+    AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
+    ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
+    HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow,
+    PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn, SealedRow, SetupRow, Store,
+    StoreError,
 };
 use cardless_contract::Timestamp;
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -247,6 +248,18 @@ impl Store for Disk {
 
     async fn count_states(&self) -> Answer<Vec<(PaymentState, u64)>> {
         through!(self, count_states())
+    }
+
+    async fn client_with_key(&self, kid: &str) -> Answer<Option<(ClientRow, Vec<ClientKeyRow>)>> {
+        through!(self, client_with_key(kid))
+    }
+
+    async fn client_keys(&self) -> Answer<Vec<ClientKeyRow>> {
+        through!(self, client_keys())
+    }
+
+    async fn exchange_generations(&self, limit: u32) -> Answer<Vec<(String, Timestamp)>> {
+        through!(self, exchange_generations(limit))
     }
 
     async fn clients(&self) -> Answer<Vec<ClientRow>> {

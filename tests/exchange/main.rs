@@ -1,0 +1,21 @@
+//! The sealed exchange from outside: numbers of the RFCs, the Wycheproof files, other
+//! implementations, hostile messages, and whole calls by the library's own client.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "helpers of tests fail by panicking"
+)]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+
+mod calls;
+mod clients;
+mod forge;
+mod hostile;
+
+mod keys;
+mod properties;
+mod rfc;
+mod world;
+mod wycheproof;
