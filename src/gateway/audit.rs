@@ -156,7 +156,7 @@ pub enum AuditOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditObject(String);
 
-/// A line that is being written. Does nothing until it is in a batch ([`AuditDraft::change`]) or
+/// A line that is being written. Does nothing until it is in a batch (`change`) or
 /// written ([`AuditDraft::write`]).
 #[must_use = "a line is kept once it is in a batch or written"]
 pub struct AuditDraft<'a> {
