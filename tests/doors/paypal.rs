@@ -108,8 +108,9 @@ fn messages(forge: &mut Forge, open: &Webhook) {
             format!("{id}|{time}|{WEBHOOK_ID}|{crc:x}"),
         ),
         (
-            "the sum as eight digits",
-            format!("{id}|{time}|{WEBHOOK_ID}|{crc:08X}"),
+            // Told from the one before by its prefix: a sum may have no letter.
+            "the sum in hexadecimal, with its prefix",
+            format!("{id}|{time}|{WEBHOOK_ID}|0x{crc:08X}"),
         ),
         ("the sum of nothing", format!("{id}|{time}|{WEBHOOK_ID}|0")),
         ("another order", format!("{time}|{id}|{WEBHOOK_ID}|{crc}")),
