@@ -1,5 +1,5 @@
-//! The sealed exchange from outside: numbers of the RFCs, the Wycheproof files, other
-//! implementations, hostile messages, and whole calls by the library's own client.
+//! The sealed exchange from outside: numbers of the RFCs, the Wycheproof files, hostile
+//! messages, and whole calls by the library's own client.
 
 #![expect(
     clippy::unwrap_used,
