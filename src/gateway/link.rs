@@ -382,9 +382,17 @@ impl Inner {
         if !first {
             return self.setup_later(row).await;
         }
-        let mut batch = vec![Change::DeleteSetup(row.id.clone())];
-        batch.extend(row.payment.clone().map(Change::DeletePayment));
-        self.journal.write(batch).await.map_err(stored)?;
+        // Taken back only by whoever still has the lease: a process that stood still for long finds
+        // that another has begun the link, and that the customer may have paid.
+        let payment = row.payment.clone();
+        let taken_back = self.journal.change(&row, |row| {
+            let mut batch = vec![Change::DeleteSetup(row.id.clone())];
+            batch.extend(payment.clone().map(Change::DeletePayment));
+            batch
+        });
+        if let Written::Lost(row) = taken_back.await.map_err(stored)? {
+            return Ok(row);
+        }
         let message = if code == Code::ProviderUnavailable {
             "The provider could not be reached. Nothing was stored; try again.".to_owned()
         } else {
