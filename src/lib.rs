@@ -149,6 +149,11 @@
 //!   `a_lost_reply_of_an_operation_is_unknown_and_then_the_truth`.
 //! - No SIGKILL, wherever it falls, moves money twice, loses a charge or leaves one open:
 //!   `tests/crash`, `no_kill_moves_money_twice_or_loses_it`.
+//! - No process that was stopped sends late what another has dealt with meanwhile, or takes it back:
+//!   `tests/crash`, `a_process_that_was_stopped_sends_nothing_late`,
+//!   `a_link_that_another_process_has_begun_is_not_taken_back`.
+//! - No write that the disk refused is carried out after all: `tests/crash`,
+//!   `what_the_disk_refuses_is_neither_done_nor_lost`, `a_full_disk_is_told_and_forgiven`.
 //! - No token, key, secret or account id in a log line, an error or the database's bytes:
 //!   `tests/secrecy.rs`, `canaries_appear_nowhere`.
 //! - No record is sealed under a key generation that another process has retired, and none is lost

@@ -34,7 +34,7 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use cardless::config::{DEFAULT_FILE, Environment, Settings, SettingsError};
-use cardless::error::{Code, Error};
+use cardless::error::{Causes, Code, Error};
 use cardless::gateway::{Actor, Gateway};
 use cardless::registry;
 use cardless::vault::KeyRing;
@@ -139,13 +139,19 @@ impl From<SettingsError> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let source = std::error::Error::source(&error).map(|source| format!(" ({source})"));
-        let message = format!("{error}{}", source.unwrap_or_default());
+        let message = format!("{error}{}", causes(&error));
         if error.code() == Code::InvalidField {
             return Self::Usage(message);
         }
         Self::Failed(message)
     }
+}
+
+/// What lies behind an error, in parentheses: a person must see which disk, not only that a store
+/// failed.
+fn causes(error: &dyn std::error::Error) -> String {
+    let source = error.source();
+    source.map_or_else(String::new, |source| format!(" ({})", Causes(source)))
 }
 
 impl From<std::io::Error> for Failure {
@@ -273,11 +279,10 @@ fn open(
         ))
     })?;
     let store = registry::store(settings).map_err(|error| {
-        let source = std::error::Error::source(&error).map(|source| format!(" ({source})"));
         Failure::Failed(format!(
             "the store {} (setting `store.url`) can't be opened: {error}{}",
             settings.store.url,
-            source.unwrap_or_default()
+            causes(&error)
         ))
     })?;
     let mut builder = Gateway::builder()

@@ -7,6 +7,7 @@ use cardless_contract::{
     SetupCompletion, SetupPayment, SetupProgress, SetupReference, SetupRequest, SetupStarted,
     Timestamp,
 };
+use cardless_transport::leaving_by;
 use url::Url;
 
 use super::drive::{Drive, PARK_UNKNOWN_AFTER};
@@ -490,7 +491,9 @@ impl Inner {
         let provider = self.provider(&row.provider)?;
         let request = self.setup_completion(&row, provider.as_ref()).await?;
         let key = key_of(&row.id, "t")?;
-        match provider.complete_setup(&key, &request).await {
+        // It asks, and then fetches the token. Once the lease is over another may have done that.
+        let (clock, by) = (self.journal.clock(), row.lease_until());
+        match leaving_by(clock, by, provider.complete_setup(&key, &request)).await {
             Ok(SetupProgress::AwaitingCustomer) if self.journal.now() >= row.expires_at => {
                 self.end_setup(row, SetupState::Expired, None).await
             }

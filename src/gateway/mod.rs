@@ -194,19 +194,16 @@ impl Gateway {
         probe_all(&providers).await
     }
 
-    /// Whether the store answers.
+    /// Whether the store answers and takes what is written.
     ///
     /// # Errors
     ///
     /// [`Code::StoreUnavailable`].
     pub async fn ready(&self) -> Result<(), Error> {
-        self.inner
-            .journal
-            .store()
-            .count_states()
-            .await
-            .map(drop)
-            .map_err(stored)
+        let store = self.inner.journal.store();
+        store.count_states().await.map_err(stored)?;
+        // Nothing to write; but after a write that failed, this is refused as the next one would be.
+        store.apply(Vec::new()).await.map_err(stored)
     }
 
     /// How many payments stand in each state, how much waits for a person, how many events wait

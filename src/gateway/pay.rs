@@ -398,6 +398,8 @@ pub(super) fn not_sent_code(kind: ErrorKind) -> &'static str {
         ErrorKind::Unsupported => "not_supported",
         ErrorKind::Authentication => "provider_credentials",
         ErrorKind::Permission | ErrorKind::MerchantAccount => "merchant_account",
+        // The store did not take what must be written first, or too much time had passed.
+        ErrorKind::Internal | ErrorKind::Interrupted => "not_begun",
         _ => "provider_unreachable",
     }
 }

@@ -1,8 +1,11 @@
-//! The real program, killed in the midst of its work.
+//! The real program, killed, stopped, without a disk, and twice on one store.
 //!
 //! | property | cases | command |
 //! | --- | --- | --- |
-//! | SIGKILL at any sync, send or receive of any operation at any provider, a new start, and the caller's repeat: money has moved once at most, the books are the ledger's, nothing stays open, what was answered stands; within the windows the operation succeeds | each `fsync`, `writev`, `recvfrom` and `pwrite64` between a call's arrival and its answer (the names are strace's; whichever the machine uses are counted first): 8 operations × 3 providers, each point with 5 minutes and most also with 7 hours until the next start, about 1,350 lives; the ordinary tests strike 5 points of each | `CARDLESS_CRASH_POINTS=all cargo test --release --test crash no_kill -- --nocapture` |
+//! | SIGKILL at any sync, send or receive of any operation at any provider, a new start, and the caller's repeat: money has moved once at most, the books are the ledger's, nothing stays open, what was answered stands; within the windows the operation succeeds | each `fsync`, `writev`, `recvfrom` and `pwrite64` between a call's arrival and its answer: 8 operations × 3 providers, each point with 5 minutes and most also with 7 hours until the next start, about 1,330 lives; the ordinary tests strike 5 points of each | `CARDLESS_CRASH_POINTS=all cargo test --release --test crash no_kill -- --nocapture` |
+//! | SIGSTOP at any of these, until every deadline is over and another process has brought all to its end, then SIGCONT: nothing that changes anything leaves late, what had ended stays | each sync, send and receive, with 5 minutes and with 7 hours, and once each with 35 s of real time: about 400 lives; the ordinary tests stop at 2 points of each | `CARDLESS_CRASH_POINTS=all cargo test --release --test crash stopped -- --nocapture` |
+//! | A disk that is full or fails: refused with 503, not carried out later, nothing lost, and the same requests go through once it is well | EIO at each sync; no room from each third write on; each with the process going on, and killed, about 900 lives; a file system that is really full | `CARDLESS_CRASH_POINTS=all cargo test --release --test crash disk -- --nocapture` |
+//! | Two processes on one store are one service: one key, racing refunds and captures, webhooks to the other, each event once and in order, an orderly end, one takes over from one that was killed | 24 clients, 10 refunds, 8 captures and 3 kills at each provider | `cargo test --test crash pair` |
 //!
 //! The program under test is the unmodified binary, in its default build, with one worker thread
 //! (`TOKIO_WORKER_THREADS=1`), so that each kind of call comes from one thread: strace counts by
@@ -23,9 +26,13 @@
     reason = "a test fails by panicking, and a sweep says how far it is"
 )]
 
+mod disk;
 mod judge;
 mod kill;
 mod operation;
+mod pair;
+mod recover;
+mod stop;
 mod strace;
 mod sweep;
 mod world;

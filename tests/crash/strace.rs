@@ -98,11 +98,16 @@ impl Strace {
         Self::attach(pid, point.call, &[&inject]).await
     }
 
+    /// Makes calls fail, as `fsync:error=EIO:when=1`.
+    pub(crate) async fn inject(pid: u32, calls: &str, rules: &[&str]) -> Self {
+        Self::attach(pid, calls, rules).await
+    }
+
     async fn attach(pid: u32, calls: &str, rules: &[&str]) -> Self {
         let mut command = Command::new("strace");
         command
             .args(["-f", "-yy", "-s", "0", "-p", &pid.to_string()])
-            .args(["-e", "signal=none", "-e", &format!("trace={calls}")])
+            .args(["-e", "signal=STOP", "-e", &format!("trace={calls}")])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())

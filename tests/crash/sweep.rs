@@ -1,6 +1,31 @@
-//! How much of a sweep is run, and which part of it.
+//! A sweep: many lives, each with a blow in its midst; how much of it is run, and what it came to.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cardless_contract::{Entropy as _, SystemEntropy};
+use tokio::task::JoinSet;
+
+use crate::operation::{Operation, PROVIDERS};
+use crate::strace::{self, Class, Point, Strace};
+use crate::world::{Template, World};
+
+/// What passes until the next life: every lease and the longest delay; or every window in which a
+/// provider keeps a key, and the time in which a payment may be committed.
+pub(crate) const SOON: Wait = ("soon", Duration::from_secs(5 * 60));
+pub(crate) const LATE: Wait = ("late", Duration::from_secs(7 * 3600));
+
+/// A name, and how much time passes.
+pub(crate) type Wait = (&'static str, Duration);
+
+/// How many cases run at once. Most of a case is a wait for a process to start.
+const AT_ONCE: usize = 3;
+
+/// How a case is lived.
+type Life = fn(Arc<Template>, Case) -> Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// What the environment asks for.
 #[derive(Debug)]
@@ -58,4 +83,188 @@ fn fresh() -> u64 {
     let mut bytes = [0; 8];
     SystemEntropy.fill(&mut bytes).unwrap();
     u64::from_le_bytes(bytes)
+}
+
+/// One life: an operation, a blow in its midst, and what passes before the next life.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) operation: Operation,
+    pub(crate) provider: &'static str,
+    pub(crate) point: Point,
+    pub(crate) wait: Wait,
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// The point was reached.
+    pub(crate) struck: bool,
+    /// It was reached before the answer was given.
+    pub(crate) unanswered: bool,
+    /// How the payment or the link ended.
+    pub(crate) as_what: String,
+    pub(crate) broken: Vec<String>,
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let operation = format!("{:?}", self.operation).to_lowercase();
+        let (point, wait) = (&self.point, self.wait.0);
+        write!(f, "{operation} {} {point} {wait}", self.provider)
+    }
+}
+
+/// All points at which a blow can fall, of every operation at every provider, as an undisturbed run
+/// shows them.
+pub(crate) async fn points(template: &Template) -> Vec<(Operation, &'static str, Vec<Point>)> {
+    let mut all = Vec::new();
+    for operation in Operation::ALL {
+        for provider in PROVIDERS {
+            let world = World::new(template).await;
+            let service = world.serve().await;
+            let call = operation.prepare(&world, &service, provider).await;
+            let tracer = Strace::count(service.pid()).await;
+            let answer = world.must(&service.base, &call).await;
+            assert!(answer.status < 400, "{operation:?} {provider}: {answer:?}");
+            service.kill().await;
+            all.push((operation, provider, strace::points(&tracer.detach().await)));
+            world.close().await;
+        }
+    }
+    all
+}
+
+/// The cases of a sweep: every one that `wanted` lets through, or `sample` of each operation at each
+/// provider, by the seed.
+pub(crate) fn cases(
+    of: &[(Operation, &'static str, Vec<Point>)],
+    waits: &[Wait],
+    sample: usize,
+    scope: &Scope,
+    wanted: fn(&Case) -> bool,
+) -> Vec<Case> {
+    let mut seed = Seed::new(scope.seed);
+    let mut cases = Vec::new();
+    for &(operation, provider, ref points) in of {
+        let mut here = Vec::new();
+        for point in points {
+            here.extend(waits.iter().map(|&wait| Case {
+                operation,
+                provider,
+                point: point.clone(),
+                wait,
+            }));
+        }
+        here.retain(wanted);
+        match &scope.only {
+            Some(only) => here.retain(|case| case.to_string().starts_with(only.as_str())),
+            None if scope.all => {}
+            None => {
+                here.retain(|case| case.point.class != Class::Write);
+                while here.len() > sample {
+                    here.swap_remove(seed.below(here.len()));
+                }
+            }
+        }
+        cases.extend(here);
+    }
+    cases
+}
+
+/// What many lives came to.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    lives: usize,
+    pub(crate) struck: usize,
+    unanswered: usize,
+    by_class: BTreeMap<Class, usize>,
+    ends: BTreeMap<(Operation, &'static str, String), usize>,
+    /// The name of the test, for who wants to repeat a case.
+    test: &'static str,
+    /// Says how each life ended.
+    trace: bool,
+    pub(crate) broken: Vec<String>,
+}
+
+impl Sweep {
+    pub(crate) fn new(test: &'static str, scope: &Scope) -> Self {
+        Self {
+            test,
+            trace: scope.only.is_some() || scope.all,
+            ..Self::default()
+        }
+    }
+
+    /// Lives all of these.
+    pub(crate) async fn run(&mut self, template: &Arc<Template>, life: Life, cases: Vec<Case>) {
+        let (all, mut done) = (cases.len(), 0_usize);
+        let mut waiting = cases.into_iter();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < AT_ONCE {
+                let Some(case) = waiting.next() else { break };
+                let lived = life(Arc::clone(template), case.clone());
+                running.spawn(async move {
+                    let life = tokio::spawn(lived);
+                    // A life that stops at a surprise is one more thing that was found.
+                    let ended = life.await.unwrap_or_else(|panic| Ended {
+                        broken: vec![panic.to_string()],
+                        ..Ended::default()
+                    });
+                    (case, ended)
+                });
+            }
+            let Some(ended) = running.join_next().await else {
+                return;
+            };
+            let (case, ended) = ended.unwrap();
+            self.note(&case, &ended);
+            done += 1;
+            if done.is_multiple_of(50) || done == all {
+                println!("{done}/{all}, {} broken", self.broken.len());
+            }
+        }
+    }
+
+    fn note(&mut self, case: &Case, ended: &Ended) {
+        self.lives += 1;
+        if ended.struck {
+            self.struck += 1;
+            self.unanswered += usize::from(ended.unanswered);
+            let class = case.point.class;
+            *self.by_class.entry(class).or_default() += 1;
+        }
+        let end = (case.operation, case.wait.0, ended.as_what.clone());
+        *self.ends.entry(end).or_default() += 1;
+        if self.trace {
+            println!("{case}: {}", ended.as_what);
+        }
+        for sentence in &ended.broken {
+            let found = format!(
+                "{case}: {sentence}\n  again: CARDLESS_CRASH_ONLY='{case}' cargo test --test crash {}",
+                self.test
+            );
+            println!("{found}");
+            self.broken.push(found);
+        }
+    }
+
+    /// The closing lines.
+    pub(crate) fn figures(&self, begun: Instant, scope: &Scope) -> String {
+        let mut text = format!(
+            "{}: {} lives; {} struck at their point {:?}, {} of them before an answer; \
+             {} rules broken; {} s; {scope}",
+            self.test,
+            self.lives,
+            self.struck,
+            self.by_class,
+            self.unanswered,
+            self.broken.len(),
+            begun.elapsed().as_secs()
+        );
+        for ((operation, wait, end), count) in &self.ends {
+            text.push_str(&format!("\n  {operation:?} {wait}: {count} ended as {end}"));
+        }
+        text
+    }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cardless_contract::SystemClock;
-use cardless_sandbox::WebhookRoute;
 use cardless_sandbox::{Addresses, Deliver, Entry, Provider, Running, Sandbox, Servers};
+use cardless_sandbox::{RecordedRequest, WebhookRoute};
 use cardless_transport::{ClientConfig, HttpClient, ReqwestClient};
 use http::header;
 use serde_json::Value;
@@ -146,6 +146,9 @@ impl World {
         };
         copy("cardless.keys", folder.path());
         copy("cardless.db", &store);
+        if template.folder.path().join("cardless.db-wal").exists() {
+            copy("cardless.db-wal", &store);
+        }
         std::fs::write(folder.path().join(CLOCK_FILE), "0").unwrap();
         let world = Self {
             folder,
@@ -262,6 +265,11 @@ impl World {
 
     pub(crate) fn ledger(&self) -> Vec<Entry> {
         self.sandbox.ledger()
+    }
+
+    /// Every request that reached a provider, oldest first.
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.sandbox.requests(None)
     }
 
     /// What the processes of the service have logged.

@@ -62,6 +62,9 @@ const READERS: usize = 2;
 /// How many prepared statements a connection keeps.
 const STATEMENT_CACHE: usize = 128;
 
+/// How much room must be there before a write is tried again after one that failed, in bytes.
+const ROOM_BYTES: u32 = 64 * 1024;
+
 /// Where the database's work runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
@@ -216,6 +219,7 @@ fn answer_questions(connection: &Connection, questions: &Mutex<Receiver<ReadJob>
 }
 
 fn write_batches(mut connection: Connection, batches: &Receiver<WriteJob>) {
+    let mut trusted = true;
     while let Ok(first) = batches.recv() {
         let mut group = vec![first];
         while group.len() < MAX_GROUP {
@@ -224,40 +228,86 @@ fn write_batches(mut connection: Connection, batches: &Receiver<WriteJob>) {
                 Err(_) => break,
             }
         }
-        write_group(&mut connection, group);
+        if !trusted {
+            if let Err(error) = overwrite(&mut connection) {
+                refuse(group, &error);
+                continue;
+            }
+            tracing::info!("the database takes writes again");
+        }
+        trusted = write_group(&mut connection, group);
     }
 }
 
 /// Applies every batch of a group and commits once. Nobody is answered before the commit is on
-/// disk; if the commit fails, every batch has failed.
-fn write_group(connection: &mut Connection, group: Vec<WriteJob>) {
-    let applied = (|| {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut results = Vec::with_capacity(group.len());
-        for job in &group {
-            results.push(apply::apply_in_savepoint(&transaction, &job.batch));
-            if transaction.is_autocommit() {
-                // SQLite has taken back the whole group (a full disk): what follows would be
-                // committed by itself and then be called a failure.
-                return Err(rusqlite::Error::InvalidQuery);
-            }
+/// disk; if the commit fails, every batch has failed. Answers whether the database can be trusted
+/// to take the next one.
+fn write_group(connection: &mut Connection, group: Vec<WriteJob>) -> bool {
+    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            // Another process writes for too long; nothing of ours was begun.
+            refuse(group, &error);
+            return true;
         }
-        transaction.commit()?;
-        Ok::<_, rusqlite::Error>(results)
-    })();
-    match applied {
-        Ok(results) => {
+    };
+    let mut results = Vec::with_capacity(group.len());
+    for job in &group {
+        results.push(apply::apply_in_savepoint(&transaction, &job.batch));
+        if transaction.is_autocommit() {
+            // SQLite has taken back the whole group (a full disk): what follows would be
+            // committed by itself and then be called a failure.
+            drop(transaction);
+            return write_failed(connection, group, &rusqlite::Error::InvalidQuery);
+        }
+    }
+    match transaction.commit() {
+        Ok(()) => {
             for (job, result) in group.into_iter().zip(results) {
                 drop(job.reply.send(result));
             }
+            true
         }
-        Err(error) => {
-            let text = error.to_string();
-            for job in group {
-                drop(job.reply.send(Err(unavailable(&text))));
-            }
-        }
+        Err(error) => write_failed(connection, group, &error),
     }
+}
+
+/// Refuses a group, once what it may have left behind is gone if that can be done now.
+fn write_failed(
+    connection: &mut Connection,
+    group: Vec<WriteJob>,
+    error: &rusqlite::Error,
+) -> bool {
+    let overwritten = overwrite(connection);
+    tracing::error!(
+        %error,
+        takes_writes_again = overwritten.is_ok(),
+        "the database did not take a write: look at its disk"
+    );
+    refuse(group, error);
+    overwritten.is_ok()
+}
+
+fn refuse(group: Vec<WriteJob>, error: &rusqlite::Error) {
+    let text = error.to_string();
+    for job in group {
+        drop(job.reply.send(Err(unavailable(&text))));
+    }
+}
+
+/// Commits something that means nothing, and that needs as much room as an ordinary group.
+///
+/// A commit that fails at its sync has already written its frames into the WAL, with the mark of a
+/// commit. This connection forgets them, but whoever opens the database after a crash would take
+/// them for committed: a request that was refused would be carried out after all. The next commit
+/// writes over them; this makes sure that there is one, before anything is answered.
+fn overwrite(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(&format!(
+        "CREATE TABLE room (bytes BLOB); INSERT INTO room VALUES (zeroblob({ROOM_BYTES}));
+         DROP TABLE room;"
+    ))?;
+    transaction.commit()
 }
 
 fn connect(path: Option<&Path>) -> Result<Connection> {
@@ -301,13 +351,14 @@ fn create_private(path: &Path) -> Result<()> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<()> {
+    if steps_taken(connection)? == MIGRATIONS.len() {
+        // Nothing to write: whoever only reads need not wait for a writer.
+        return Ok(());
+    }
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(database)?;
-    let taken: i64 = transaction
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(database)?;
-    let taken = usize::try_from(taken).map_err(|_| StoreError::Unreadable("user_version"))?;
+    let taken = steps_taken(&transaction)?;
     if taken > MIGRATIONS.len() {
         return Err(unavailable(
             "the database was written by a newer cardless; use that one",
@@ -321,6 +372,14 @@ fn migrate(connection: &mut Connection) -> Result<()> {
         .pragma_update(None, "user_version", known)
         .map_err(database)?;
     transaction.commit().map_err(database)
+}
+
+/// How many of the schema's steps the database has taken.
+fn steps_taken(connection: &Connection) -> Result<usize> {
+    let taken: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(database)?;
+    usize::try_from(taken).map_err(|_| StoreError::Unreadable("user_version"))
 }
 
 /// An error of SQLite as one of ours; a violated CHECK is a ceiling.
@@ -345,7 +404,12 @@ impl Store for SqliteStore {
                     .transaction_with_behavior(TransactionBehavior::Immediate)
                     .map_err(database)?;
                 apply::apply(&transaction, &batch)?;
-                transaction.commit().map_err(database)
+                let committed = transaction.commit();
+                if committed.is_err() {
+                    // If this fails as well, the error below is all that can be said.
+                    drop(overwrite(&mut connection));
+                }
+                committed.map_err(database)
             }
             Driver::Threads(Workers { writer, .. }) => {
                 let (reply, answer) = oneshot::channel();
