@@ -593,7 +593,8 @@ impl Drive {
                     .save(|row, now| {
                         row.attempts = row.attempts.saturating_add(1);
                         let again = (row.attempts < 10).then(|| now.plus(pause(row.attempts)));
-                        release_row(row, again);
+                        // A hold is looked at until its end is known.
+                        release_row(row, again.or_else(|| state::look_at_hold(row, now)));
                     })
                     .await;
             }

@@ -107,6 +107,8 @@ impl Gateway {
             while tasks.try_join_next().is_some() {}
             let pause = if found { Duration::ZERO } else { INTERVAL };
             tokio::select! {
+                // In this order: the same schedule in a simulation takes the same way each time.
+                biased;
                 () = &mut shutdown => break,
                 () = self.inner.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}

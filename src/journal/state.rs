@@ -32,6 +32,10 @@ pub(crate) enum Next {
 /// The longest a question without an answer waits until it is asked again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
+/// How often a hold is looked at whose end its provider does not tell. Aduno's lasts for 30 days or
+/// less (`providers/aduno.md` §4).
+const BETWEEN_LOOKS_AT_A_HOLD: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Pauses between questions, in seconds; the last ones grow to [`LONGEST_PAUSE`].
 const PAUSES_SECONDS: [u64; 10] = [1, 2, 4, 8, 15, 30, 60, 300, 900, 1800];
 
@@ -120,13 +124,18 @@ pub(crate) fn follow(
     changed
 }
 
-/// When to look whether a hold has lapsed: not every provider says so by itself.
+/// When to look whether a hold has lapsed: not every provider says so by itself, and not every one
+/// says beforehand when it will.
 pub(crate) fn look_at_hold(row: &PaymentRow, now: Timestamp) -> Option<Timestamp> {
-    let lapses_at = row
-        .expires_at
-        .filter(|_| row.state == PaymentState::Authorized)?;
+    if row.state != PaymentState::Authorized {
+        return None;
+    }
     // A provider may be late with it.
-    Some(lapses_at.max(now.plus(LONGEST_PAUSE)))
+    let soonest = now.plus(LONGEST_PAUSE);
+    Some(match row.expires_at {
+        Some(lapses_at) => lapses_at.max(soonest),
+        None => now.plus(BETWEEN_LOOKS_AT_A_HOLD),
+    })
 }
 
 /// Whether a payment that ended without money has money moved at its provider: its status stays,

@@ -93,6 +93,25 @@ async fn authorizes_captures_a_part_and_voids() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_lapses_is_noticed_whether_or_not_its_end_was_told() {
+    for provider in ALL {
+        let world = World::new();
+        let method = world.link(provider).await;
+        let mut request = World::charge(&method, 5000, "invoice-1");
+        request.capture = Capture::Manual;
+        let id = world.pay(&request).await.id;
+        for _ in 0..6 {
+            world.sandbox.advance(7 * DAY);
+            let a_moment = tokio::time::sleep(std::time::Duration::from_secs(2));
+            world.gateway.run(a_moment).await;
+        }
+        let payment = world.gateway.payment(&id).await.unwrap();
+        assert_eq!(payment.status, PaymentStatus::Voided, "{provider}");
+        assert!(payment.expires_at.is_none(), "{provider}");
+    }
+}
+
 /// Where each step of each provider goes, in the words of the sandbox's faults.
 const STEPS: [(&str, [(&str, &str); 6]); 3] = [
     (

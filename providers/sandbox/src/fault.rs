@@ -99,7 +99,8 @@ impl Fault {
 }
 
 impl Operation {
-    fn matches(&self, method: &Method, path: &str) -> bool {
+    /// Whether a call with this method and path is one of these.
+    pub fn matches(&self, method: &Method, path: &str) -> bool {
         if self.method != *method {
             return false;
         }
@@ -152,6 +153,11 @@ impl Faults {
         };
         self.0.retain(|fault| fault.times > 0);
         Some(kind)
+    }
+
+    /// Those that have not befallen all their calls yet.
+    pub(crate) fn waiting(&self) -> Vec<Fault> {
+        self.0.iter().cloned().collect()
     }
 
     /// Forgets all.

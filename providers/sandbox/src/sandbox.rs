@@ -201,6 +201,11 @@ impl Sandbox {
         self.lock().webhooks.take(None)
     }
 
+    /// The faults that wait for their calls; `times` is how many are left.
+    pub fn waiting_faults(&self) -> Vec<Fault> {
+        self.lock().faults.waiting()
+    }
+
     /// Calls off every fault that has not befallen a call yet.
     pub fn clear_faults(&self) {
         self.lock().faults.clear();

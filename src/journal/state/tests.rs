@@ -356,7 +356,8 @@ fn a_final_state_stays_whatever_is_seen() {
 #[test]
 fn the_end_of_a_hold_is_learnt_once_and_looked_for_not_too_soon() {
     let mut row = settled(PaymentState::Authorized, 4990, 0);
-    assert_eq!(look_at_hold(&row, NOW), None, "no end is known");
+    let week = 7 * 24 * HOUR;
+    assert_eq!(look_at_hold(&row, NOW), Some(NOW.plus(week)), "untold");
     let mut held = seen(PaymentPhase::Authorized, 0);
     held.expires_at = Some(NOW.plus(48 * HOUR));
     assert!(follow(&mut row, &held, true, NOW));

@@ -14,11 +14,14 @@ use cardless_sandbox::{Fault, OutgoingWebhook, Provider};
 use serde_json::Value;
 
 use crate::ended::Made;
-use crate::plan::OPERATIONS;
+use crate::plan::{Decision, OPERATIONS};
 use crate::random::Random;
-use crate::world::{ACCOUNT, Broken, World};
+use crate::world::{ACCOUNTS, Broken, World};
 
-/// How long a caller waits before it asks again, in paused time; the sandbox's clock goes along.
+/// The account that everything belongs to.
+const ACCOUNT: &str = ACCOUNTS[0];
+
+/// How long a caller waits before it asks again, in paused time.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// How often a caller asks again.
@@ -51,7 +54,7 @@ enum Call<'a> {
 impl History {
     pub(crate) fn new(
         provider: Provider,
-        methods: &[String],
+        methods: &[(usize, String)],
         name: &str,
         luck: Option<u64>,
     ) -> Result<Self, Broken> {
@@ -61,7 +64,7 @@ impl History {
             .ok_or("no such provider")?;
         Ok(Self {
             provider,
-            method: methods.get(index).ok_or("no method")?.clone(),
+            method: methods.get(index).ok_or("no method")?.1.clone(),
             name: name.to_owned(),
             luck: Mutex::new(luck.map(Random::new)),
             known: Mutex::default(),
@@ -215,7 +218,12 @@ impl History {
         made.setups.push(setup.id.clone());
         made.payments.extend(setup.payment.clone());
         let page = setup.redirect_url.ok_or("no page")?;
-        let back = world.decide(self.provider.name(), &page, approves).await?;
+        let decision = if approves {
+            Decision::Approve
+        } else {
+            Decision::Decline
+        };
+        let back = world.decide(self.provider.name(), &page, decision).await?;
         let comes_back = self.draw(2) == 0;
         if let Some(back) = back.filter(|_| comes_back) {
             let gateway = world.process(1).gateway.clone();
@@ -357,5 +365,5 @@ fn refund_text(answer: Answer<Refund>) -> (String, bool) {
 /// A moment passes for everybody.
 async fn wait(world: &World) {
     tokio::time::sleep(PAUSE).await;
-    world.sandbox.advance(PAUSE);
+    world.sandbox.tick();
 }

@@ -1,36 +1,72 @@
 //! The fault simulation: two processes of the gateway on one store, the three adapters and the
 //! sandbox, on one thread with paused time. A seed gives a schedule of calls, faults, crashes,
-//! clock jumps and webhooks; after each, the invariants are judged against the sandbox's ledger.
+//! clock jumps and webhooks; after each, the fourteen [`INVARIANTS`] are judged, against the
+//! sandbox's ledger where money is concerned.
 //!
 //! `cargo test -p cardless-faults` runs [`SCHEDULES`] seeds. More of them, or one again:
 //!
 //! ```text
 //! cargo run --release -p cardless-faults -- --schedules 100000
 //! cargo run --release -p cardless-faults -- --seed 4711
+//! cargo run --release -p cardless-faults -- --seed 4711 --shrink
 //! ```
+//!
+//! What happens:
+//!
+//! - **Calls**: pay, capture, void, refund, link with and without a first payment, complete, revoke,
+//!   choose a default, restrict, repeat, and ask for what is another's; by two accounts in four
+//!   currencies with 0, 2 and 3 decimals, one at a time or several at once, at either process.
+//! - **Faults at a provider**: those of the sandbox, and a request that gets no answer and arrives
+//!   later, within the longest delay that the provider's capabilities name.
+//! - **Crashes**. A process dies at a boundary: the moment before or after it asks the store or the
+//!   network for something. Nothing that it was about to do happens after that, and another process
+//!   starts on the same store; that one may die at its first look. Between two boundaries nothing
+//!   durable happens, so this is a crash at any await.
+//! - **Stores** that fail to write or to read, and processes that stand still for longer than a
+//!   lease or any deadline.
+//! - **Time**: tokio's paused time is everybody's, so whoever waits grows older; it jumps past each
+//!   window of a provider and past the 400 days of a key; a process's clock is set forth and back.
+//! - **Webhooks** in order, twice, reversed, in part, or months late; and every tenth seed once in
+//!   each order, to the same end.
+//! - **People**: customers who approve, decline, leave, and come back; operators who end what is
+//!   parked, as the ledger says.
+//!
+//! At the end faults stop, everything is driven to its end, and then customers press what they still
+//! have open, old webhooks come, and two months pass: what has ended must stay so.
 //!
 //! Apart from that, every order of up to six webhooks, each once to three times, racing the calls
 //! that cause them, ends in one state: `-- --webhooks`; the ordinary tests take a share.
-//!
-//! A process dies at a boundary: the moment before or after it asks the store or the network for
-//! something. Nothing that it was about to do happens after that, and another process starts on the
-//! same store. Between two boundaries nothing durable happens, so this is a crash at any await.
 
+mod arrival;
+mod call;
+mod clock;
+mod end;
 mod ended;
+mod figures;
 mod history;
+mod invariant;
 mod judge;
+mod many;
+mod network;
 mod orders;
+mod output;
 mod plan;
 mod random;
 mod run;
+mod seam;
 mod shrink;
 mod switch;
 mod world;
 
-pub use judge::Violation;
+pub use arrival::arrivals;
+pub use figures::Figures;
+pub use invariant::{INVARIANTS, Invariant, Line, Violation};
+pub use judge::{Evidence, Found, Repeat};
+pub use many::{ARRIVALS_EVERY, Examined, Failure, examine, examine_all, is_in_orders, shorten};
 pub use orders::{Order, Orders, SLOTS, all_orders, choices, run_orders, some_orders};
-pub use plan::{Call, Delivery, Step, plan};
-pub use run::{Outcome, run};
+pub use plan::{Call, Decision, Delivery, Step, plan};
+pub use run::{Arrival, Outcome, run, run_arriving};
+pub use seam::{Glimpse, Intent, Mark, Sent};
 pub use shrink::shrink;
 
 /// How many seeds the ordinary tests run.
@@ -42,38 +78,55 @@ mod tests {
 
     #[test]
     fn no_schedule_breaks_an_invariant() {
-        for seed in 0..SCHEDULES {
-            let steps = plan(seed);
-            let outcome = run(seed, &steps).unwrap();
-            if !outcome.violations.is_empty() {
-                let (steps, outcome) = shrink(seed, steps, outcome).unwrap();
-                panic!(
-                    "seed {seed}: {:#?}\nafter {} steps:\n{}\nagain: cargo run -p cardless-faults -- --seed {seed}",
-                    outcome.violations,
-                    steps.len(),
-                    outcome.trace.join("\n"),
-                );
-            }
+        let failures = std::sync::Mutex::new(Vec::new());
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let keep = |failure: Failure| failures.lock().unwrap().push(failure);
+        let figures = examine_all(0..SCHEDULES, threads, &keep, &|| {}).unwrap();
+        assert_eq!(figures.schedules, SCHEDULES);
+        let failures = failures.into_inner().unwrap();
+        for failure in &failures {
+            println!("{failure}");
         }
+        assert!(failures.is_empty(), "{} seeds have failed", failures.len());
     }
 
     /// Seeds that have found something, beyond those that every run takes.
-    const FOUND: [u64; 7] = [2062, 4240, 8199, 12_321, 18_003, 25_653, 29_854];
+    const FOUND: [u64; 2] = [1812, 2101];
 
     #[test]
     fn what_was_found_once_stays_mended() {
         for seed in FOUND {
-            let outcome = run(seed, &plan(seed)).unwrap();
-            assert_eq!(outcome.violations, [], "seed {seed}");
+            let examined = examine(seed, &plan(seed), true).unwrap();
+            assert_eq!(examined.violations, [], "seed {seed}");
         }
     }
 
+    /// Trace, ledger, rows, events, and what left: everything but the log, which has real
+    /// milliseconds in it.
+    fn all_of(outcome: &Outcome) -> String {
+        let evidence = &outcome.evidence;
+        format!(
+            "{}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:?}",
+            outcome.trace.join("\n"),
+            evidence.payments,
+            evidence.ledger,
+            evidence.events,
+            evidence.history,
+            evidence.sent,
+            outcome.figures,
+        )
+    }
+
     #[test]
-    fn the_same_seed_gives_the_same_trace() {
-        for seed in [3, 14, 159] {
-            let first = run(seed, &plan(seed)).unwrap();
-            let second = run(seed, &plan(seed)).unwrap();
-            assert_eq!(first.trace, second.trace, "seed {seed}");
+    fn the_same_seed_gives_the_same_trace_ledger_and_rows() {
+        for seed in 0..40 {
+            let steps = plan(seed);
+            let first = run(seed, &steps).unwrap();
+            let second = run(seed, &steps).unwrap();
+            let (first, second) = (all_of(&first), all_of(&second));
+            let mut lines = first.lines().zip(second.lines());
+            assert_eq!(lines.find(|(a, b)| a != b), None, "seed {seed}");
+            assert_eq!(first.len(), second.len(), "seed {seed}");
         }
     }
 }

@@ -2,9 +2,13 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use cardless_faults::{all_orders, plan, run, run_orders, shrink};
+use cardless_faults::{
+    Failure, Step, all_orders, examine, examine_all, is_in_orders, plan, run_orders, shorten,
+};
 use cardless_sandbox::Provider;
 use clap::Parser;
 
@@ -17,28 +21,41 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Only this seed, with its trace.
+    /// How many at a time; as many as there are processors if absent.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// The closing figures as JSON on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Only this seed, with its steps and its trace.
     #[arg(long)]
     seed: Option<u64>,
+    /// With --seed: the shortest schedule that still fails.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
     /// Instead: every order of up to six webhooks, each once to three times, at each provider.
     #[arg(long)]
     webhooks: bool,
 }
 
-/// How many schedules lie between two lines of progress.
-const PROGRESS_EVERY: u64 = 500;
+/// How often a terminal sees progress, and how often anything else does.
+const ON_A_TERMINAL: Duration = Duration::from_millis(250);
+const ELSEWHERE: Duration = Duration::from_secs(10);
+
+/// How wide the bar is, in characters.
+const BAR: u64 = 30;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.seed {
         _ if arguments.webhooks => webhooks(),
-        Some(seed) => one(seed),
-        None => many(arguments.from, arguments.schedules),
+        Some(seed) => one(seed, arguments.shrink),
+        None => many(&arguments),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            say(&format!("the simulation itself failed: {error}\n"));
+            say(&format!("\nthe simulation itself failed: {error}\n"));
             ExitCode::from(2)
         }
     }
@@ -46,43 +63,56 @@ fn main() -> ExitCode {
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-fn one(seed: u64) -> Result<ExitCode> {
-    let outcome = run(seed, &plan(seed))?;
-    say(&format!("{}\n", outcome.trace.join("\n")));
-    if outcome.violations.is_empty() {
-        say("no invariant is broken\n");
+fn one(seed: u64, shrink: bool) -> Result<ExitCode> {
+    let steps = plan(seed);
+    // First, so that it is there even if the schedule never ends.
+    show_steps(&steps);
+    let examined = examine(seed, &steps, is_in_orders(seed))?;
+    if examined.violations.is_empty() {
+        say(&format!(
+            "{}\nno invariant is broken\n",
+            examined.trace.join("\n")
+        ));
         return Ok(ExitCode::SUCCESS);
     }
-    say(&format!("{:#?}\n", outcome.violations));
+    if shrink {
+        say(&shorten(seed, &examined)?.to_string());
+        return Ok(ExitCode::FAILURE);
+    }
+    say(&format!("{}\n", examined.trace.join("\n")));
+    for violation in &examined.violations {
+        say(&format!("{violation}\n"));
+    }
     Ok(ExitCode::FAILURE)
 }
 
-fn many(from: u64, schedules: u64) -> Result<ExitCode> {
+fn many(arguments: &Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
-    let (mut calls, mut failed) = (0, 0_u64);
-    for seed in from..from.saturating_add(schedules) {
-        let steps = plan(seed);
-        let outcome = run(seed, &steps)?;
-        calls += outcome.calls;
-        if !outcome.violations.is_empty() {
-            failed += 1;
-            let (steps, outcome) = shrink(seed, steps, outcome)?;
-            say(&format!(
-                "\nseed {seed}, {} steps:\n{}\n{:#?}\nagain: cargo run --release -p cardless-faults -- --seed {seed}\n",
-                steps.len(),
-                outcome.trace.join("\n"),
-                outcome.violations
-            ));
-        }
-        let done = seed - from + 1;
-        if done.is_multiple_of(PROGRESS_EVERY) || done == schedules {
-            progress("schedules", done, schedules, failed, begun);
-        }
-    }
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = arguments.threads.unwrap_or(processors);
+    let progress = Progress::new("schedules", arguments.schedules, begun);
+    let seeds = arguments.from..arguments.from.saturating_add(arguments.schedules);
+    let figures = examine_all(
+        seeds,
+        threads,
+        &|failure| progress.failed(&failure),
+        &|| progress.done(),
+    )?;
+    progress.end();
+    let failed = progress.failed.load(Ordering::Relaxed);
+    let seconds = begun.elapsed().as_secs();
+    say(&format!("{}\n", figures.lines().join("\n")));
     say(&format!(
-        "\n{schedules} schedules, {calls} calls, {failed} with a broken invariant, {} s\n",
-        begun.elapsed().as_secs()
+        "{failed} with a broken invariant, {threads} at a time, {seconds} s\n"
     ));
+    if arguments.json {
+        let mut json = figures.to_json();
+        if let Some(members) = json.as_object_mut() {
+            members.insert("failed".to_owned(), failed.into());
+            members.insert("seconds".to_owned(), seconds.into());
+        }
+        writeln!(std::io::stdout(), "{json}")?;
+    }
     Ok(if failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -93,17 +123,15 @@ fn many(from: u64, schedules: u64) -> Result<ExitCode> {
 fn webhooks() -> Result<ExitCode> {
     let begun = Instant::now();
     let orders = all_orders();
+    let all = u64::try_from(orders.len())?;
     let mut failed = 0;
     for provider in Provider::ALL {
-        let all = u64::try_from(orders.len())?;
-        let result = run_orders(provider, &orders, |done| {
-            if done % PROGRESS_EVERY < 32 || done == all {
-                progress("orders", done, all, failed, begun);
-            }
-        })?;
-        failed += u64::try_from(result.differences.len())?;
+        let progress = Progress::new("orders", all, Instant::now());
+        let result = run_orders(provider, &orders, |done| progress.reached(done))?;
+        progress.end();
+        failed += result.differences.len();
         say(&format!(
-            "\n{}: {} orders, {} deliveries, {} with another end, {} s\n{}",
+            "{}: {} orders, {} deliveries, {} with another end, {} s\n{}",
             provider.name(),
             result.cases,
             result.deliveries,
@@ -119,18 +147,85 @@ fn webhooks() -> Result<ExitCode> {
     })
 }
 
-fn progress(what: &str, done: u64, of: u64, failed: u64, begun: Instant) {
-    let seconds = begun.elapsed().as_secs().max(1);
-    let rate = done / seconds;
-    let left = of
-        .saturating_sub(done)
-        .checked_div(rate.max(1))
-        .unwrap_or(0);
-    let line = format!("{done}/{of} {what}, {failed} failed, {rate}/s, {left} s left");
-    if std::io::stderr().is_terminal() {
-        say(&format!("\r{line}    "));
-    } else {
-        say(&format!("{line}\n"));
+/// How far it is: a bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    what: &'static str,
+    of: u64,
+    begun: Instant,
+    done: AtomicU64,
+    failed: AtomicU64,
+    shown: Mutex<Instant>,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new(what: &'static str, of: u64, begun: Instant) -> Self {
+        Self {
+            what,
+            of,
+            begun,
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            shown: Mutex::new(begun),
+            terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    fn failed(&self, failure: &Failure) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        say(&format!("\n{failure}"));
+    }
+
+    fn done(&self) {
+        self.reached(self.done.fetch_add(1, Ordering::Relaxed) + 1);
+    }
+
+    /// So many are done.
+    fn reached(&self, done: u64) {
+        self.done.fetch_max(done, Ordering::Relaxed);
+        let pause = if self.terminal {
+            ON_A_TERMINAL
+        } else {
+            ELSEWHERE
+        };
+        // Whoever comes while another one writes has nothing to add.
+        if let Ok(mut shown) = self.shown.try_lock()
+            && shown.elapsed() >= pause
+        {
+            *shown = Instant::now();
+            self.show(done);
+        }
+    }
+
+    fn end(&self) {
+        self.show(self.done.load(Ordering::Relaxed));
+        if self.terminal {
+            say("\n");
+        }
+    }
+
+    fn show(&self, done: u64) {
+        let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let rate = done.saturating_mul(1000) / millis.max(1);
+        let left = self.of.saturating_sub(done) / rate.max(1);
+        let failed = self.failed.load(Ordering::Relaxed);
+        let (of, what) = (self.of, self.what);
+        let line = format!("{done}/{of} {what}, {failed} failed, {rate}/s, {left} s left");
+        if self.terminal {
+            let full = done.saturating_mul(BAR) / of.max(1);
+            let bar: String = (0..BAR)
+                .map(|at| if at < full { '#' } else { '.' })
+                .collect();
+            say(&format!("\r[{bar}] {line}    "));
+        } else {
+            say(&format!("{line}\n"));
+        }
+    }
+}
+
+fn show_steps(steps: &[Step]) {
+    for step in steps {
+        say(&format!("{step:?}\n"));
     }
 }
 

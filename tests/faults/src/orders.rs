@@ -7,12 +7,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cardless_sandbox::{Deliver, OutgoingWebhook, Provider, WebhookRoute};
+use cardless_sandbox::{OutgoingWebhook, Provider};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
 
 use crate::ended::{End, end_state};
 use crate::history::History;
+use crate::output::Output;
 use crate::random::Random;
 use crate::world::{Broken, World};
 
@@ -158,16 +159,8 @@ async fn run_batch(
     batch: &[Order],
     result: &mut Orders,
 ) -> Result<(), Broken> {
-    let world = World::new(seed)?;
+    let world = World::new(seed, Output::default())?;
     let methods = world.link_all().await?;
-    world.sandbox.route_webhooks(&WebhookRoute {
-        provider,
-        url: Some(format!(
-            "http://127.0.0.1:8080/webhooks/{}",
-            provider.name()
-        )),
-        deliver: Deliver::Now,
-    });
     let mut random = Random::new(seed.rotate_left(7));
     let nothing = Order {
         slots: Vec::new(),
@@ -383,7 +376,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let world = World::new(1).unwrap();
+            let world = World::new(1, Output::default()).unwrap();
             let methods = world.link_all().await.unwrap();
             let calm = History::new(Provider::PayPal, &methods, "calm", None).unwrap();
             let made = calm.run(&world).await.unwrap();

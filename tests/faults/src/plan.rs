@@ -15,6 +15,8 @@ pub enum Step {
     Together(Vec<(usize, Call)>),
     /// A process looks at everything open.
     Reconcile(usize),
+    /// A process's resolver works for so many seconds.
+    Work(usize, u64),
     /// A fault befalls the next matching call at a provider.
     Fault {
         /// Which provider.
@@ -26,16 +28,36 @@ pub enum Step {
         /// How often.
         times: u32,
     },
-    /// Time passes.
+    /// The next matching call gets no answer, and arrives after so many seconds.
+    Late {
+        /// Which provider.
+        provider: usize,
+        /// Which of its operations.
+        operation: usize,
+        /// When it arrives, in seconds.
+        seconds: u64,
+    },
+    /// So many seconds pass.
     Advance(u64),
-    /// A process dies after so many more boundaries, and is started again afterwards.
-    Crash(usize, u32),
+    /// A process's clock is off by so many seconds from now on.
+    Skew(usize, i64),
+    /// A process dies after so many more boundaries, and is started again afterwards. Those that
+    /// take its place look at everything open first, and so many of them die at that too.
+    Crash(usize, u32, u32),
+    /// A process stands still for so many seconds after so many more boundaries of the store.
+    Pause(usize, u32, u64),
     /// So many of a process's next writes fail.
-    FullDisk(usize, u32),
-    /// The webhooks that wait are handled so.
-    Webhooks(Delivery),
-    /// A customer decides on an open page.
-    Decide(usize, bool),
+    FailWrites(usize, u32),
+    /// So many of a process's next reads fail.
+    FailReads(usize, u32),
+    /// The webhooks that wait are handled so, by one of the two processes.
+    Webhooks(usize, Delivery),
+    /// A customer decides on an open page and comes back.
+    Decide(usize, Decision),
+    /// A browser opens an earlier way back once more.
+    Return(usize),
+    /// A person takes so many hours and ends something parked, as the ledger says.
+    Resolve(usize, u64),
 }
 
 /// A caller's call.
@@ -43,12 +65,16 @@ pub enum Step {
 #[expect(missing_docs, reason = "the names are the meaning")]
 pub enum Call {
     Pay {
+        account: usize,
         method: usize,
         minor: i64,
+        currency: usize,
         manual: bool,
         customer: bool,
         reference: u64,
     },
+    /// Part of what was asked for, in percent; with 0 all that is left. Of a payment that is held, if
+    /// there is one.
     Capture {
         payment: usize,
         percent: i64,
@@ -57,16 +83,45 @@ pub enum Call {
     Void {
         payment: usize,
     },
+    /// Part of what was asked for, in percent; with 0 all that is left. Of a payment that is taken,
+    /// if there is one.
     Refund {
         payment: usize,
         percent: i64,
     },
     /// A first payment that links a method in the same visit.
     Link {
+        account: usize,
         provider: usize,
         minor: i64,
+        currency: usize,
         manual: bool,
         reference: u64,
+    },
+    /// A setup without a payment.
+    Register {
+        account: usize,
+        provider: usize,
+    },
+    /// Asks how far a setup is.
+    Complete {
+        setup: usize,
+    },
+    Revoke {
+        method: usize,
+    },
+    Default {
+        method: usize,
+    },
+    /// The account may not be charged any more, or again.
+    Restrict {
+        account: usize,
+        restricted: bool,
+    },
+    /// One account names what is another's.
+    Stranger {
+        object: usize,
+        verb: usize,
     },
     /// The same call under the same key as an earlier one.
     Again {
@@ -81,7 +136,19 @@ pub enum Delivery {
     InOrder,
     Twice,
     Reversed,
+    /// Every other one; the rest goes on waiting.
+    EveryOther,
+    /// Not before the very end.
     Lost,
+}
+
+/// What a customer decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the meaning")]
+pub enum Decision {
+    Approve,
+    Decline,
+    Abandon,
 }
 
 /// What can befall a call, in the sandbox's words.
@@ -96,14 +163,16 @@ pub(crate) const FAULTS: [&str; 8] = [
     "pending",
 ];
 
-/// Each provider's mutating operations, in the order of [`PROVIDERS`], and one entry for reads.
-pub(crate) const OPERATIONS: [[&str; 6]; 3] = [
+/// Each provider's operations that may change something, in the order of [`PROVIDERS`], then any of
+/// them, and any read.
+pub(crate) const OPERATIONS: [[&str; 7]; 3] = [
     [
         "POST /api/v2.0/payment/transactions",
         "POST /api/v2.0/payment/transactions/*/process-with-token",
         "POST /api/v2.0/payment/transactions/*/complete-partially-online",
         "POST /api/v2.0/payment/transactions/*/void-online",
         "POST /api/v2.0/payment/refunds",
+        "POST /api/v2.0/payment",
         "GET /api/v2.0/payment",
     ],
     [
@@ -112,6 +181,7 @@ pub(crate) const OPERATIONS: [[&str; 6]; 3] = [
         "POST /v2/payments/authorizations/*/capture",
         "POST /v2/payments/authorizations/*/void",
         "POST /v2/payments/captures/*/refund",
+        "POST /v2",
         "GET /v2",
     ],
     [
@@ -120,13 +190,40 @@ pub(crate) const OPERATIONS: [[&str; 6]; 3] = [
         "POST /v1/transactions/*/cancel",
         "POST /v1/transactions/*/credit",
         "POST /v1/transactions",
+        "POST /v1/transactions",
         "GET /v1",
     ],
 ];
 
-/// Jumps of the clock in seconds: within a window, past `commit_within`, past Aduno's 60 minutes,
-/// past PayPal's 3 and 6 hours, past its 45 days.
-const JUMPS: [u64; 9] = [1, 20, 70, 300, 1000, 4000, 11_000, 23_000, 4_000_000];
+/// Currencies with 2, 2, 0 and 3 decimals. PayPal lacks the last.
+pub(crate) const CURRENCIES: [&str; 4] = ["CHF", "EUR", "JPY", "KWD"];
+
+/// The most by which a process's clock is off, in seconds. Two of them differ by twice that, which
+/// the providers' longest delays have room for.
+pub(crate) const MAX_SKEW: i64 = 5;
+
+/// Jumps of the clock in seconds: within a window, past `commit_within` (15 min), past Aduno's
+/// 60 minutes, past PayPal's 3 and 6 hours, past a day, PayPal's 45 days, and the 400 days of a key.
+const JUMPS: [u64; 11] = [
+    1, 20, 70, 300, 1000, 4000, 11_000, 23_000, 90_000, 4_000_000, 35_000_000,
+];
+
+/// When a request arrives that got no answer, in seconds: before and after its sender gave up, and
+/// as late as the shortest of the providers' longest delays allows with the clocks' skew.
+const DELAYS: [u64; 5] = [5, 22, 45, 90, 108];
+
+/// How long a process stands still, in seconds: longer than a send may take, than a lease, than
+/// `commit_within`.
+const PAUSES: [u64; 3] = [15, 200, 1000];
+
+/// How long a resolver works, in seconds.
+const WORKS: [u64; 3] = [3, 30, 120];
+
+/// How many calls a fault befalls: a few, or what looks like an outage.
+const TIMES: [u32; 7] = [1, 1, 1, 2, 2, 3, 40];
+
+/// How many hours a person takes.
+const HOURS: [u64; 3] = [1, 30, 800];
 
 /// How many steps a schedule has at most.
 const MAX_STEPS: u64 = 24;
@@ -140,8 +237,8 @@ pub fn plan(seed: u64) -> Vec<Step> {
 
 fn step(random: &mut Random) -> Step {
     match random.below(100) {
-        0..40 => Step::Call(random.index(2), call(random)),
-        40..48 => {
+        0..34 => Step::Call(random.index(2), call(random)),
+        34..42 => {
             let calls = 2 + random.index(3);
             Step::Together(
                 (0..calls)
@@ -149,60 +246,152 @@ fn step(random: &mut Random) -> Step {
                     .collect(),
             )
         }
-        48..58 => Step::Reconcile(random.index(2)),
-        58..76 => Step::Fault {
+        42..46 => Step::Reconcile(random.index(2)),
+        46..48 => Step::Work(random.index(2), pick(random, &WORKS)),
+        48..67 => Step::Fault {
             provider: random.index(PROVIDERS.len()),
-            operation: random.index(6),
+            operation: operation(random, 7),
             kind: random.index(FAULTS.len()),
-            times: 1 + random.below_u32(3),
+            times: pick(random, &TIMES),
         },
-        76..84 => Step::Advance(JUMPS.get(random.index(JUMPS.len())).copied().unwrap_or(1)),
-        84..90 => Step::Crash(random.index(2), random.below_u32(24)),
-        90..92 => Step::FullDisk(random.index(2), 1 + random.below_u32(3)),
-        92..97 => Step::Webhooks(match random.below(4) {
-            0 => Delivery::InOrder,
-            1 => Delivery::Twice,
-            2 => Delivery::Reversed,
-            _ => Delivery::Lost,
-        }),
-        _ => Step::Decide(random.index(8), random.chance(70)),
+        67..71 => Step::Late {
+            provider: random.index(PROVIDERS.len()),
+            operation: operation(random, 6),
+            seconds: pick(random, &DELAYS),
+        },
+        71..78 => Step::Advance(pick(random, &JUMPS)),
+        78..79 => Step::Skew(random.index(2), pick(random, &[-MAX_SKEW, -2, 2, MAX_SKEW])),
+        79..84 => Step::Crash(
+            random.index(2),
+            random.below_u32(24),
+            crashes_at_start(random),
+        ),
+        84..86 => Step::Pause(random.index(2), random.below_u32(12), pick(random, &PAUSES)),
+        86..87 => Step::FailWrites(random.index(2), 1 + random.below_u32(3)),
+        87..88 => Step::FailReads(random.index(2), 1 + random.below_u32(3)),
+        88..92 => Step::Webhooks(random.index(2), delivery(random)),
+        92..97 => Step::Decide(random.index(8), decision(random)),
+        97..98 => Step::Return(random.index(8)),
+        _ => Step::Resolve(random.index(4), pick(random, &HOURS)),
     }
 }
 
 fn call(random: &mut Random) -> Call {
     let payment = random.index(8);
-    match random.below(11) {
-        10 => Call::Link {
-            provider: random.index(PROVIDERS.len()),
-            minor: 100 + i64::try_from(random.below(9900)).unwrap_or(0),
-            manual: random.chance(40),
-            reference: random.below(4),
-        },
-        0..4 => Call::Pay {
+    match random.below(120) {
+        0..44 => Call::Pay {
+            account: account(random),
             method: random.index(6),
-            minor: 100 + i64::try_from(random.below(9900)).unwrap_or(0),
+            minor: minor(random),
+            currency: currency(random),
             manual: random.chance(50),
             customer: random.chance(15),
             reference: random.below(4),
         },
-        4 | 5 => Call::Capture {
+        44..64 => Call::Capture {
             payment,
-            percent: [100, 50, 30, 120]
-                .get(random.index(4))
-                .copied()
-                .unwrap_or(100),
+            percent: pick(random, &[100, 50, 30, 120, 0]),
             last: random.chance(70),
         },
-        6 => Call::Void { payment },
-        7 | 8 => Call::Refund {
+        64..72 => Call::Void { payment },
+        72..90 => Call::Refund {
             payment,
-            percent: [100, 50, 30, 60]
-                .get(random.index(4))
-                .copied()
-                .unwrap_or(100),
+            percent: pick(random, &[100, 50, 30, 60, 0]),
+        },
+        90..98 => Call::Link {
+            account: account(random),
+            provider: random.index(PROVIDERS.len()),
+            minor: minor(random),
+            currency: currency(random),
+            manual: random.chance(40),
+            reference: random.below(4),
+        },
+        98..101 => Call::Register {
+            account: account(random),
+            provider: random.index(PROVIDERS.len()),
+        },
+        101..104 => Call::Complete {
+            setup: random.index(8),
+        },
+        104..106 => Call::Revoke {
+            method: random.index(8),
+        },
+        106..108 => Call::Default {
+            method: random.index(8),
+        },
+        108..110 => Call::Restrict {
+            account: account(random),
+            restricted: random.chance(50),
+        },
+        110..112 => Call::Stranger {
+            object: random.index(8),
+            verb: random.index(5),
         },
         _ => Call::Again {
             call: random.index(16),
         },
     }
+}
+
+/// One of a provider's first operations; often the one that stands for all that change something,
+/// since a fault of a single one may wait in vain.
+fn operation(random: &mut Random, of: usize) -> usize {
+    if random.chance(40) {
+        5
+    } else {
+        random.index(of)
+    }
+}
+
+/// The first account has most of the business.
+fn account(random: &mut Random) -> usize {
+    usize::from(random.chance(25))
+}
+
+fn minor(random: &mut Random) -> i64 {
+    100 + i64::try_from(random.below(9900)).unwrap_or(0)
+}
+
+fn currency(random: &mut Random) -> usize {
+    if random.chance(60) {
+        0
+    } else {
+        random.index(4)
+    }
+}
+
+fn crashes_at_start(random: &mut Random) -> u32 {
+    if random.chance(70) {
+        0
+    } else {
+        1 + random.below_u32(2)
+    }
+}
+
+fn delivery(random: &mut Random) -> Delivery {
+    let all = [
+        Delivery::InOrder,
+        Delivery::Twice,
+        Delivery::Reversed,
+        Delivery::EveryOther,
+        Delivery::Lost,
+    ];
+    pick(random, &all)
+}
+
+fn decision(random: &mut Random) -> Decision {
+    match random.below(10) {
+        0..7 => Decision::Approve,
+        7..9 => Decision::Decline,
+        _ => Decision::Abandon,
+    }
+}
+
+/// One of several; there is at least one.
+fn pick<T: Copy>(random: &mut Random, of: &[T]) -> T {
+    let index = random.index(of.len());
+    // `index` is below the length, and no list here is empty.
+    of.get(index)
+        .copied()
+        .unwrap_or_else(|| unreachable!("an empty list"))
 }

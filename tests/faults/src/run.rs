@@ -1,28 +1,25 @@
 //! Runs a schedule and lets the invariants judge it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cardless::gateway::{Gateway, RequestKey};
-use cardless::message::{
-    Amount, Answer, Capture, CaptureRequest, Initiator, LinkRequest, PayRequest, Payment,
-    PaymentStatus, Refund, RefundRequest, Setup, VoidRequest,
-};
-use cardless_sandbox::{Deliver, Fault, WebhookRoute};
+use cardless::error::Error;
+use cardless_sandbox::{Fault, OutgoingWebhook};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::task::JoinHandle;
 
-use crate::judge::{self, Violation};
-use crate::plan::{Call, Delivery, FAULTS, OPERATIONS, PROVIDERS, Step};
-use crate::world::{ACCOUNT, Broken, World, provider_of};
+use crate::call::{Known, Made, Reply, Request, perform};
+use crate::figures::Figures;
+use crate::invariant::Violation;
+use crate::judge::{self, Evidence};
+use crate::output::Output;
+use crate::plan::{Call, Decision, Delivery, FAULTS, OPERATIONS, PROVIDERS, Step};
+use crate::world::{Broken, World, provider_of};
 
-/// How long a call may take in paused time before its process counts as dead or stuck.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long a call may take in paused time before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 
-/// How often the clock is moved and everything looked at until nothing is open.
-const MAX_ROUNDS: u32 = 120;
-
-/// How far the clock moves between two looks at the end.
-const ROUND: Duration = Duration::from_secs(400);
+/// How long a key is kept; after that its call is a new one (`API`: 400 days).
+pub(crate) const KEYS_ARE_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// What a schedule came to.
 #[derive(Debug)]
@@ -31,50 +28,48 @@ pub struct Outcome {
     pub trace: Vec<String>,
     /// What must not have happened.
     pub violations: Vec<Violation>,
-    /// How many calls were made.
-    pub calls: u64,
+    /// What was judged.
+    pub evidence: Evidence,
+    /// How much of it there was.
+    pub figures: Figures,
 }
 
-/// A call that was made, so that it can be made again.
-#[derive(Debug, Clone)]
-pub(crate) struct Made {
-    pub(crate) key: String,
-    pub(crate) request: Request,
-    /// The first settled answer, as bytes.
-    pub(crate) settled: Option<String>,
-}
-
-/// A call's request, with its objects picked.
-#[derive(Debug, Clone)]
-pub(crate) enum Request {
-    Link(LinkRequest),
-    Pay(PayRequest),
-    Capture(String, CaptureRequest),
-    Void(String, VoidRequest),
-    Refund(String, RefundRequest),
-}
-
-/// What a call answered.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    Setup(Box<Answer<Setup>>),
-    Payment(Box<Answer<Payment>>),
-    Refund(Answer<Refund>),
+/// How the webhooks come that were withheld until the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the meaning")]
+pub enum Arrival {
+    /// As the schedule says, and what is left when everything has ended.
+    AsPlanned,
+    InOrder,
+    Reversed,
+    TwiceEach,
+    /// The later half first, each part from both ends.
+    Shuffled,
+    Never,
 }
 
 /// A schedule on its way.
 pub(crate) struct Run {
     pub(crate) world: World,
-    pub(crate) methods: Vec<String>,
+    /// Every method that a caller was told of, with its account.
+    pub(crate) methods: Vec<(usize, String)>,
     pub(crate) made: Vec<Made>,
-    /// Every setup that a caller was told of, with its provider.
-    setups: Vec<(String, String)>,
-    /// Every payment that a caller was told of, with the last state it was told.
-    pub(crate) payments: Vec<String>,
-    pub(crate) told: BTreeMap<String, PaymentStatus>,
+    /// Every setup that a caller was told of, with its account.
+    pub(crate) setups: Vec<(String, usize)>,
+    /// Every payment that a caller was told of.
+    pub(crate) payments: Vec<Known>,
+    /// Every page that a customer was sent to, with its provider.
+    pub(crate) pages: Vec<(String, String)>,
+    /// Every way back that a browser was sent.
+    returns: Vec<String>,
+    pub(crate) waiting: Vec<OutgoingWebhook>,
+    pub(crate) lost: Vec<OutgoingWebhook>,
+    pub(crate) found: judge::Found,
     pub(crate) violations: Vec<Violation>,
+    pub(crate) figures: Figures,
+    /// How many of the next starts of each process die, and after how many boundaries.
+    dies_at_start: [(u32, u32); 2],
     trace: Vec<String>,
-    calls: u64,
 }
 
 /// Runs a schedule on a runtime of its own, with one thread and paused time.
@@ -83,79 +78,154 @@ pub(crate) struct Run {
 ///
 /// A bug of the simulation itself.
 pub fn run(seed: u64, steps: &[Step]) -> Result<Outcome, Broken> {
+    run_arriving(seed, steps, Arrival::AsPlanned)
+}
+
+/// The same, with its webhooks in another order: they are withheld until the schedule is over.
+///
+/// # Errors
+///
+/// A bug of the simulation itself.
+pub fn run_arriving(seed: u64, steps: &[Step], order: Arrival) -> Result<Outcome, Broken> {
+    let output = Output::default();
+    let _listening = tracing::subscriber::set_default(output.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()?;
     runtime.block_on(async {
-        let world = World::new(seed)?;
+        let world = World::new(seed, output)?;
         let methods = world.link_all().await?;
-        let mut run = Run {
-            world,
-            methods,
-            made: Vec::new(),
-            setups: Vec::new(),
-            payments: Vec::new(),
-            told: BTreeMap::new(),
-            violations: Vec::new(),
-            trace: Vec::new(),
-            calls: 0,
-        };
+        let mut run = Run::new(world, methods);
         for step in steps {
+            if order != Arrival::AsPlanned && matches!(step, Step::Webhooks(..)) {
+                continue;
+            }
             run.step(step).await?;
         }
-        run.end().await?;
+        run.end(order).await?;
+        let evidence = judge::gather(&mut run).await?;
+        let mut violations = std::mem::take(&mut run.violations);
+        violations.extend(judge::judge(&evidence, &mut run.figures));
+        run.figures.count(&run.world, &evidence);
         Ok(Outcome {
             trace: run.trace,
-            violations: run.violations,
-            calls: run.calls,
+            violations,
+            evidence,
+            figures: run.figures,
         })
     })
 }
 
 impl Run {
+    fn new(world: World, methods: Vec<(usize, String)>) -> Self {
+        Self {
+            world,
+            methods,
+            made: Vec::new(),
+            setups: Vec::new(),
+            payments: Vec::new(),
+            pages: Vec::new(),
+            returns: Vec::new(),
+            waiting: Vec::new(),
+            lost: Vec::new(),
+            found: judge::Found::default(),
+            violations: Vec::new(),
+            figures: Figures::default(),
+            dies_at_start: [(0, 0); 2],
+            trace: Vec::new(),
+        }
+    }
+
     async fn step(&mut self, step: &Step) -> Result<(), Broken> {
         match step {
             Step::Call(process, call) => self.together(&[(*process, call.clone())]).await?,
             Step::Together(calls) => self.together(calls).await?,
             Step::Reconcile(process) => self.reconcile(*process).await?,
+            Step::Work(process, seconds) => {
+                self.work(*process, Duration::from_secs(*seconds)).await?;
+            }
             Step::Fault {
                 provider,
                 operation,
                 kind,
                 times,
-            } => {
-                self.fault(*provider, *operation, *kind, *times)?;
-            }
+            } => self.fault(*provider, *operation, *kind, *times)?,
+            Step::Late {
+                provider,
+                operation,
+                seconds,
+            } => self.late(*provider, *operation, *seconds)?,
             Step::Advance(seconds) => {
-                self.world.sandbox.advance(Duration::from_secs(*seconds));
                 self.note(format!("{seconds} s pass"));
+                self.advance(Duration::from_secs(*seconds)).await;
             }
-            Step::Crash(process, boundaries) => {
-                self.world.process(*process).switch.die_after(*boundaries);
+            Step::Skew(process, seconds) => {
+                self.world.process(*process).clock.set_off(*seconds);
+                self.figures.clock_steps += 1;
                 self.note(format!(
-                    "process {process} dies after {boundaries} boundaries"
+                    "the clock of process {process} is off by {seconds} s"
                 ));
             }
-            Step::FullDisk(process, writes) => {
+            Step::Crash(process, boundaries, again) => {
+                self.world.process(*process).switch.die_after(*boundaries);
+                if let Some(dies) = self.dies_at_start.get_mut(*process) {
+                    *dies = (*again, *boundaries % 7);
+                }
+                self.note(format!(
+                    "process {process} dies after {boundaries} boundaries, and {again} times when it is started"
+                ));
+            }
+            Step::Pause(process, boundaries, seconds) => {
+                let time = Duration::from_secs(*seconds);
+                self.world.process(*process).switch.pause(*boundaries, time);
+                self.note(format!(
+                    "process {process} stands still for {seconds} s after {boundaries} boundaries of the store"
+                ));
+            }
+            Step::FailWrites(process, writes) => {
                 self.world.process(*process).switch.fail_writes(*writes);
                 self.note(format!("{writes} writes of process {process} fail"));
             }
-            Step::Webhooks(delivery) => self.webhooks(*delivery).await?,
-            Step::Decide(payment, approve) => self.decide(*payment, *approve).await?,
+            Step::FailReads(process, reads) => {
+                self.world.process(*process).switch.fail_reads(*reads);
+                self.note(format!("{reads} reads of process {process} fail"));
+            }
+            Step::Webhooks(process, delivery) => self.webhooks(*process, *delivery).await?,
+            Step::Decide(which, decision) => self.decide(*which, *decision).await?,
+            Step::Return(which) => self.come_back_again(*which).await?,
+            Step::Resolve(which, hours) => self.resolve(*which, *hours).await?,
         }
-        self.bury_the_dead()
+        self.bury_the_dead().await
     }
 
-    fn note(&mut self, line: String) {
+    pub(crate) fn note(&mut self, line: String) {
         self.trace.push(line);
     }
 
-    fn bury_the_dead(&mut self) -> Result<(), Broken> {
+    /// Time passes for everybody, and the sandbox concludes what falls due.
+    pub(crate) async fn advance(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+        self.world.sandbox.tick();
+    }
+
+    /// Starts anew what has died. What is started may die at its first look.
+    async fn bury_the_dead(&mut self) -> Result<(), Broken> {
         for index in 0..2 {
-            if self.world.process(index).switch.is_dead() {
+            while self.world.process(index).switch.is_dead() {
                 self.world.restart(index)?;
+                self.figures.crashes += 1;
                 self.note(format!("process {index} is started again"));
+                let Some((again, boundaries)) = self.dies_at_start.get_mut(index) else {
+                    continue;
+                };
+                if *again > 0 {
+                    *again -= 1;
+                    let boundaries = *boundaries;
+                    self.world.process(index).switch.die_after(boundaries);
+                    self.reconcile(index).await?;
+                    self.world.process(index).switch.die();
+                }
             }
         }
         Ok(())
@@ -170,7 +240,7 @@ impl Run {
             let Some(made) = self.made.get(index).cloned() else {
                 continue;
             };
-            self.calls += 1;
+            self.figures.calls += 1;
             let gateway = self.world.process(*process).gateway.clone();
             let line = format!(
                 "process {process}: {} {}",
@@ -178,185 +248,132 @@ impl Run {
                 made.request.describe()
             );
             let task = tokio::spawn(perform(gateway, made));
-            tasks.push((index, line, task));
+            tasks.push((*process, index, line, task));
         }
-        for (index, line, task) in tasks {
-            match tokio::time::timeout(PATIENCE, task).await {
-                Err(_) => self.note(format!("{line}: no answer")),
-                Ok(joined) => match joined? {
-                    Ok(reply) => self.answered(index, &line, &reply),
-                    Err(error) => self.note(format!("{line}: {}", error.code().as_str())),
-                },
+        for (process, index, line, task) in tasks {
+            match self.answer(process, task).await? {
+                None => self.note(format!("{line}: no answer")),
+                Some(Ok(reply)) => self.answered(index, &line, reply),
+                Some(Err(error)) => self.note(format!("{line}: {}", error.code().as_str())),
             }
         }
         Ok(())
     }
 
-    /// Picks a call's objects; `None` if there are none to pick from.
-    fn prepare(&mut self, call: &Call) -> Option<usize> {
-        let pick = |wanted: usize, of: &[String]| of.get(wanted.checked_rem(of.len())?).cloned();
-        let account = ACCOUNT.to_owned();
-        let request = match call {
-            Call::Again { call } => return call.checked_rem(self.made.len()),
-            Call::Pay {
-                method,
-                minor,
-                manual,
-                customer,
-                reference,
-            } => Request::Pay(PayRequest {
-                account,
-                payment_method: pick(*method, &self.methods),
-                amount: Amount::new("CHF", *minor),
-                reference: format!("invoice-{reference}"),
-                capture: if *manual {
-                    Capture::Manual
-                } else {
-                    Capture::Automatic
-                },
-                initiator: if *customer {
-                    Initiator::Customer
-                } else {
-                    Initiator::Merchant
-                },
-                return_url: customer.then(|| "https://shop.example/back".to_owned()),
-                description: None,
-            }),
-            Call::Link {
-                provider,
-                minor,
-                manual,
-                reference,
-            } => Request::Link(LinkRequest {
-                account,
-                provider: PROVIDERS
-                    .get(*provider)
-                    .copied()
-                    .unwrap_or("paypal")
-                    .to_owned(),
-                return_url: "https://shop.example/back".to_owned(),
-                language: None,
-                amount: Some(Amount::new("CHF", *minor)),
-                reference: Some(format!("invoice-{reference}")),
-                capture: manual.then_some(Capture::Manual),
-            }),
-            Call::Capture {
-                payment,
-                percent,
-                last,
-            } => {
-                let id = pick(*payment, &self.payments)?;
-                let amount = Some(self.part(&id, *percent)?);
-                Request::Capture(
-                    id,
-                    CaptureRequest {
-                        account,
-                        amount,
-                        last: Some(*last),
-                    },
-                )
-            }
-            Call::Void { payment } => {
-                Request::Void(pick(*payment, &self.payments)?, VoidRequest { account })
-            }
-            Call::Refund { payment, percent } => {
-                let id = pick(*payment, &self.payments)?;
-                let amount = Some(self.part(&id, *percent)?);
-                Request::Refund(id, RefundRequest { account, amount })
-            }
+    /// What a process's task answers, unless the process dies or is stuck.
+    pub(crate) async fn answer<T>(
+        &self,
+        process: usize,
+        task: JoinHandle<Result<T, Error>>,
+    ) -> Result<Option<Result<T, Error>>, Broken> {
+        let switch = self.world.process(process).switch.clone();
+        let joined = tokio::select! {
+            biased;
+            joined = task => joined?,
+            () = switch.died() => return Ok(None),
+            () = tokio::time::sleep(PATIENCE) => return Ok(None),
         };
-        let key = format!("k{}", self.made.len());
-        self.made.push(Made {
-            key,
-            request,
-            settled: None,
-        });
-        Some(self.made.len() - 1)
+        if let Err(error) = &joined {
+            self.world.output.error(error);
+        }
+        Ok(Some(joined))
     }
 
-    /// A part of a payment's amount, as its first call asked for it.
-    fn part(&self, payment: &str, percent: i64) -> Option<Amount> {
-        let minor = self.amounts().get(payment).copied()?;
-        Some(Amount::new("CHF", (minor * percent / 100).max(1)))
-    }
-
-    fn amounts(&self) -> BTreeMap<String, i64> {
-        self.made
-            .iter()
-            .filter_map(|made| match (&made.request, &made.settled) {
-                (Request::Pay(request), Some(answer)) => {
-                    let payment: Payment = serde_json::from_str(answer).ok()?;
-                    Some((payment.id, request.amount.minor))
-                }
-                _ => None,
-            })
-            .chain(self.payments.iter().map(|id| (id.clone(), 1000)))
-            .fold(BTreeMap::new(), |mut map, (id, minor)| {
-                map.entry(id).or_insert(minor);
-                map
-            })
-    }
-
-    fn answered(&mut self, index: usize, line: &str, reply: &Reply) {
-        let (text, settled) = match reply {
-            Reply::Setup(answer) => {
-                let provider = answer.body.provider.as_str().to_owned();
-                self.setups.push((answer.body.id.clone(), provider));
-                if let Some(payment) = answer.body.payment.clone()
-                    && !self.payments.contains(&payment)
-                {
-                    self.payments.push(payment);
-                }
-                // A setup's repeat shows how it stands now.
-                (String::new(), false)
-            }
-            Reply::Payment(answer) => {
-                let id = answer.body.id.clone();
-                if !self.payments.contains(&id) {
-                    self.payments.push(id);
-                }
-                let text = serde_json::to_string(&answer.body).unwrap_or_default();
-                (
-                    text,
-                    !answer.open && answer.body.status != PaymentStatus::Parked,
-                )
-            }
-            Reply::Refund(answer) => (
-                serde_json::to_string(&answer.body).unwrap_or_default(),
-                !answer.open,
-            ),
-        };
+    fn answered(&mut self, index: usize, line: &str, reply: Reply) {
         self.note(format!("{line}: {}", reply.describe()));
         let Some(made) = self.made.get_mut(index) else {
             return;
         };
+        let (text, settled) = judge::bytes(&reply);
+        let forgotten = self.world.now().since(made.at) >= KEYS_ARE_KEPT;
         match &made.settled {
-            Some(first) if *first != text => {
-                let found = format!("{}: first {first}, then {text}", made.key);
-                self.violations
-                    .push(Violation::new("same key, same answer byte for byte", found));
-            }
-            Some(_) => {}
+            Some(_) if forgotten => {}
+            Some(first) => self.found.repeat(&made.key, first, &text),
             None if settled => made.settled = Some(text),
             None => {}
         }
+        match reply {
+            Reply::Setup(setup) => self.told_setup(index, &setup),
+            Reply::Payment(answer) => {
+                let known = Known {
+                    account: crate::world::index_of(&answer.body.account),
+                    amount: answer.body.amount.into(),
+                    id: answer.body.id,
+                };
+                if let Some(page) = answer.body.redirect_url {
+                    self.pages
+                        .push((answer.body.provider.as_str().to_owned(), page));
+                }
+                self.told_payment(known);
+            }
+            Reply::Strangers(two) => self.found.strangers.push(two),
+            Reply::Refund(_) | Reply::Done(_) => {}
+        }
     }
 
-    async fn reconcile(&mut self, process: usize) -> Result<(), Broken> {
+    fn told_setup(&mut self, index: usize, setup: &cardless::message::Setup) {
+        let account = crate::world::index_of(&setup.account);
+        let told = (setup.id.clone(), account);
+        if !self.setups.contains(&told) {
+            self.setups.push(told);
+        }
+        if let Some(page) = setup.redirect_url.clone() {
+            self.pages.push((setup.provider.as_str().to_owned(), page));
+        }
+        if let Some(method) = setup.payment_method.clone() {
+            let linked = (account, method);
+            if !self.methods.contains(&linked) {
+                self.methods.push(linked);
+            }
+        }
+        let request = self.made.get(index).map(|made| &made.request);
+        let amount = match request {
+            Some(Request::Link(request)) => request.amount.clone(),
+            Some(_) | None => None,
+        };
+        if let (Some(id), Some(amount)) = (setup.payment.clone(), amount) {
+            self.told_payment(Known {
+                id,
+                account,
+                amount,
+            });
+        }
+    }
+
+    fn told_payment(&mut self, known: Known) {
+        if !self.payments.iter().any(|other| other.id == known.id) {
+            self.payments.push(known);
+        }
+    }
+
+    pub(crate) async fn reconcile(&mut self, process: usize) -> Result<(), Broken> {
         let gateway = self.world.process(process).gateway.clone();
         let task = tokio::spawn(async move { gateway.reconcile().await });
-        match tokio::time::timeout(PATIENCE, task).await {
-            Err(_) => self.note(format!("process {process}: reconcile does not end")),
-            Ok(joined) => match joined? {
-                Ok(report) => self.note(format!("process {process}: reconcile {report:?}")),
-                Err(error) => {
-                    self.note(format!(
-                        "process {process}: reconcile {}",
-                        error.code().as_str()
-                    ));
-                }
-            },
-        }
+        let line = match self.answer(process, task).await? {
+            None => "no answer".to_owned(),
+            Some(Ok(report)) => format!("{report:?}"),
+            Some(Err(error)) => error.code().as_str().to_owned(),
+        };
+        self.note(format!("process {process}: reconcile {line}"));
+        Ok(())
+    }
+
+    /// The resolver of a process works for a while, as it does all the time in a real one.
+    pub(crate) async fn work(&mut self, process: usize, time: Duration) -> Result<(), Broken> {
+        let gateway = self.world.process(process).gateway.clone();
+        let task = tokio::spawn(async move {
+            gateway.run(tokio::time::sleep(time)).await;
+            Ok(())
+        });
+        let dies = task.abort_handle();
+        let ended = self.answer(process, task).await?.is_some();
+        // What a dead process goes round in without asking the store or the network dies with it.
+        dies.abort();
+        self.world.sandbox.tick();
+        self.note(format!(
+            "process {process}: the resolver works for {} s, to the end: {ended}",
+            time.as_secs()
+        ));
         Ok(())
     }
 
@@ -368,207 +385,150 @@ impl Run {
         times: u32,
     ) -> Result<(), Broken> {
         let name = PROVIDERS.get(provider).copied().unwrap_or("paypal");
-        let operations = OPERATIONS.get(provider).ok_or("no such provider")?;
-        let operation = operations.get(operation).copied().unwrap_or("GET /");
+        let operation = operation_of(provider, operation)?;
         let kind = FAULTS.get(kind).copied().unwrap_or("drop_before");
         let fault: Fault = serde_json::from_value(serde_json::json!({
             "provider": name, "operation": operation, "times": times, "fault": kind,
         }))?;
         self.world.sandbox.inject(fault)?;
+        self.figures.fault(kind, u64::from(times));
         self.note(format!("{kind} × {times} for {operation} at {name}"));
         Ok(())
     }
 
-    async fn webhooks(&mut self, delivery: Delivery) -> Result<(), Broken> {
-        let mut waiting = Vec::new();
-        for provider in PROVIDERS {
-            let route = WebhookRoute {
-                provider: provider_of(provider),
-                url: Some(format!("http://127.0.0.1:8080/webhooks/{provider}")),
-                deliver: Deliver::Now,
-            };
-            self.world.sandbox.route_webhooks(&route);
-        }
-        waiting.extend(self.world.sandbox.take_webhooks());
+    fn late(&mut self, provider: usize, operation: usize, seconds: u64) -> Result<(), Broken> {
+        let name = PROVIDERS.get(provider).copied().unwrap_or("paypal");
+        let operation = operation_of(provider, operation)?;
+        let matching = operation.parse()?;
+        self.world
+            .seam
+            .be_late(provider_of(name), matching, seconds);
+        self.note(format!("{operation} at {name} arrives after {seconds} s"));
+        Ok(())
+    }
+
+    async fn webhooks(&mut self, process: usize, delivery: Delivery) -> Result<(), Broken> {
+        self.waiting.extend(self.world.sandbox.take_webhooks());
+        let mut now = std::mem::take(&mut self.waiting);
         match delivery {
             Delivery::InOrder => {}
             Delivery::Twice => {
-                waiting = waiting
+                now = now
                     .iter()
                     .flat_map(|one| [one.clone(), one.clone()])
-                    .collect()
+                    .collect();
             }
-            Delivery::Reversed => waiting.reverse(),
-            Delivery::Lost => waiting.clear(),
+            Delivery::Reversed => now.reverse(),
+            Delivery::EveryOther => {
+                let mut odd = false;
+                let (first, rest) = now.into_iter().partition(|_| {
+                    odd = !odd;
+                    odd
+                });
+                now = first;
+                self.waiting = rest;
+            }
+            Delivery::Lost => self.lost.append(&mut now),
         }
-        self.note(format!("{} webhooks, {delivery:?}", waiting.len()));
-        for webhook in waiting {
-            let Some((_, provider)) = webhook.url.rsplit_once('/') else {
-                continue;
-            };
-            let mut headers = HeaderMap::new();
-            for (name, value) in &webhook.headers {
-                headers.append(
-                    HeaderName::from_bytes(name.as_bytes())?,
-                    HeaderValue::from_str(value)?,
-                );
-            }
-            let gateway = self.world.process(0).gateway.clone();
-            let provider = provider.to_owned();
-            let task = tokio::spawn(async move {
-                gateway
-                    .notification(&provider, &headers, &webhook.body)
-                    .await
-            });
-            if let Ok(joined) = tokio::time::timeout(PATIENCE, task).await
-                && let Err(error) = joined?
-            {
-                self.note(format!("webhook: {}", error.code().as_str()));
-            }
+        self.note(format!(
+            "process {process}: {} webhooks, {delivery:?}",
+            now.len()
+        ));
+        for webhook in now {
+            self.deliver(process, webhook).await?;
         }
         Ok(())
     }
 
-    async fn decide(&mut self, which: usize, approve: bool) -> Result<(), Broken> {
+    pub(crate) async fn deliver(
+        &mut self,
+        process: usize,
+        webhook: OutgoingWebhook,
+    ) -> Result<(), Broken> {
+        let Some((_, provider)) = webhook.url.rsplit_once('/') else {
+            return Ok(());
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &webhook.headers {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes())?,
+                HeaderValue::from_str(value)?,
+            );
+        }
+        self.figures.webhooks += 1;
+        let gateway = self.world.process(process).gateway.clone();
+        let provider = provider.to_owned();
+        let task = tokio::spawn(async move {
+            gateway
+                .notification(&provider, &headers, &webhook.body)
+                .await
+        });
+        if let Some(Err(error)) = self.answer(process, task).await? {
+            self.note(format!("webhook: {}", error.code().as_str()));
+        }
+        Ok(())
+    }
+
+    async fn decide(&mut self, which: usize, decision: Decision) -> Result<(), Broken> {
         let mut pages = Vec::new();
-        for (setup, provider) in self.setups.clone() {
+        for (setup, _) in self.setups.clone() {
             let gateway = self.world.process(1).gateway.clone();
             let task = tokio::spawn(async move { gateway.setup(&setup).await });
-            if let Some(found) = in_time(task).await? {
-                pages.extend(found.redirect_url.map(|page| (provider, page)));
+            if let Some(Ok(found)) = self.answer(1, task).await?
+                && let Some(page) = found.redirect_url
+            {
+                pages.push((found.provider.as_str().to_owned(), page));
             }
         }
         for payment in self.payments.clone() {
             let gateway = self.world.process(1).gateway.clone();
-            let task = tokio::spawn(async move { gateway.payment(&payment).await });
-            if let Some(found) = in_time(task).await? {
-                let provider = found.provider.as_str().to_owned();
-                pages.extend(found.redirect_url.map(|page| (provider, page)));
+            let task = tokio::spawn(async move { gateway.payment(&payment.id).await });
+            if let Some(Ok(found)) = self.answer(1, task).await?
+                && let Some(page) = found.redirect_url
+            {
+                pages.push((found.provider.as_str().to_owned(), page));
             }
         }
         let picked = which
             .checked_rem(pages.len())
-            .and_then(|index| pages.get(index));
+            .and_then(|index| pages.get(index))
+            .cloned();
         let Some((provider, page)) = picked else {
             return Ok(());
         };
-        self.note(format!("a customer at {provider} decides: {approve}"));
-        if let Some(state) = self.world.decide(provider, page, approve).await? {
-            let gateway = self.world.process(1).gateway.clone();
-            let task = tokio::spawn(async move { gateway.returned(&state).await });
-            in_time(task).await?;
+        self.note(format!("a customer at {provider} decides: {decision:?}"));
+        let state = self.world.decide(&provider, &page, decision).await?;
+        self.pages.push((provider, page));
+        if let Some(state) = state {
+            self.returns.push(state.clone());
+            self.come_back(state).await?;
         }
         Ok(())
     }
 
-    /// Faults off: everything must end, and the books must be the ledger.
-    async fn end(&mut self) -> Result<(), Broken> {
-        for index in 0..2 {
-            self.world.restart(index)?;
+    async fn come_back_again(&mut self, which: usize) -> Result<(), Broken> {
+        let state = which
+            .checked_rem(self.returns.len())
+            .and_then(|index| self.returns.get(index))
+            .cloned();
+        if let Some(state) = state {
+            self.note("a browser comes back once more".to_owned());
+            self.come_back(state).await?;
         }
-        self.world.sandbox.clear_faults();
-        let mut open = None;
-        for _ in 0..MAX_ROUNDS {
-            self.world.sandbox.advance(ROUND);
-            let report = self.world.process(0).gateway.reconcile().await?;
-            judge::watch(self).await?;
-            // What a look has concluded may have opened something else: a last look finds nothing.
-            open = (report.looked_at > report.parked).then_some(report);
-            if open.is_none() {
-                break;
-            }
+        Ok(())
+    }
+
+    async fn come_back(&mut self, state: String) -> Result<(), Broken> {
+        let gateway = self.world.process(1).gateway.clone();
+        let task = tokio::spawn(async move { gateway.returned(&state).await });
+        if let Some(Err(error)) = self.answer(1, task).await? {
+            self.note(format!("the way back: {}", error.code().as_str()));
         }
-        if let Some(report) = open {
-            let found = format!("{report:?}");
-            self.violations
-                .push(Violation::new("with faults off all ends", found));
-        }
-        judge::judge(self).await
+        Ok(())
     }
 }
 
-/// What a task answers, unless its process dies or it fails.
-async fn in_time<T>(
-    task: tokio::task::JoinHandle<Result<T, cardless::error::Error>>,
-) -> Result<Option<T>, Broken> {
-    match tokio::time::timeout(PATIENCE, task).await {
-        Err(_) => Ok(None),
-        Ok(joined) => Ok(joined?.ok()),
-    }
-}
-
-pub(crate) async fn perform(gateway: Gateway, made: Made) -> Result<Reply, cardless::error::Error> {
-    let key = RequestKey::new("caller", made.key)?;
-    match &made.request {
-        Request::Link(request) => {
-            let answer = gateway.link(&key, request).await?;
-            Ok(Reply::Setup(Box::new(answer)))
-        }
-        Request::Pay(request) => gateway.pay(&key, request).await.map(paid),
-        Request::Capture(id, request) => gateway.capture(&key, id, request).await.map(paid),
-        Request::Void(id, request) => gateway.void(&key, id, request).await.map(paid),
-        Request::Refund(id, request) => gateway.refund(&key, id, request).await.map(Reply::Refund),
-    }
-}
-
-fn paid(answer: Answer<Payment>) -> Reply {
-    Reply::Payment(Box::new(answer))
-}
-
-impl Request {
-    fn describe(&self) -> String {
-        match self {
-            Self::Link(request) => format!(
-                "links at {} and pays {:?}, {:?}",
-                request.provider,
-                request.amount.as_ref().map(|amount| amount.minor),
-                request.reference
-            ),
-            Self::Pay(request) => format!(
-                "pays {} {:?} by {:?}, {:?}, {}",
-                request.amount.minor,
-                request.capture,
-                request.initiator,
-                request.payment_method.as_deref().unwrap_or("default"),
-                request.reference
-            ),
-            Self::Capture(id, request) => {
-                format!(
-                    "captures {:?} of {id}",
-                    request.amount.as_ref().map(|amount| amount.minor)
-                )
-            }
-            Self::Void(id, _) => format!("voids {id}"),
-            Self::Refund(id, request) => {
-                format!(
-                    "refunds {:?} of {id}",
-                    request.amount.as_ref().map(|amount| amount.minor)
-                )
-            }
-        }
-    }
-}
-
-impl Reply {
-    fn describe(&self) -> String {
-        match self {
-            Self::Setup(answer) => {
-                format!("{} is {:?}", answer.body.id, answer.body.status)
-            }
-            Self::Payment(answer) => format!(
-                "{} is {:?}, captured {}, refunded {}, {:?}",
-                answer.body.id,
-                answer.body.status,
-                answer.body.captured.minor(),
-                answer.body.refunded.minor(),
-                answer
-                    .body
-                    .operations
-                    .iter()
-                    .map(|one| one.status)
-                    .collect::<Vec<_>>()
-            ),
-            Self::Refund(answer) => format!("{} is {:?}", answer.body.id, answer.body.status),
-        }
-    }
+fn operation_of(provider: usize, operation: usize) -> Result<&'static str, Broken> {
+    let operations = OPERATIONS.get(provider).ok_or("no such provider")?;
+    Ok(operations.get(operation).copied().unwrap_or("GET /"))
 }

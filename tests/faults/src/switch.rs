@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cardless::store::{
@@ -13,32 +14,58 @@ use cardless::store::{
     StoreError,
 };
 use cardless_contract::Timestamp;
-use cardless_transport::{HttpClient, Request, Response, SendError};
+use tokio::sync::Notify;
 
 use crate::random::Random;
+use crate::seam::Seam;
 
 /// One process's life.
 #[derive(Debug, Clone)]
-pub(crate) struct Switch(Arc<Mutex<State>>);
+pub(crate) struct Switch(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    died: Notify,
+}
 
 #[derive(Debug)]
 struct State {
     /// How many boundaries are left before the process dies; `None` for one that lives on.
     left: Option<u32>,
     dead: bool,
-    /// How many of the next writes fail.
-    store_errors: u32,
+    /// How many of the next writes and reads fail.
+    write_errors: u32,
+    read_errors: u32,
+    /// How many boundaries of the store are left before it stands still, and for how long.
+    pause: Option<(u32, Duration)>,
     random: Random,
+    /// What has really befallen it.
+    befallen: Befallen,
+}
+
+/// How often a store has failed, and how often a process stood still.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Befallen {
+    pub(crate) writes_failed: u64,
+    pub(crate) reads_failed: u64,
+    pub(crate) pauses: u64,
 }
 
 impl Switch {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            left: None,
-            dead: false,
-            store_errors: 0,
-            random: Random::new(seed),
-        })))
+        Self(Arc::new(Inner {
+            state: Mutex::new(State {
+                left: None,
+                dead: false,
+                write_errors: 0,
+                read_errors: 0,
+                pause: None,
+                random: Random::new(seed),
+                befallen: Befallen::default(),
+            }),
+            died: Notify::new(),
+        }))
     }
 
     /// The process dies at the boundary after `boundaries` more.
@@ -49,26 +76,61 @@ impl Switch {
     /// The process dies now.
     pub(crate) fn die(&self) {
         self.lock().dead = true;
+        self.0.died.notify_waiters();
     }
 
     pub(crate) fn is_dead(&self) -> bool {
         self.lock().dead
     }
 
+    /// Returns once the process is dead.
+    pub(crate) async fn died(&self) {
+        loop {
+            let died = self.0.died.notified();
+            if self.is_dead() {
+                return;
+            }
+            died.await;
+        }
+    }
+
     /// The next writes fail, as on a full disk.
     pub(crate) fn fail_writes(&self, writes: u32) {
-        self.lock().store_errors = writes;
+        self.lock().write_errors = writes;
+    }
+
+    /// The next reads fail, as of a disk with errors.
+    pub(crate) fn fail_reads(&self, reads: u32) {
+        self.lock().read_errors = reads;
+    }
+
+    /// After so many more boundaries of the store whoever stands there waits for so long.
+    pub(crate) fn pause(&self, boundaries: u32, time: Duration) {
+        self.lock().pause = Some((boundaries, time));
+    }
+
+    pub(crate) fn befallen(&self) -> Befallen {
+        self.lock().befallen
     }
 
     fn fails_write(&self) -> bool {
         let mut state = self.lock();
-        let fails = state.store_errors > 0;
-        state.store_errors = state.store_errors.saturating_sub(1);
+        let fails = state.write_errors > 0;
+        state.write_errors = state.write_errors.saturating_sub(1);
+        state.befallen.writes_failed += u64::from(fails);
+        fails
+    }
+
+    fn fails_read(&self) -> bool {
+        let mut state = self.lock();
+        let fails = state.read_errors > 0;
+        state.read_errors = state.read_errors.saturating_sub(1);
+        state.befallen.reads_failed += u64::from(fails);
         fails
     }
 
     /// A boundary: lets others run for a while; never returns in a dead process.
-    async fn boundary(&self) {
+    pub(crate) async fn boundary(&self) {
         let turns = {
             let mut state = self.lock();
             match state.left {
@@ -82,29 +144,37 @@ impl Switch {
             tokio::task::yield_now().await;
         }
         if self.is_dead() {
+            self.0.died.notify_waiters();
             std::future::pending::<()>().await;
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A boundary of the store, where a process can also stand still. One that has stood still
+    /// before it sends is caught by the deadline of its mark; in between nothing is asked.
+    async fn store_boundary(&self) {
+        let pause = {
+            let mut state = self.lock();
+            match state.pause {
+                Some((0, time)) => {
+                    state.pause = None;
+                    state.befallen.pauses += 1;
+                    Some(time)
+                }
+                Some((left, time)) => {
+                    state.pause = Some((left - 1, time));
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some(time) = pause {
+            tokio::time::sleep(time).await;
+        }
+        self.boundary().await;
     }
-}
 
-/// A process's connection to the network.
-#[derive(Debug)]
-pub(crate) struct Network {
-    pub(crate) switch: Switch,
-    pub(crate) client: Arc<dyn HttpClient>,
-}
-
-#[async_trait]
-impl HttpClient for Network {
-    async fn send(&self, request: Request) -> Result<Response, SendError> {
-        self.switch.boundary().await;
-        let result = self.client.send(request).await;
-        self.switch.boundary().await;
-        result
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,6 +182,7 @@ impl HttpClient for Network {
 pub(crate) struct Disk {
     pub(crate) switch: Switch,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) seam: Seam,
 }
 
 impl fmt::Debug for Disk {
@@ -124,7 +195,10 @@ type Answer<T> = Result<T, StoreError>;
 
 macro_rules! through {
     ($self:ident, $($call:tt)+) => {{
-        $self.switch.boundary().await;
+        $self.switch.store_boundary().await;
+        if $self.switch.fails_read() {
+            return Err(StoreError::Unavailable("the disk can't be read".into()));
+        }
         $self.store.$($call)+.await
     }};
 }
@@ -132,12 +206,16 @@ macro_rules! through {
 #[async_trait]
 impl Store for Disk {
     async fn apply(&self, batch: Vec<Change>) -> Answer<()> {
-        self.switch.boundary().await;
+        self.switch.store_boundary().await;
         if self.switch.fails_write() {
             return Err(StoreError::Unavailable("the disk is full".into()));
         }
+        let durable = batch.clone();
         let result = self.store.apply(batch).await;
-        self.switch.boundary().await;
+        if result.is_ok() {
+            self.seam.durable(&durable);
+        }
+        self.switch.store_boundary().await;
         result
     }
 

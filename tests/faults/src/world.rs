@@ -1,48 +1,47 @@
 //! Two processes of the gateway on one store, over the three adapters, over the sandbox.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use cardless::gateway::{Gateway, RequestKey};
 use cardless::message::LinkRequest;
 use cardless::store::{SqliteStore, Store, Threads};
-use cardless::vault::KeyRing;
+use cardless::vault::{KeyRing, Vault};
 use cardless_contract::{Clock, PaymentProvider, Timestamp};
-use cardless_sandbox::{Addresses, Provider, Sandbox, print_settings};
+use cardless_sandbox::{Addresses, Deliver, Provider, Sandbox, WebhookRoute, print_settings};
 use cardless_transport::{HttpClient, InProcessClient};
 
-use crate::plan::PROVIDERS;
+use crate::clock::{ProcessClock, TrueTime};
+use crate::network::{DEADLINE, Network};
+use crate::output::Output;
+use crate::plan::{Decision, PROVIDERS};
 use crate::random::SeededEntropy;
-use crate::switch::{Disk, Network, Switch};
+use crate::seam::Seam;
+use crate::switch::{Befallen, Disk, Switch};
 
-/// How long a client waits for a stalled answer, in tokio's paused time.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// The accounts: one with much business, one with little, and one that has nothing.
+pub(crate) const ACCOUNTS: [&str; 3] = ["canary-account-a", "canary-account-b", "canary-account-c"];
 
-/// The account that everything belongs to.
-pub(crate) const ACCOUNT: &str = "acct-7";
-
-/// When every schedule begins.
-#[derive(Debug)]
-struct Morning;
-
-impl Clock for Morning {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_seconds(1_795_000_000)
-    }
-}
+/// Where the sandbox's ids begin: PostFinance's tokens are ids, and must be long enough to be told
+/// apart from other numbers.
+const FIRST_ID: u64 = 7_351_406_000;
 
 /// A process: it can die, and another one takes its place.
 pub(crate) struct Process {
     pub(crate) gateway: Gateway,
     pub(crate) switch: Switch,
+    pub(crate) clock: ProcessClock,
 }
 
 /// Everything that outlives a process.
 pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) seam: Seam,
+    pub(crate) output: Output,
     pub(crate) processes: [Process; 2],
+    /// What has befallen the stores of processes that are gone.
+    befallen: Befallen,
     keys: String,
     settings: toml::Table,
     born: u64,
@@ -52,23 +51,63 @@ pub(crate) struct World {
 /// Anything that makes a schedule impossible to run; a bug of the simulation.
 pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
 
+/// What a process is made from.
+struct Parts<'a> {
+    sandbox: &'a Sandbox,
+    store: &'a Arc<dyn Store>,
+    seam: &'a Seam,
+    output: &'a Output,
+    settings: &'a toml::Table,
+    keys: &'a str,
+    seed: u64,
+    born: u64,
+}
+
 impl World {
-    pub(crate) fn new(seed: u64) -> Result<Self, Broken> {
-        let sandbox = Sandbox::new(Arc::new(Morning));
-        let settings: toml::Table = print_settings(&Addresses::default()).parse()?;
-        let keys = KeyRing::generate(&SeededEntropy::new(seed))?.to_string();
+    pub(crate) fn new(seed: u64, output: Output) -> Result<Self, Broken> {
+        let sandbox = Sandbox::new(Arc::new(TrueTime::begin())).with_first_id(FIRST_ID);
+        for name in PROVIDERS {
+            sandbox.route_webhooks(&WebhookRoute {
+                provider: provider_of(name),
+                url: Some(format!("http://127.0.0.1:8080/webhooks/{name}")),
+                deliver: Deliver::Now,
+            });
+        }
+        let text = print_settings(&Addresses::default());
+        let entropy = SeededEntropy::new(seed);
+        let keys = KeyRing::generate(&entropy)?.to_string();
+        output.secret_settings(&text);
+        output.secret_settings(&keys);
+        for account in ACCOUNTS {
+            output.secret("an account's id", account);
+        }
+        let settings: toml::Table = text.parse()?;
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open("sqlite::memory:", Threads::Caller)?);
+        let vault = Vault::new(KeyRing::parse(&keys)?, Arc::new(entropy));
+        let seam = Seam::new(Arc::clone(&store), sandbox.clock(), vault);
         let mut born = 0;
         let mut process = || {
             born += 1;
-            start(&sandbox, &store, &settings, &keys, seed, born)
+            start(&Parts {
+                sandbox: &sandbox,
+                store: &store,
+                seam: &seam,
+                output: &output,
+                settings: &settings,
+                keys: &keys,
+                seed,
+                born,
+            })
         };
         let processes = [process()?, process()?];
         Ok(Self {
             sandbox,
             store,
+            seam,
+            output,
             processes,
+            befallen: Befallen::default(),
             keys,
             settings,
             born,
@@ -79,16 +118,19 @@ impl World {
     /// Starts a process in the place of a dead one.
     pub(crate) fn restart(&mut self, index: usize) -> Result<(), Broken> {
         self.born += 1;
-        let process = start(
-            &self.sandbox,
-            &self.store,
-            &self.settings,
-            &self.keys,
-            self.seed,
-            self.born,
-        )?;
+        let process = start(&Parts {
+            sandbox: &self.sandbox,
+            store: &self.store,
+            seam: &self.seam,
+            output: &self.output,
+            settings: &self.settings,
+            keys: &self.keys,
+            seed: self.seed,
+            born: self.born,
+        })?;
         if let Some(place) = self.processes.get_mut(index) {
             place.switch.die();
+            self.befallen.add(place.switch.befallen());
             *place = process;
         }
         Ok(())
@@ -99,28 +141,52 @@ impl World {
         if index == 0 { first } else { second }
     }
 
-    /// Links one method at each provider, without faults.
-    pub(crate) async fn link_all(&self) -> Result<Vec<String>, Broken> {
+    /// True time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.sandbox.clock().now()
+    }
+
+    /// What has befallen the stores of all processes.
+    pub(crate) fn befallen(&self) -> Befallen {
+        let mut all = self.befallen;
+        for process in &self.processes {
+            all.add(process.switch.befallen());
+        }
+        all
+    }
+
+    /// Links methods without faults: for the first account one at each provider, for the second
+    /// one. Answers the account's index and the handle of each.
+    pub(crate) async fn link_all(&self) -> Result<Vec<(usize, String)>, Broken> {
+        let second = PROVIDERS.into_iter().cycle();
+        let skip = usize::try_from(self.seed % 3)?;
+        let all = PROVIDERS.into_iter().map(|provider| (0, provider));
+        let all = all.chain(second.skip(skip).take(1).map(|provider| (1, provider)));
         let mut methods = Vec::new();
-        for provider in PROVIDERS {
-            let gateway = &self.processes[0].gateway;
-            let request = LinkRequest {
-                account: ACCOUNT.to_owned(),
-                provider: provider.to_owned(),
-                return_url: "https://shop.example/back".to_owned(),
-                language: None,
-                amount: None,
-                reference: None,
-                capture: None,
-            };
-            let key = RequestKey::new("caller", format!("link-{provider}"))?;
-            let setup = gateway.link(&key, &request).await?.body;
-            let page = setup.redirect_url.ok_or("no page")?;
-            self.decide(provider, &page, true).await?;
-            let setup = gateway.complete_link(&setup.id).await?;
-            methods.push(setup.payment_method.ok_or("not linked")?);
+        for (account, provider) in all {
+            let method = self.link(account, provider).await?;
+            methods.push((account, method));
         }
         Ok(methods)
+    }
+
+    async fn link(&self, account: usize, provider: &str) -> Result<String, Broken> {
+        let gateway = &self.processes[0].gateway;
+        let request = LinkRequest {
+            account: account_of(account),
+            provider: provider.to_owned(),
+            return_url: "https://shop.example/back".to_owned(),
+            language: None,
+            amount: None,
+            reference: None,
+            capture: None,
+        };
+        let key = RequestKey::new("caller", format!("first-link-{account}-{provider}"))?;
+        let setup = gateway.link(&key, &request).await?.body;
+        let page = setup.redirect_url.ok_or("no page")?;
+        self.decide(provider, &page, Decision::Approve).await?;
+        let setup = gateway.complete_link(&setup.id).await?;
+        Ok(setup.payment_method.ok_or("not linked")?)
     }
 
     /// Presses a button on a hosted page; answers what follows `/return/`.
@@ -128,15 +194,20 @@ impl World {
         &self,
         provider: &str,
         page: &str,
-        approve: bool,
+        decision: Decision,
     ) -> Result<Option<String>, Broken> {
-        let decision = if approve { "approve" } else { "decline" };
+        self.output.secret("a hosted page's address", page);
+        let decision = match decision {
+            Decision::Approve => "approve",
+            Decision::Decline => "decline",
+            Decision::Abandon => "abandon",
+        };
         let request = http::Request::builder()
             .method(http::Method::POST)
             .uri(page)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(Bytes::from(format!("decision={decision}")))?;
-        let client = self
+        let client: InProcessClient = self
             .sandbox
             .provider(provider_of(provider))
             .client(DEADLINE);
@@ -152,6 +223,27 @@ impl World {
     }
 }
 
+impl Befallen {
+    fn add(&mut self, other: Self) {
+        self.writes_failed += other.writes_failed;
+        self.reads_failed += other.reads_failed;
+        self.pauses += other.pauses;
+    }
+}
+
+pub(crate) fn account_of(index: usize) -> String {
+    ACCOUNTS
+        .get(index)
+        .copied()
+        .unwrap_or(ACCOUNTS[0])
+        .to_owned()
+}
+
+pub(crate) fn index_of(account: &str) -> usize {
+    let found = ACCOUNTS.iter().position(|other| *other == account);
+    found.unwrap_or_default()
+}
+
 pub(crate) fn provider_of(name: &str) -> Provider {
     match name {
         "paypal" => Provider::PayPal,
@@ -160,34 +252,33 @@ pub(crate) fn provider_of(name: &str) -> Provider {
     }
 }
 
-fn start(
-    sandbox: &Sandbox,
-    store: &Arc<dyn Store>,
-    settings: &toml::Table,
-    keys: &str,
-    seed: u64,
-    born: u64,
-) -> Result<Process, Broken> {
-    let switch = Switch::new(seed ^ born.rotate_left(17));
-    let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
+fn start(parts: &Parts<'_>) -> Result<Process, Broken> {
+    let switch = Switch::new(parts.seed ^ parts.born.rotate_left(17));
+    let process_clock = ProcessClock::new(Arc::new(parts.sandbox.clock()));
+    let clock: Arc<dyn Clock> = Arc::new(process_clock.clone());
     let client = |provider| -> Arc<dyn HttpClient> {
-        let inner: InProcessClient = sandbox.provider(provider).client(DEADLINE);
         Arc::new(Network {
             switch: switch.clone(),
-            client: Arc::new(inner),
+            seam: parts.seam.clone(),
+            output: parts.output.clone(),
+            provider,
+            handle: parts.sandbox.provider(provider),
         })
     };
     let disk = Disk {
         switch: switch.clone(),
-        store: Arc::clone(store),
+        store: Arc::clone(parts.store),
+        seam: parts.seam.clone(),
     };
+    let entropy = SeededEntropy::new(parts.seed ^ parts.born.rotate_left(41));
     let mut builder = Gateway::builder()
         .store(Arc::new(disk))
-        .keys(KeyRing::parse(keys)?)
+        .keys(KeyRing::parse(parts.keys)?)
         .clock(Arc::clone(&clock))
-        .entropy(Arc::new(SeededEntropy::new(seed ^ born.rotate_left(41))));
+        .entropy(Arc::new(entropy));
     for name in PROVIDERS {
-        let table = settings
+        let table = parts
+            .settings
             .get("providers")
             .and_then(|providers| providers.get(name))
             .ok_or("no settings")?
@@ -215,5 +306,6 @@ fn start(
     Ok(Process {
         gateway: builder.build()?,
         switch,
+        clock: process_clock,
     })
 }

@@ -1,0 +1,166 @@
+//! What must hold after every schedule, in one table: number, sentence, and where it is judged.
+
+use std::fmt;
+
+/// One of the invariants, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the table has their sentences")]
+pub enum Invariant {
+    I1,
+    I2,
+    I3,
+    I4,
+    I5,
+    I6,
+    I7,
+    I8,
+    I9,
+    I10,
+    I11,
+    I12,
+    I13,
+    I14,
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// Which one.
+    pub invariant: Invariant,
+    /// What must hold.
+    pub sentence: &'static str,
+    /// The function of this crate that judges it.
+    pub judged_by: &'static str,
+}
+
+/// All of them.
+pub const INVARIANTS: [Line; 14] = [
+    line(
+        Invariant::I1,
+        "One movement at most per intent, one live hold at most, and none without an intent of ours.",
+        "judge::books::movements, holds",
+    ),
+    line(
+        Invariant::I2,
+        "Captured, succeeded: exactly one movement at the provider, of the same amount and currency.",
+        "judge::books::movements",
+    ),
+    line(
+        Invariant::I3,
+        "Declined, failed, voided: no movement, ever, also when customers and webhooks come late.",
+        "judge::books::without_money",
+    ),
+    line(
+        Invariant::I4,
+        "At every moment captures stay within what was asked for, and refunds within captures.",
+        "judge::books::ceilings",
+    ),
+    line(
+        Invariant::I5,
+        "Nothing that changes anything leaves before its intent, and the mark that it is sent, is durable.",
+        "judge::sent::intents",
+    ),
+    line(
+        Invariant::I6,
+        "The same key gives the same answer, byte for byte, and with another body none.",
+        "judge::answers::repeats",
+    ),
+    line(
+        Invariant::I7,
+        "Webhooks in any order, any number of times, or never: the same end.",
+        "arrival::judge",
+    ),
+    line(
+        Invariant::I8,
+        "Final states are final, and sums only grow.",
+        "judge::watch::watch",
+    ),
+    line(
+        Invariant::I9,
+        "What was unknown is never shown as not done while the money moves, then or later.",
+        "judge::books::without_money, judge::watch::watch",
+    ),
+    line(
+        Invariant::I10,
+        "With faults off everything ends, or waits for a person.",
+        "judge::answers::ends",
+    ),
+    line(
+        Invariant::I11,
+        "Our books equal the ledger, and our own comparison with the providers says so.",
+        "judge::books::sums, judge::answers::comparison",
+    ),
+    line(
+        Invariant::I12,
+        "No token and no handle serves another account.",
+        "judge::sent::tokens, judge::answers::strangers",
+    ),
+    line(
+        Invariant::I13,
+        "No secret in a log line, an error, an event or a row.",
+        "judge::output::secrets",
+    ),
+    line(
+        Invariant::I14,
+        "Every end has its event, once.",
+        "judge::events::ends",
+    ),
+];
+
+const fn line(invariant: Invariant, sentence: &'static str, judged_by: &'static str) -> Line {
+    Line {
+        invariant,
+        sentence,
+        judged_by,
+    }
+}
+
+/// Something that must never happen, and how it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant.
+    pub invariant: Invariant,
+    /// What was found.
+    pub found: String,
+}
+
+impl Invariant {
+    /// What must hold.
+    pub fn sentence(self) -> &'static str {
+        INVARIANTS
+            .iter()
+            .find(|line| line.invariant == self)
+            .map_or("", |line| line.sentence)
+    }
+}
+
+impl Violation {
+    pub(crate) fn new(invariant: Invariant, found: impl Into<String>) -> Self {
+        Self {
+            invariant,
+            found: found.into(),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, sentence) = (self.invariant, self.invariant.sentence());
+        write!(f, "{number:?}: {sentence}\n    {}", self.found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_every_number_once() {
+        let numbers: Vec<String> = INVARIANTS
+            .iter()
+            .map(|line| format!("{:?}", line.invariant))
+            .collect();
+        let expected: Vec<String> = (1..=14).map(|number| format!("I{number}")).collect();
+        assert_eq!(numbers, expected);
+    }
+}

@@ -1,0 +1,75 @@
+//! The outbox: I14.
+
+use cardless::store::{OperationRow, PaymentRow, PaymentState};
+
+use super::{Bench, Evidence};
+use crate::invariant::Invariant;
+
+/// States in which a payment stays.
+const ENDS: [PaymentState; 4] = [
+    PaymentState::Captured,
+    PaymentState::Declined,
+    PaymentState::Failed,
+    PaymentState::Voided,
+];
+
+pub(super) fn judge(evidence: &Evidence, bench: &mut Bench<'_>) {
+    for (row, operations) in &evidence.payments {
+        if ENDS.contains(&row.state) {
+            payment(evidence, row, operations, bench);
+        }
+        for operation in operations.iter().filter(|one| !one.may_end()) {
+            let kind = format!("{}.{}", operation.kind.as_str(), operation.state.as_str());
+            once(evidence, &operation.id, &kind, bench);
+        }
+    }
+    for setup in evidence.setups.iter() {
+        let state = setup.state.as_str();
+        if ["completed", "declined", "expired", "paid_not_linked"].contains(&state) {
+            once(evidence, &setup.id, &format!("setup.{state}"), bench);
+        }
+    }
+}
+
+/// The end of a payment is told by an event of its own, or by that of the operation that made it;
+/// no event tells of another end.
+fn payment(
+    evidence: &Evidence,
+    row: &PaymentRow,
+    operations: &[OperationRow],
+    bench: &mut Bench<'_>,
+) {
+    let kinds = kinds_of(evidence, &row.id);
+    let own = format!("payment.{}", row.state.as_str());
+    let by_operation = operations.iter().any(|one| {
+        kinds_of(evidence, &one.id)
+            .iter()
+            .any(|kind| ["capture.succeeded", "void.succeeded"].contains(kind))
+    });
+    let told = kinds.contains(&own.as_str()) || by_operation;
+    let otherwise = ENDS
+        .into_iter()
+        .filter(|state| *state != row.state)
+        .any(|state| kinds.contains(&format!("payment.{}", state.as_str()).as_str()));
+    let broken =
+        (!told || otherwise).then(|| format!("{} is {}: {kinds:?}", row.id, row.state.as_str()));
+    bench.case(Invariant::I14, broken);
+}
+
+fn once(evidence: &Evidence, id: &str, wanted: &str, bench: &mut Bench<'_>) {
+    let ends: Vec<&str> = kinds_of(evidence, id)
+        .into_iter()
+        .filter(|kind| !kind.ends_with(".parked"))
+        .collect();
+    let broken = (ends != [wanted]).then(|| format!("{id} is {wanted}: {ends:?}"));
+    bench.case(Invariant::I14, broken);
+}
+
+fn kinds_of<'a>(evidence: &'a Evidence, id: &str) -> Vec<&'a str> {
+    evidence
+        .events
+        .iter()
+        .filter(|event| event.object == id)
+        .map(|event| event.kind.as_str())
+        .collect()
+}
