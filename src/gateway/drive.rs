@@ -692,6 +692,9 @@ impl Drive {
                 }
                 row.first_sent_at = None;
             }
+            // The page was made by now, however often that was tried: the customer's time ends no
+            // earlier than the page's.
+            row.accepted_at = now;
             row.step = Step::Waiting;
             row.redirect = Some(sealed.clone());
             row.attempts = 0;

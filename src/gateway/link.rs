@@ -443,6 +443,9 @@ impl Inner {
                 payment.step = Step::Waiting;
                 payment.reservation = Some(started.setup.as_str().to_owned());
                 payment.redirect.clone_from(&payment_redirect);
+                // The page was made by now, however long that took: the customer's time ends no
+                // earlier than the page's.
+                payment.accepted_at = now;
                 payment.next_at = Some(now.plus(pause(5)));
                 Change::UpdatePayment(payment)
             });

@@ -340,8 +340,9 @@ pub struct PaymentRow {
     pub lease_until: Timestamp,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When the present charge could begin: when it was asked for, when the method was linked, or
-    /// when the customer had approved. Reserve and commit are in time from here.
+    /// When the present charge could begin: when it was asked for, when the method was linked, when
+    /// the customer's page was there, or when the customer had approved. Reserve, commit and the
+    /// customer are in time from here.
     pub accepted_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
