@@ -189,6 +189,7 @@ async fn list(context: &Context, arguments: List) -> Outcome {
     say(table)?;
     for case in page.data.iter().filter(|case| !case.to_do.is_empty()) {
         say(format_args!("\n{}", case.payment.id))?;
+        say_last_answers(case)?;
         say_to_do(case)?;
     }
     if let Some(next) = page.next {
@@ -326,6 +327,14 @@ fn show_work(case: &Case) -> Outcome {
         if let Some(at) = at {
             say(format_args!("{name:<10} {at}"))?;
         }
+    }
+    say_last_answers(case)
+}
+
+/// How the last questions ended: the provider's support finds them under what it says here.
+fn say_last_answers(case: &Case) -> Outcome {
+    for answer in &case.last_answers {
+        say(format_args!("heard      {}: {answer}", answer.object))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use cardless_contract::{
     ProviderToken, RedirectUrl, Reference, Repeat, ReservationId, Timestamp, VoidRequest,
 };
 
+use super::heard::Said;
 use super::pay::{key_of, not_sent_code, object, reference_of, refused_code, reservation_of};
 use super::seal::Seal;
 use super::view::decline_words;
@@ -203,7 +204,7 @@ impl Drive {
                 let id = id.as_str().to_owned();
                 self.change(move |row, _| row.reservation = Some(id.clone()))
                     .await?;
-                self.park().await
+                self.review().await
             }
             Ok(Outcome::Unmapped(word)) => self.unmapped(&word).await,
             Err(error) => self.reserve_failed(&error, fresh).await,
@@ -235,6 +236,7 @@ impl Drive {
                     Ok(Found::CannotTell) => Ok(Again::Never),
                     Err(error) => {
                         tracing::warn!(payment = %self.row.id, %error, "a reservation could not be looked for");
+                        self.heard(&error).await;
                         Ok(Again::Wait(now.plus(pause(self.row.attempts))))
                     }
                 }
@@ -273,6 +275,7 @@ impl Drive {
 
     async fn reserve_failed(&mut self, error: &ProviderError, fresh: bool) -> Result<Flow, Error> {
         tracing::warn!(payment = %self.row.id, %error, delivery = ?error.delivery(), "reserve");
+        self.heard(error).await;
         let holds = self.provider.capabilities().reserve_holds;
         match (error.delivery(), error.kind()) {
             (Delivery::NotSent, ErrorKind::RepeatRefused) => self.park().await,
@@ -345,7 +348,7 @@ impl Drive {
             Ok(Outcome::Declined(decline)) if fresh => self.declined(&decline).await,
             // What an earlier send did, only the object tells, once it can't be on its way.
             Ok(Outcome::Declined(decline)) => self.close_declined(&decline).await,
-            Ok(Outcome::Review(_)) => self.park().await,
+            Ok(Outcome::Review(_)) => self.review().await,
             Ok(Outcome::Unmapped(word)) => self.unmapped(&word).await,
             Err(error) => self.commit_failed(&error, fresh).await,
         }
@@ -353,6 +356,7 @@ impl Drive {
 
     async fn commit_failed(&mut self, error: &ProviderError, fresh: bool) -> Result<Flow, Error> {
         tracing::warn!(payment = %self.row.id, %error, delivery = ?error.delivery(), "commit");
+        self.heard(error).await;
         match (error.delivery(), error.kind()) {
             (Delivery::NotSent, ErrorKind::RepeatRefused | ErrorKind::Unsupported) => {
                 self.park().await
@@ -396,10 +400,11 @@ impl Drive {
             Ok(Outcome::Pending(seen)) => self.pending(&seen).await,
             Ok(Outcome::ActionRequired(_, url)) => self.still_customer(&url).await,
             Ok(Outcome::Declined(decline)) => self.declined(&decline).await,
-            Ok(Outcome::Review(_)) => self.park().await,
+            Ok(Outcome::Review(_)) => self.review().await,
             Ok(Outcome::Unmapped(word)) => self.unmapped(&word).await,
             Err(error) => {
                 tracing::warn!(payment = %self.row.id, %error, "look-up");
+                self.heard(&error).await;
                 self.unanswered().await
             }
         }
@@ -552,6 +557,7 @@ impl Drive {
             }
             Err(error) => {
                 tracing::warn!(payment = %self.row.id, %error, "release");
+                self.heard(&error).await;
                 self.unanswered().await
             }
         }
@@ -626,6 +632,7 @@ impl Drive {
     async fn pending(&mut self, seen: &Seen) -> Result<Flow, Error> {
         let authorization = seen.authorization.clone();
         let now = self.inner.journal.now();
+        self.heard("pending").await;
         if now.since(self.row.created_at) > PARK_PENDING_AFTER {
             return self.park().await;
         }
@@ -738,6 +745,7 @@ impl Drive {
 
     async fn unmapped(&mut self, word: &cardless_contract::Unmapped) -> Result<Flow, Error> {
         tracing::warn!(payment = %self.row.id, field = word.field, value = %word.value, "unmapped word");
+        self.heard("unmapped").await;
         if self.row.attempts >= MAX_UNMAPPED {
             return self.park().await;
         }
@@ -764,9 +772,21 @@ impl Drive {
             .await
     }
 
+    /// The provider itself leaves it to a person.
+    async fn review(&mut self) -> Result<Flow, Error> {
+        self.heard("review").await;
+        self.park().await
+    }
+
+    async fn heard(&self, said: impl Into<Said>) {
+        let (account, id) = (&self.row.account, &self.row.id);
+        self.inner.heard(account, id, said).await;
+    }
+
     async fn park(&mut self) -> Result<Flow, Error> {
         let inner = Arc::clone(&self.inner);
-        tracing::error!(payment = %self.row.id, provider = %self.row.provider, "parked: a person must look");
+        let last_answer = inner.last_heard(&self.row.id).await;
+        tracing::error!(payment = %self.row.id, provider = %self.row.provider, last_answer, "parked: a person must look");
         self.write(move |row, now| {
             let news = row.state != PaymentState::Parked;
             state::park(row, now);

@@ -360,6 +360,7 @@ impl Inner {
             }
             Ok(Outcome::Unmapped(word)) => {
                 tracing::warn!(setup = %row.id, field = word.field, value = %word.value, "unmapped word");
+                self.heard(&row.account, &row.id, "unmapped").await;
                 self.setup_later(row).await
             }
             Err(error) => self.begin_failed(row, error, first).await,
@@ -373,6 +374,7 @@ impl Inner {
         first: bool,
     ) -> Result<SetupRow, Error> {
         tracing::warn!(setup = %row.id, %error, delivery = ?error.delivery(), "begin a setup");
+        self.heard(&row.account, &row.id, &error).await;
         let code = match error.delivery() {
             Delivery::Unknown => return self.setup_later(row).await,
             Delivery::NotSent if error.kind() == ErrorKind::Unreachable => {
@@ -513,10 +515,12 @@ impl Inner {
             Ok(SetupProgress::NoToken) => self.no_token(row).await,
             Ok(SetupProgress::Unmapped(word)) => {
                 tracing::warn!(setup = %row.id, field = word.field, value = %word.value, "unmapped word");
+                self.heard(&row.account, &row.id, "unmapped").await;
                 self.setup_later(row).await
             }
             Err(error) => {
                 tracing::warn!(setup = %row.id, %error, "ask about a setup");
+                self.heard(&row.account, &row.id, &error).await;
                 self.setup_later(row).await
             }
         }

@@ -173,6 +173,7 @@ impl Inner {
             Ok(()) => Ok(true),
             Err(error) => {
                 tracing::warn!(method = %row.id, %error, "revoke");
+                self.heard(&row.account, &row.id, &error).await;
                 Ok(error.kind() == ErrorKind::NotFound)
             }
         }

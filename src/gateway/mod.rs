@@ -20,6 +20,7 @@ mod events;
 mod exchange;
 mod export;
 mod handles;
+mod heard;
 mod keys;
 mod link;
 mod methods;
@@ -62,6 +63,7 @@ pub use events::{KEEP_EVENTS, MAX_EVENTS};
 pub use exchange::{OVERLAP, ROTATE_AFTER, SealedRequest};
 pub use export::AccountExport;
 pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};
+pub use heard::LastAnswer;
 pub use keys::{KeyGeneration, KeysReport, MAX_USES, WARN_AGE, WARN_USES};
 pub use link::ReturnTo;
 pub use people::{
@@ -539,3 +541,6 @@ impl fmt::Debug for Gateway {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

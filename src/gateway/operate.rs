@@ -442,6 +442,7 @@ impl Inner {
         match outcome {
             Outcome::Done(done) => self.operation_done(row, &done).await,
             Outcome::Pending(done) => {
+                self.heard(&row.account, &row.id, "pending").await;
                 let now = self.journal.now();
                 if now.since(row.created_at) > PARK_PENDING_AFTER {
                     return self.park_operation(row).await;
@@ -449,7 +450,10 @@ impl Inner {
                 self.operation_open(row, OperationState::Pending, Some(done))
                     .await
             }
-            Outcome::ActionRequired(..) | Outcome::Review(_) => self.park_operation(row).await,
+            Outcome::ActionRequired(..) | Outcome::Review(_) => {
+                self.heard(&row.account, &row.id, "review").await;
+                self.park_operation(row).await
+            }
             Outcome::Declined(decline) => {
                 let code = format!("{}{}", view::DECLINED, decline.provider_code);
                 self.operation_ended(row, OperationState::Failed, None, &code)
@@ -457,6 +461,7 @@ impl Inner {
             }
             Outcome::Unmapped(word) => {
                 tracing::warn!(operation = %row.id, field = word.field, value = %word.value, "unmapped word");
+                self.heard(&row.account, &row.id, "unmapped").await;
                 if row.attempts >= MAX_UNMAPPED {
                     return self.park_operation(row).await;
                 }
@@ -473,6 +478,7 @@ impl Inner {
         earlier: Earlier,
     ) -> Result<OperationRow, Error> {
         tracing::warn!(operation = %row.id, %error, delivery = ?error.delivery(), "operation");
+        self.heard(&row.account, &row.id, error).await;
         match (error.delivery(), error.kind()) {
             (Delivery::NotSent, ErrorKind::RepeatRefused) => self.park_operation(row).await,
             (Delivery::NotSent, kind) if earlier == Earlier::None => {
@@ -528,6 +534,7 @@ impl Inner {
             }
             Err(error) => {
                 tracing::warn!(operation = %row.id, %error, "ask about an operation");
+                self.heard(&row.account, &row.id, &error).await;
                 let long = self.journal.now().since(row.created_at) > PARK_UNKNOWN_AFTER;
                 if long && row.attempts >= MIN_QUESTIONS {
                     return self.park_operation(row).await;
@@ -580,6 +587,7 @@ impl Inner {
                 .change_operation(&row, |row| release_row(row, Some(at)))
                 .await;
         }
+        self.heard(&row.account, &row.id, "cannot_tell").await;
         self.park_operation(row).await
     }
 
@@ -630,6 +638,7 @@ impl Inner {
             && done.amount.is_some_and(|amount| amount != row.amount);
         if differs {
             tracing::error!(operation = %row.id, "the provider moved another amount than was asked");
+            self.heard(&row.account, &row.id, "other_amount").await;
             return self.park_operation(row).await;
         }
         let object = done.id.as_ref().map(|id| id.as_str().to_owned());
@@ -754,7 +763,8 @@ impl Inner {
     }
 
     async fn park_operation(&self, row: OperationRow) -> Result<OperationRow, Error> {
-        tracing::error!(operation = %row.id, payment = %row.payment, "parked: a person must look");
+        let last_answer = self.last_heard(&row.id).await;
+        tracing::error!(operation = %row.id, payment = %row.payment, provider = %row.provider, last_answer, "parked: a person must look");
         let event = self.journal.operation_event(&row, "parked");
         let written = self
             .journal

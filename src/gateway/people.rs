@@ -13,6 +13,7 @@ use cardless_contract::{
 use serde::Serialize;
 
 use super::audit::{Actor, AuditAction, AuditObject};
+use super::heard::LastAnswer;
 use super::link::on_a_task;
 use super::operate::lookup;
 use super::pay::{key_of, reference_of, reservation_of};
@@ -78,6 +79,9 @@ pub struct Case {
     /// Until when a worker has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leased_until: Option<Timestamp>,
+    /// How the last questions about it ended: about itself, its operations, its setup and its
+    /// payment method.
+    pub last_answers: Vec<LastAnswer>,
     /// What a person should do, one sentence each.
     pub to_do: Vec<String>,
     /// How what was parked of it was ended before.
@@ -346,6 +350,10 @@ impl Inner {
         let account = self.account_id(&row.account).await?;
         let now = self.journal.now();
         let reference = reference_of(&row.id)?.to_string();
+        let asked_about = [Some(&row.id), row.setup.as_ref(), row.method.as_ref()];
+        let asked_about = asked_about.into_iter().flatten();
+        let asked_about = asked_about.chain(operations.iter().map(|operation| &operation.id));
+        let last_answers = self.last_answers(asked_about).await?;
         Ok(Case {
             payment: view::payment_view(row, account, &operations)?,
             provider_objects: provider_objects(row, &operations),
@@ -353,6 +361,7 @@ impl Inner {
             step: row.step.as_str(),
             attempts: row.attempts,
             last_sent_at: row.last_sent_at,
+            last_answers,
             next_look_at: row.next_at,
             leased_until: Some(row.lease_until).filter(|&until| until > now),
             to_do: to_do(row, &operations, &reference),

@@ -20,7 +20,16 @@ use crate::store::{
 };
 
 /// How long one worker may drive an object before another takes over, longer than the longest
-/// chain of calls within one drive.
+/// chain of calls within one drive; and so how long the object of a killed process waits.
+///
+/// Money does not depend on it: the model (`tests/model`) lets workers sleep beyond their leases, and
+/// holds, since what is marked as sent leaves within `RESEND_WITHIN` of its mark or not at all. But
+/// what a worker learns after its lease is dropped, and where a provider shows nothing by our own
+/// reference, a reservation's id that was dropped is lost: the payment fails with `hold_may_remain`.
+/// A drive can take 170 s: a reserve and a commit, each with 10 s to leave, and at Aduno five requests
+/// of at most 30 s between them. To renew the lease with each step would save the time of one of the two
+/// only, and a lease that is renewed no longer says by its end alone whose it is, which is how a
+/// driver tells a look that was asked for from a worker that took over.
 pub(crate) const LEASE: Duration = Duration::from_secs(180);
 
 /// What an event's id begins with.
@@ -286,3 +295,6 @@ leased!(
 );
 leased!(ErasureRow, erasure, Change::UpdateErasure, Subject::Erasure);
 leased!(SetupRow, setup, Change::UpdateSetup, Subject::Setup);
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;

@@ -270,4 +270,4 @@ fn grow(row: &mut PaymentRow, seen: &Payment) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

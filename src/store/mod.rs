@@ -22,8 +22,8 @@ pub use audit::{AuditChain, AuditEnd, AuditEntry, AuditFilter, AuditHeadRow, Aud
 pub use erasure::{AccountCounts, BlockerKind, BlockerRow, EraseAccount, ErasureRow};
 pub use row::{
     AccountRow, CaptureText, ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, EventRow,
-    HeldTopicRow, InitiatorText, KeyRow, MethodRow, MethodState, OldApiKey, OldHandles,
-    OperationRow, OperationState, OperationType, PaymentRow, PaymentState, RecordRow,
+    HeldTopicRow, InitiatorText, KeyRow, LastAnswerRow, MethodRow, MethodState, OldApiKey,
+    OldHandles, OperationRow, OperationState, OperationType, PaymentRow, PaymentState, RecordRow,
     ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step, WebhookRow,
 };
 pub use sealed::{
@@ -201,7 +201,7 @@ pub enum Change {
     },
     /// Forget callers' keys, webhooks and events from before, and handles and API keys that have ended.
     Forget {
-        /// Keys that were first used before this.
+        /// Keys that were first used, and answers that were heard, before this.
         keys_before: Timestamp,
         /// Webhooks that came before this.
         webhooks_before: Timestamp,
@@ -253,6 +253,8 @@ pub enum Change {
     AppendAudit(AuditEntry),
     /// A person has dealt with an event that was given up; one that was not is a conflict.
     DeleteDeadEvent(i64),
+    /// How the last question about something ended; it replaces the one before.
+    KeepAnswer(LastAnswerRow),
     /// How something parked was ended, and who said so.
     InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
@@ -505,6 +507,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The sequence number of a topic's first event after one number and up to another.
     async fn next_of_topic(&self, topic: &str, after: i64, until: i64) -> Result<Option<i64>>;
+
+    /// How the last question about an object ended, if one was left open by it.
+    async fn last_answer(&self, object: &str) -> Result<Option<LastAnswerRow>>;
 
     /// Events that were given up, the latest first.
     async fn dead_events(&self, limit: u32) -> Result<Vec<(DeadEventRow, EventRow)>>;

@@ -492,6 +492,23 @@ pub struct HeldTopicRow {
     pub next_at: Timestamp,
 }
 
+/// How the last question about something ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastAnswerRow {
+    /// The account's pseudonym.
+    pub account: String,
+    /// The payment, operation, setup or payment method.
+    pub object: String,
+    /// What was said, in a word of ours.
+    pub said: String,
+    /// The provider's code.
+    pub code: Option<String>,
+    /// The id for the provider's support.
+    pub correlation: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// An event that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadEventRow {

@@ -308,6 +308,8 @@ impl Fake {
 
     fn lost(&self) -> ProviderError {
         self.error(ErrorKind::Interrupted, Delivery::Unknown)
+            .with_code(ProviderCode::new("GATEWAY_TIMEOUT"))
+            .with_correlation(ProviderCode::new("debug-7"))
     }
 
     fn decline(gone: bool) -> Decline {

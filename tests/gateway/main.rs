@@ -9,6 +9,7 @@
 )]
 
 mod audit;
+mod ceilings;
 mod clients;
 mod events;
 mod fake;

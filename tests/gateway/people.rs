@@ -649,3 +649,40 @@ async fn a_case_has_no_address_that_is_meant_for_the_customer() {
     let case = world.gateway.case(&payment.id).await.unwrap();
     assert_eq!(case.payment.redirect_url, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_person_sees_how_the_last_questions_ended() {
+    let world = World::new(Shape::TwoCalls);
+    let method = world.linked().await;
+    let id = world.parked("r-1").await;
+    let (paid, refund) = world.parked_refund("r-2").await;
+    let heard = async |payment: &str, object: &str| {
+        let case = world.gateway.case(payment).await.unwrap();
+        let mut answers = case.last_answers.into_iter();
+        let answer = answers.find(|answer| answer.object == object).unwrap();
+        (answer.to_string(), answer)
+    };
+    for (payment, object) in [(&id, &id), (&paid, &refund)] {
+        let (text, answer) = heard(payment, object).await;
+        assert_eq!(answer.said, "interrupted");
+        assert_eq!(answer.code.as_deref(), Some("GATEWAY_TIMEOUT"));
+        assert_eq!(answer.correlation.as_deref(), Some("debug-7"));
+        let said = "interrupted (GATEWAY_TIMEOUT) [debug-7] at ";
+        assert!(text.starts_with(said), "{text}");
+    }
+    // The latest answer counts.
+    let before = heard(&id, &id).await.1.at;
+    world.fake.fault("lookup", Fault::Unmapped);
+    world.webhook("e-1", &id).await;
+    world.run_for(Duration::from_secs(2)).await;
+    let (_, answer) = heard(&id, &id).await;
+    assert_eq!((answer.said.as_str(), answer.code), ("unmapped", None));
+    assert!(answer.at > before);
+    // What is asked of a method shows with its payments.
+    world.fake.fault("revoke", Fault::LostBefore);
+    let revoked = world.gateway.revoke(&method, "a-1").await.unwrap();
+    assert!(revoked.open);
+    let row = world.store.payment(&paid).await.unwrap().unwrap();
+    let (_, answer) = heard(&paid, &row.method.unwrap()).await;
+    assert_eq!(answer.said, "interrupted");
+}

@@ -23,7 +23,7 @@ fn money(minor: i64) -> Money {
 }
 
 /// A payment of 4990 whose commit was sent, under a lease.
-fn open(capture: CaptureText) -> PaymentRow {
+pub(in crate::journal) fn open(capture: CaptureText) -> PaymentRow {
     PaymentRow {
         id: "pay_abcdefghijklmnopabcd".to_owned(),
         account: "account".to_owned(),

@@ -63,10 +63,10 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         Change::SetDefault { account, method } => set_default(connection, account, method),
         Change::InsertSetup(row) => insert_setup(connection, row),
         Change::UpdateSetup(row) => update_setup(connection, row),
-        Change::DeleteSetup(id) => delete(connection, "setups", id),
+        Change::DeleteSetup(id) => delete(connection, "setups", Subject::Setup, id),
         Change::InsertPayment(row) => insert_payment(connection, row),
         Change::UpdatePayment(row) => update_payment(connection, row),
-        Change::DeletePayment(id) => delete(connection, "payments", id),
+        Change::DeletePayment(id) => delete(connection, "payments", Subject::Payment, id),
         Change::WakePayment { id, at } => execute(
             connection,
             "UPDATE payments SET next_at = ?2, version = version + 1
@@ -137,6 +137,13 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                      SELECT rowid FROM webhooks WHERE received_at < ?1 LIMIT ?2)",
                 params![webhooks_before.millis(), limit],
                 Subject::Webhook,
+            )?;
+            execute(
+                connection,
+                "DELETE FROM last_answers WHERE rowid IN (
+                     SELECT rowid FROM last_answers WHERE at < ?1 LIMIT ?2)",
+                params![keys_before.millis(), limit],
+                Subject::Key,
             )?;
             execute(
                 connection,
@@ -213,6 +220,21 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             "DELETE FROM dead_events WHERE seq = ?1",
             [sequence],
             Subject::Delivery,
+        ),
+        Change::KeepAnswer(row) => one(
+            connection,
+            "INSERT INTO last_answers (account, object, said, code, correlation, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (object) DO UPDATE SET said = ?3, code = ?4, correlation = ?5, at = ?6",
+            params![
+                row.account,
+                row.object,
+                row.said,
+                row.code,
+                row.correlation,
+                row.at.millis()
+            ],
+            Subject::Payment,
         ),
         Change::InsertResolution(row) => insert_resolution(connection, row),
         Change::InsertWebhook(row) => one(
@@ -595,12 +617,7 @@ fn require_active(connection: &Connection, sealed: Option<&SealedText>) -> Resul
 }
 
 /// Takes back a row that was never begun at a provider, together with its caller's key.
-fn delete(connection: &Connection, table: &'static str, id: &str) -> Result<()> {
-    let subject = if table == "setups" {
-        Subject::Setup
-    } else {
-        Subject::Payment
-    };
+fn delete(connection: &Connection, table: &'static str, subject: Subject, id: &str) -> Result<()> {
     let sql = format!("DELETE FROM {table} WHERE id = ?1");
     one(connection, &sql, [id], subject)?;
     execute(

@@ -142,6 +142,7 @@ pub(super) fn erase(connection: &Connection, erase: &EraseAccount) -> Result<()>
         execute(connection, sql, pair, Subject::Account)?;
     }
     for sql in [
+        "DELETE FROM last_answers WHERE account = ?1",
         "DELETE FROM setups WHERE account = ?1",
         "DELETE FROM payment_methods WHERE account = ?1",
         "DELETE FROM records WHERE account = ?1",

@@ -30,9 +30,9 @@ use tokio::sync::oneshot;
 use super::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
-    HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow,
-    PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SealedColumn, SealedRow, SetupRow,
-    Store, StoreError,
+    HeldTopicRow, KeyRow, LastAnswerRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
+    PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SealedColumn,
+    SealedRow, SetupRow, Store, StoreError,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -48,6 +48,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0009_generations.sql"),
     include_str!("0010_erasure.sql"),
     include_str!("0011_exchange.sql"),
+    include_str!("0012_last_answers.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -632,6 +633,12 @@ impl Store for SqliteStore {
     async fn next_of_topic(&self, topic: &str, after: i64, until: i64) -> Result<Option<i64>> {
         let topic = topic.to_owned();
         self.read(move |connection| read::next_of_topic(connection, &topic, after, until))
+            .await
+    }
+
+    async fn last_answer(&self, object: &str) -> Result<Option<LastAnswerRow>> {
+        let object = object.to_owned();
+        self.read(move |connection| read::last_answer(connection, &object))
             .await
     }
 

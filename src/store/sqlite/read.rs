@@ -6,9 +6,9 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use super::database;
 use crate::store::{
     AccountRow, CaptureText, DeadEventRow, DeliveryRow, Due, EventRow, HeldTopicRow, InitiatorText,
-    KeyRow, MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState, OperationType,
-    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, SealedText,
-    SetupRow, SetupState, Step, StoreError,
+    KeyRow, LastAnswerRow, MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState,
+    OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result,
+    SealedText, SetupRow, SetupState, Step, StoreError,
 };
 
 pub(super) fn account(connection: &Connection, account: &str) -> Result<Option<AccountRow>> {
@@ -391,6 +391,24 @@ pub(super) fn next_of_topic(
         "SELECT seq FROM events WHERE topic = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT 1",
         params![topic, after, until],
         |row| Ok(row.get("seq")?),
+    )
+}
+
+pub(super) fn last_answer(connection: &Connection, object: &str) -> Result<Option<LastAnswerRow>> {
+    maybe(
+        connection,
+        "SELECT * FROM last_answers WHERE object = ?1",
+        [object],
+        |row| {
+            Ok(LastAnswerRow {
+                account: row.get("account")?,
+                object: row.get("object")?,
+                said: row.get("said")?,
+                code: row.get("code")?,
+                correlation: row.get("correlation")?,
+                at: time(row, "at")?,
+            })
+        },
     )
 }
 

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use cardless::store::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
-    HeldTopicRow, KeyRow, MethodRow, OldHandles, OperationRow, PaymentFilter, PaymentRow,
-    PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn, SealedRow, SetupRow, Store,
-    StoreError,
+    HeldTopicRow, KeyRow, LastAnswerRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
+    PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn, SealedRow,
+    SetupRow, Store, StoreError,
 };
 use cardless_contract::Timestamp;
 use tokio::sync::Notify;
@@ -370,6 +370,10 @@ impl Store for Disk {
 
     async fn next_of_topic(&self, topic: &str, after: i64, until: i64) -> Answer<Option<i64>> {
         through!(self, next_of_topic(topic, after, until))
+    }
+
+    async fn last_answer(&self, object: &str) -> Answer<Option<LastAnswerRow>> {
+        through!(self, last_answer(object))
     }
 
     async fn dead_events(&self, limit: u32) -> Answer<Vec<(DeadEventRow, EventRow)>> {
