@@ -203,6 +203,20 @@ impl Settings {
         }
     }
 
+    /// `keys.passphrase`, fetched now. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] that names the setting.
+    pub fn passphrase(&self) -> Result<Option<Secrets>, SettingsError> {
+        // Not the section: `{ file = "…" }` alone would be taken for a secret in a file.
+        let at = ["keys", "passphrase"];
+        match self.document.find(&at) {
+            None => Ok(None),
+            Some(_) => self.document.decode(&at).map(Some),
+        }
+    }
+
     /// `[events]`. `None` if there is none.
     ///
     /// # Errors
@@ -281,7 +295,8 @@ struct RawStore {
 #[serde(default, deny_unknown_fields)]
 struct RawKeys {
     file: Option<String>,
-    passphrase: Option<Value>,
+    #[serde(rename = "passphrase")]
+    _passphrase: Option<Value>,
 }
 
 fn service(document: &Document, raw: RawService) -> Result<Service, SettingsError> {
@@ -350,9 +365,6 @@ fn store_url(document: &Document, url: Option<String>) -> Result<String, Setting
 }
 
 fn keys(document: &Document, raw: RawKeys) -> Result<Keys, SettingsError> {
-    if raw.passphrase.is_some() {
-        return Err(document.error("keys.passphrase", "is not available in this build yet"));
-    }
     let file = raw.file.as_deref().unwrap_or("cardless.keys");
     Ok(Keys {
         file: document.path(file),
@@ -875,6 +887,36 @@ mod tests {
         assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         let error = parse("[service]\nlisten = \"canary\"", &[]).unwrap_err();
         assert!(!error.to_string().contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn a_passphrase_is_fetched_when_it_is_needed() {
+        let passphrase = |text: &str, environment: &[(&str, &str)]| {
+            let settings = parse(text, environment).unwrap();
+            settings.passphrase()
+        };
+        let file = "[keys]\nfile = \"cardless.keys\"\n";
+        assert!(passphrase(file, &[]).unwrap().is_none());
+        for (text, environment, wanted) in [
+            (
+                "passphrase = { env = \"P\" }",
+                ("P", "canary"),
+                &["canary"][..],
+            ),
+            (
+                "passphrase = [\"new\", { env = \"P\" }]",
+                ("P", "old"),
+                &["new", "old"],
+            ),
+            ("", ("CARDLESS__KEYS__PASSPHRASE", "canary"), &["canary"]),
+            ("", ("CARDLESS__KEYS__PASSPHRASE", "12345"), &["12345"]),
+        ] {
+            let found = passphrase(&format!("{file}{text}"), &[environment]);
+            let found = found.unwrap().unwrap();
+            assert_eq!(found.all().collect::<Vec<_>>(), wanted, "{text}");
+        }
+        let missing = passphrase("[keys]\npassphrase = { env = \"P\" }", &[]).unwrap_err();
+        assert_eq!(missing.setting(), Some("keys.passphrase"));
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! let mut builder = Gateway::builder()
 //!     .public_url(&settings.service.public_url)
 //!     .store(Arc::new(SqliteStore::open(&settings.store.url, Threads::Own)?))
-//!     .keys(KeyRing::load(&settings.keys.file)?);
+//!     .keys(KeyRing::from_custody(registry::custody(&settings)?)?);
 //! for provider in registry::providers(&settings, &clock)? {
 //!     builder = builder.provider(provider);
 //! }
@@ -159,7 +159,12 @@
 //! - No record is sealed under a key generation that another process has retired, and none is lost
 //!   by a rotation of the keys: `tests/gateway`, `a_seal_that_comes_too_late_is_not_kept`,
 //!   `after_a_rotation_everything_opens_under_the_new_generation`,
-//!   `every_column_of_bytes_is_swept_or_a_hash`.
+//!   `every_column_of_bytes_is_swept_or_a_hash`; killed anywhere: `tests/faults`,
+//!   `a_rotation_that_dies_anywhere_goes_on_and_loses_nothing`, and `tests/service`,
+//!   `keys_are_rotated_while_payments_go_on_and_the_program_is_killed`.
+//! - Nothing is sealed to be kept that the key's uses do not count: `tests/architecture.rs`,
+//!   `what_is_sealed_is_counted`.
+//! - No core dump of the program: `tests/service`, `no_core_dump_can_hold_a_key`.
 //! - No destroyed key opens anything, a backup from before included: `tests/gateway`,
 //!   `a_backup_from_before_a_destroyed_generation_opens_nothing`.
 //! - No handle is replaced twice in one rotation, wherever it is interrupted, and no payment sees an

@@ -10,6 +10,7 @@ use crate::config::{Settings, SettingsError};
 use crate::gateway::{GatewayBuilder, Reload};
 #[cfg(feature = "sqlite")]
 use crate::store::{SqliteStore, Store, StoreError, Threads};
+use crate::vault::{Custody, KeyFile};
 use crate::webhook::EndpointError;
 
 /// The providers that settings can name.
@@ -105,6 +106,19 @@ pub fn back_office(provider: &str) -> &'static str {
         }
         _ => "the provider's back office",
     }
+}
+
+/// Where the keys of the settings are kept.
+///
+/// # Errors
+///
+/// [`SettingsError`] if the passphrase can't be had.
+pub fn custody(settings: &Settings) -> Result<Arc<dyn Custody>, SettingsError> {
+    let file = KeyFile::new(&settings.keys.file);
+    Ok(match settings.passphrase()? {
+        Some(passphrase) => Arc::new(file.under(passphrase)),
+        None => Arc::new(file),
+    })
 }
 
 /// The store of the settings, its schema up to date.

@@ -256,6 +256,23 @@ fn the_arrows_between_modules_go_one_way() {
 }
 
 #[test]
+fn what_is_sealed_is_counted() {
+    assert!(seals_uncounted("self.vault.seal(&context, bytes)"));
+    assert!(seals_uncounted("self\n.vault\n.seal_under(id, x, y)"));
+    assert!(!seals_uncounted(
+        "self.seal(&context, bytes) // .vault.seal("
+    ));
+    // `keys` counts, and everything else goes through it.
+    let gateway = Path::new(ROOT).join("src/gateway");
+    let wrong: Vec<PathBuf> = rust_files(&gateway)
+        .into_iter()
+        .filter(|file| !file.ends_with("keys.rs"))
+        .filter(|file| seals_uncounted(&fs::read_to_string(file).unwrap()))
+        .collect();
+    assert_eq!(wrong, Vec::<PathBuf>::new());
+}
+
+#[test]
 fn every_crate_forbids_unsafe_code() {
     let workspace = manifest(Path::new(ROOT).join("Cargo.toml"));
     let level = workspace["workspace"]["lints"]["rust"]["unsafe_code"].as_str();
@@ -307,6 +324,15 @@ fn every_invariant_names_a_test_that_exists() {
         "the invariants are not where they are looked for"
     );
     assert_eq!((no_path, no_test), (Vec::new(), Vec::new()));
+}
+
+/// Whether a file seals with the vault itself, past the count of the key's uses.
+fn seals_uncounted(source: &str) -> bool {
+    let words = words(&code(source));
+    ["seal", "seal_under"].iter().any(|verb| {
+        let call = ["vault", ".", verb, "("].map(str::to_owned);
+        words.windows(call.len()).any(|part| part == call)
+    })
 }
 
 /// What is wrong with a dependency of a crate of ours, if anything.

@@ -4,9 +4,10 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use cardless_contract::SystemEntropy;
+use cardless_contract::{Secrets, SystemEntropy};
 
-use cardless::vault::KeyRing;
+use cardless::config::Settings;
+use cardless::vault::{Custody as _, KeyFile, KeyRing};
 
 use super::{Context, Failure, Outcome, say};
 
@@ -33,6 +34,9 @@ url = "sqlite:cardless.db"
 [keys]
 # The keys that everything at rest is sealed with. Keep a copy, apart from the database's.
 file = "cardless.keys"
+# What the key file is under. A plain file is under it from `cardless rotate keys` or
+# `cardless rotate keys --rewrite-file` on. To change it: a list, the new one first.
+# passphrase = { env = "CARDLESS_PASSPHRASE" }
 
 # Where the billing service is told what has become true, signed by Standard Webhooks. Without it,
 # it reads GET /v1/events.
@@ -71,7 +75,11 @@ pub(super) fn run(context: &Context) -> Outcome {
             return Err(exists(path));
         }
     }
-    write_keys(&keys)?;
+    // Nothing but the environment can give a passphrase yet.
+    let described = Settings::parse(&settings, SETTINGS, &context.environment)?;
+    let passphrase = described.passphrase()?;
+    let protected = passphrase.is_some();
+    write_keys(&keys, passphrase)?;
     if let Err(failure) = write_new(&settings, SETTINGS.as_bytes()) {
         // Nothing is sealed with these keys yet, so they may go.
         std::fs::remove_file(&keys)?;
@@ -79,8 +87,13 @@ pub(super) fn run(context: &Context) -> Outcome {
     }
     say(format_args!("wrote {}", settings.display()))?;
     say(format_args!(
-        "wrote {} (keep a copy, apart from the database)",
-        keys.display()
+        "wrote {}{} (keep a copy, apart from the database)",
+        keys.display(),
+        if protected {
+            ", under the passphrase"
+        } else {
+            ""
+        }
     ))?;
     say(
         "next: fill in a provider; then `cardless check`, `cardless client add NAME --role billing`",
@@ -88,10 +101,15 @@ pub(super) fn run(context: &Context) -> Outcome {
     say("and `cardless serve`")
 }
 
-/// Writes a new key file.
-pub(super) fn write_keys(path: &Path) -> Outcome {
+/// Writes a new key file, under a passphrase if there is one.
+pub(super) fn write_keys(path: &Path, passphrase: Option<Secrets>) -> Outcome {
     let keys = KeyRing::generate(&SystemEntropy).map_err(Failure::failed)?;
-    write_new(path, keys.as_bytes())
+    let mut file = KeyFile::new(path);
+    if let Some(passphrase) = passphrase {
+        file = file.under(passphrase);
+    }
+    let kept = file.as_kept(&keys).map_err(Failure::failed)?;
+    write_new(path, kept.as_bytes())
 }
 
 /// Writes a file that was not there, readable by its owner only.

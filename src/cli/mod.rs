@@ -7,6 +7,7 @@ mod client;
 mod clock;
 #[cfg(feature = "sandbox")]
 mod demo;
+mod dump;
 mod duration;
 mod event;
 mod init;
@@ -164,6 +165,13 @@ impl From<std::io::Error> for Failure {
 pub(crate) fn main() -> ExitCode {
     // clap answers wrong use itself, with exit code 2.
     let cli = Cli::parse();
+    if let Err(error) = dump::forbid() {
+        let mut stderr = std::io::stderr().lock();
+        drop(writeln!(
+            stderr,
+            "cardless: core dumps can't be forbidden: {error}"
+        ));
+    }
     log::start(log_level(&cli.verb));
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -273,7 +281,7 @@ fn open(
     providers: Providers,
     clock: Arc<dyn Clock>,
 ) -> Result<Gateway, Failure> {
-    let keys = KeyRing::load(&settings.keys.file).map_err(|error| {
+    let keys = KeyRing::from_custody(registry::custody(settings)?).map_err(|error| {
         Failure::Usage(format!(
             "the key file (setting `keys.file`) can't be used: {error}"
         ))

@@ -72,7 +72,8 @@ impl Gateway {
     /// As [`Gateway::destroy_retired`].
     pub async fn key_file_without_retired(&self) -> Result<Zeroizing<String>, Error> {
         let (ids, _) = self.inner.destroyable().await?;
-        self.inner.vault.text_without(&ids).map_err(unfit)
+        let text = self.inner.vault.text_without(&ids).map_err(unfit)?;
+        self.inner.vault.as_kept(&text).map_err(unfit)
     }
 }
 

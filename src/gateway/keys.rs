@@ -100,7 +100,17 @@ impl Gateway {
     /// a generation was destroyed. [`Code::StoreUnavailable`].
     pub async fn open_keys(&self) -> Result<Vec<String>, Error> {
         let rows = self.inner.follow_generations().await?;
-        Ok(warnings(&rows, self.inner.journal.now()))
+        Ok(self.inner.key_warnings(&rows))
+    }
+
+    /// Writes the key file anew as it is: under the passphrase of the settings, if that is another
+    /// than before.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Internal`] if the keys can't be read or written.
+    pub fn rewrite_key_file(&self) -> Result<(), Error> {
+        self.inner.vault.rewrite_file().map_err(unfit)
     }
 
     /// The generations of the keys, and what each of them has sealed.
@@ -112,7 +122,7 @@ impl Gateway {
         let rows = self.inner.follow_generations().await?;
         let sealed = self.inner.count_sealed().await?;
         let present = self.inner.vault.generation_infos();
-        let warnings = warnings(&rows, self.inner.journal.now());
+        let warnings = self.inner.key_warnings(&rows);
         let generations = rows.into_iter().map(|row| KeyGeneration {
             sealed: sealed_under(&sealed, &row.id),
             present: present.iter().any(|info| info.id == row.id),
@@ -238,6 +248,13 @@ impl Inner {
         Ok(text)
     }
 
+    /// What must be done about the keys.
+    fn key_warnings(&self, rows: &[GenerationRow]) -> Vec<String> {
+        let mut warnings = warnings(rows, self.journal.now());
+        warnings.extend(self.vault.remark());
+        warnings
+    }
+
     fn own_generations(&self) -> Vec<GenerationRow> {
         let active = self.vault.active_id();
         let infos = self.vault.generation_infos().into_iter();
@@ -290,7 +307,7 @@ impl KeyWatch {
         };
         if now >= self.warn_at {
             self.warn_at = now.plus(WARN_EVERY);
-            for warning in warnings(&rows, now) {
+            for warning in inner.key_warnings(&rows) {
                 tracing::warn!("{warning}");
             }
         }

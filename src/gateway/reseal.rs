@@ -123,7 +123,7 @@ impl Gateway {
         let known = |id: &str| rows.iter().any(|row| row.id == id);
         let now = self.inner.journal.now();
         let prepared = self.inner.vault.prepare_next(known, now).map_err(unfit)?;
-        Ok(prepared.text)
+        self.inner.vault.as_kept(&prepared.text).map_err(unfit)
     }
 }
 

@@ -1,11 +1,14 @@
-//! Where the keys live: a key file, which may be a mounted secret.
+//! Where the keys live: a key file, plain or under a passphrase, which may be a mounted secret.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use cardless_contract::{Secrets, SystemEntropy};
 use ring::digest;
 use zeroize::Zeroizing;
+
+use super::passphrase;
 
 /// A place that keeps the text of a key ring, outside of the database and its backup.
 ///
@@ -39,12 +42,24 @@ pub trait Custody: std::fmt::Debug + Send + Sync {
     ///
     /// [`KeyFileError`] with what is wrong and what to do; what was kept is kept then.
     fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError>;
+
+    /// `text` as it would be kept, for a person who puts it there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    fn as_kept(&self, text: &str) -> Result<Zeroizing<String>, KeyFileError>;
+
+    /// What a person should do about how the keys are kept, if anything.
+    fn remark(&self) -> Option<String>;
 }
 
 /// A key file on this machine, which nobody but its owner can read.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     path: PathBuf,
+    /// What opens it, if it is under a passphrase; it is written under the first.
+    passphrase: Option<Secrets>,
 }
 
 /// What is wrong with a key file and what to do about it. It quotes nothing of what the file holds.
@@ -62,7 +77,39 @@ const OTHERS_MODE: u32 = 0o077;
 impl KeyFile {
     /// The key file at `path`. Nothing is read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            passphrase: None,
+        }
+    }
+
+    /// The same under a passphrase: it is written under the first value, and each of them is tried
+    /// to open it. A plain file is read too, and is under the passphrase from its next write on.
+    #[must_use]
+    pub fn under(mut self, passphrase: Secrets) -> Self {
+        self.passphrase = Some(passphrase);
+        self
+    }
+
+    fn open_text(&self, raw: Zeroizing<String>) -> Result<Zeroizing<String>, KeyFileError> {
+        if !passphrase::is_under_one(&raw) {
+            return Ok(raw);
+        }
+        let place = self.path.display();
+        let Some(passphrases) = &self.passphrase else {
+            return Err(KeyFileError(format!(
+                "{place}: the key file is under a passphrase; give it in the setting \
+                 `keys.passphrase`"
+            )));
+        };
+        passphrase::open(&raw, passphrases)
+            .map_err(|error| KeyFileError(format!("{place}: {error}")))?
+            .ok_or_else(|| {
+                KeyFileError(format!(
+                    "{place}: the passphrase (setting `keys.passphrase`) does not open the key \
+                     file: it is another one, or the file was changed"
+                ))
+            })
     }
 
     /// What the file holds, as it stands there.
@@ -126,7 +173,8 @@ impl Custody for KeyFile {
     }
 
     fn read(&self) -> Result<Zeroizing<String>, KeyFileError> {
-        self.read_raw()
+        let raw = self.read_raw()?;
+        self.open_text(raw)
     }
 
     fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError> {
@@ -145,8 +193,28 @@ impl Custody for KeyFile {
                 self.path.display()
             )));
         }
-        self.write_raw(&path, &folder, text)
+        let kept = self.as_kept(text)?;
+        self.write_raw(&path, &folder, &kept)
             .map_err(|error| unwritten(&self.path, &error))
+    }
+
+    fn as_kept(&self, text: &str) -> Result<Zeroizing<String>, KeyFileError> {
+        match &self.passphrase {
+            Some(passphrase) => passphrase::seal(text, passphrase.first(), &SystemEntropy),
+            None => Ok(Zeroizing::new(text.to_owned())),
+        }
+    }
+
+    fn remark(&self) -> Option<String> {
+        let plain = |raw: Zeroizing<String>| !passphrase::is_under_one(&raw);
+        let bare = self.passphrase.is_some() && self.read_raw().is_ok_and(plain);
+        bare.then(|| {
+            format!(
+                "the key file {} is not under the passphrase of the settings yet: run `cardless \
+                 rotate keys --rewrite-file`",
+                self.path.display()
+            )
+        })
     }
 }
 

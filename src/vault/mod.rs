@@ -11,6 +11,7 @@ mod custody;
 mod generation;
 mod keyring;
 mod keytext;
+mod passphrase;
 mod record;
 mod rotate;
 

@@ -177,6 +177,33 @@ impl Vault {
         self.rewrite(|text| keytext::without(text, ids, &active))
     }
 
+    /// Writes the keys anew as they are: under another passphrase than before, if the settings say
+    /// so.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    pub(crate) fn rewrite_file(&self) -> Result<(), KeyFileError> {
+        let source = self.source()?;
+        let present = source.custody.read()?;
+        source.custody.replace(&present, &present)?;
+        self.reload()
+    }
+
+    /// What a person should do about how the keys are kept.
+    pub(crate) fn remark(&self) -> Option<String> {
+        self.source().ok()?.custody.remark()
+    }
+
+    /// What a place that cardless can't write must hold for this text.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    pub(crate) fn as_kept(&self, text: &str) -> Result<Zeroizing<String>, KeyFileError> {
+        self.source()?.custody.as_kept(text)
+    }
+
     /// The key file's text without these generations, for a place that cardless can't write.
     ///
     /// # Errors

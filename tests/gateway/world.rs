@@ -106,6 +106,14 @@ impl Custody for Pocket {
         text.clone_into(&mut held);
         Ok(())
     }
+
+    fn as_kept(&self, text: &str) -> Result<Zeroizing<String>, KeyFileError> {
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    fn remark(&self) -> Option<String> {
+        None
+    }
 }
 
 pub(crate) struct World {

@@ -11,6 +11,7 @@ mod beside;
 mod client;
 mod command_line;
 mod events;
+mod keys;
 mod listener;
 mod log;
 mod openapi;

@@ -1,9 +1,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::slice::from_ref;
+use std::sync::Arc;
 
 use cardless::vault::{Custody as _, HashPurpose, KeyFile, KeyFileError, KeyRing};
-use cardless_contract::{SystemEntropy, Timestamp};
+use cardless_contract::{Secrets, SystemEntropy, Timestamp};
 
 use crate::common::*;
 
@@ -268,6 +269,91 @@ fn what_is_left_of_an_old_key_file_is_overwritten_unless_it_is_a_copy() {
     std::fs::hard_link(&path, &copy).unwrap();
     KeyFile::new(&path).replace(&version_1(), "new").unwrap();
     assert_eq!(std::fs::read_to_string(&copy).unwrap(), version_1());
+}
+
+fn secrets(values: &[&str]) -> Secrets {
+    Secrets::new(values.iter().map(|&value| value.to_owned()).collect()).unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_file_under_a_passphrase_opens_with_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = a_file(folder.path(), &version_1());
+    let file = KeyFile::new(&path).under(secrets(&["canary one"]));
+    assert!(file.remark().unwrap().contains("--rewrite-file"));
+    // A plain file opens too, and is under the passphrase once it is written.
+    file.replace(&version_1(), &version_1()).unwrap();
+    assert_eq!(file.remark(), None);
+    assert_eq!(*file.read().unwrap(), version_1());
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(!kept.contains(&base64url(&KEY)) && !kept.contains("canary"));
+
+    let both = KeyFile::new(&path).under(secrets(&["canary two", "canary one"]));
+    assert_eq!(*both.read().unwrap(), version_1());
+    let other = KeyFile::new(&path).under(secrets(&["canary two"]));
+    let none = KeyFile::new(&path);
+    for (file, says) in [(other, "does not open"), (none, "under a passphrase")] {
+        let error = KeyRing::from_custody(Arc::new(file)).unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(says) && !text.contains("canary"), "{text}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_changed_key_file_under_a_passphrase_is_refused_and_can_t_ask_for_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = a_file(folder.path(), &version_1());
+    let file = KeyFile::new(&path).under(secrets(&["canary"]));
+    let kept = file.as_kept(&version_1()).unwrap();
+    let text = kept
+        .lines()
+        .find(|line| line.starts_with("text = "))
+        .unwrap();
+    let first = text.strip_prefix("text = \"").unwrap().chars().next();
+    let other = if first == Some('A') { "B" } else { "A" };
+    let start = format!("text = \"{}", first.unwrap());
+    let flipped = text.replacen(&start, &format!("text = \"{other}"), 1);
+    for (name, from, to, says) in [
+        (
+            "memory",
+            "memory_kib = 65536",
+            "memory_kib = 104857600",
+            "more than 1 GiB",
+        ),
+        (
+            "passes",
+            "passes = 3",
+            "passes = 4000000000",
+            "more than 1 GiB",
+        ),
+        ("lanes", "lanes = 1", "lanes = 9", "more than 1 GiB"),
+        ("no_pass", "passes = 3", "passes = 0", "no pass"),
+        (
+            "no_memory",
+            "memory_kib = 65536",
+            "memory_kib = 1",
+            "too little memory",
+        ),
+        ("kdf", "argon2id", "canary", "`kdf`"),
+        ("version", "version = 2", "version = 9", "`version`"),
+        ("cheaper", "passes = 3", "passes = 2", "does not open"),
+        ("flipped", text, flipped.as_str(), "does not open"),
+        ("cut_off", text, "text = \"AAAA\"", "does not open"),
+        ("salt", "salt = \"", "salt = \"A", "`salt`"),
+        ("nonce", "nonce = \"", "nonce = \"A", "`nonce`"),
+        ("unknown", "lanes = 1", "lanes = 1\ncanary = 1", "line "),
+    ] {
+        assert!(kept.contains(from), "{name}");
+        std::fs::write(&path, kept.replace(from, to)).unwrap();
+        let error = file.read().unwrap_err();
+        let message = format!("{error} {error:?}");
+        assert!(message.contains(says), "{name}: {message}");
+        assert!(!message.contains("canary"), "{name}: {message}");
+    }
+    std::fs::write(&path, kept.as_bytes()).unwrap();
+    assert_eq!(*file.read().unwrap(), version_1());
 }
 
 fn load_error(path: &Path) -> String {

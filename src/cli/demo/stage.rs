@@ -50,7 +50,7 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let listen = listener.local_addr()?.to_string();
         let settings = folder.settings(&listen, sandbox.addresses())?;
-        write_keys(&settings.keys.file)?;
+        write_keys(&settings.keys.file, None)?;
 
         let clock = Arc::new(SystemClock::default());
         let gateway = open(&settings, Providers::Needed, clock)?;

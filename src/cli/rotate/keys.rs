@@ -21,6 +21,10 @@ pub(in crate::cli) struct Arguments {
     /// Destroy the keys of retired generations. Refused while anything needs one of them.
     #[arg(long, conflicts_with = "rate")]
     destroy_retired: bool,
+    /// Write the key file anew and rotate nothing: under the passphrase of the settings, if that is
+    /// another than before.
+    #[arg(long, conflicts_with_all = ["rate", "destroy_retired", "write_to"])]
+    rewrite_file: bool,
     /// Write the new text of the keys to FILE and change nothing: for a mounted secret, which
     /// cardless can't write. Put it in the secret's place and run the verb again.
     #[arg(long, value_name = "FILE")]
@@ -41,6 +45,10 @@ struct Timed<'a> {
 
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    if arguments.rewrite_file {
+        gateway.rewrite_key_file()?;
+        return say("wrote the key file anew");
+    }
     match (&arguments.write_to, arguments.destroy_retired) {
         (Some(file), false) => write(file, &gateway.next_key_file().await?),
         (Some(file), true) => write(file, &gateway.key_file_without_retired().await?),

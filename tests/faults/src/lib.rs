@@ -52,6 +52,8 @@ mod orders;
 mod output;
 mod plan;
 mod random;
+#[cfg(test)]
+mod rotation;
 mod run;
 mod seam;
 mod shrink;

@@ -1,0 +1,293 @@
+//! `rotate keys` with the program itself, on one database file beside a gateway that charges; the
+//! passphrase of the key file; and that no core dump can hold a key.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cardless::gateway::Gateway;
+use cardless::message::{Amount, Capture, Initiator, PayRequest, PaymentStatus};
+use cardless::store::{Change, RecordRow, SealedColumn};
+use cardless::vault::{Context, KeyRing, Purpose, Vault};
+use cardless_contract::{SystemEntropy, Timestamp};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::people::Desk;
+use crate::world::ACCOUNT;
+
+/// How many records there are beside the one that is charged.
+const RECORDS: usize = 2000;
+
+fn token(account: &str, id: &str) -> Context<'static> {
+    Context {
+        account: account.to_owned().leak(),
+        provider: "paypal",
+        merchant: "m",
+        record: id.to_owned().leak(),
+        purpose: Purpose::Token,
+    }
+}
+
+fn vault(desk: &Desk) -> Vault {
+    let keys = KeyRing::load(&desk.folder.path().join("cardless.keys")).unwrap();
+    Vault::new(keys, Arc::new(SystemEntropy))
+}
+
+/// Records of the account that pays; each holds its own id.
+async fn fill(desk: &Desk, linked: &str) -> String {
+    let account = desk.store.method(linked).await.unwrap().unwrap().account;
+    let vault = vault(desk);
+    let mut batch = Vec::new();
+    for number in 0..RECORDS {
+        let id = format!("rec_{number}");
+        let sealed = vault.seal(&token(&account, &id), id.as_bytes()).unwrap();
+        batch.push(Change::InsertRecord(RecordRow {
+            id,
+            account: account.clone(),
+            provider: "paypal".to_owned(),
+            merchant: "m".to_owned(),
+            generation: sealed.generation,
+            sealed: sealed.bytes,
+            created_at: Timestamp::from_seconds(1),
+        }));
+    }
+    desk.store.apply(batch).await.unwrap();
+    account
+}
+
+fn start(folder: &Path, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_cardless"))
+        .current_dir(folder)
+        .args(arguments)
+        .env_clear()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the rotation has done this many.
+async fn until_done(gateway: &Gateway, wanted: u64) {
+    loop {
+        let rotations = gateway.rotations().await.unwrap();
+        if rotations.first().is_some_and(|first| first.done >= wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn pay(gateway: &Gateway, number: u32) {
+    let request = PayRequest {
+        account: ACCOUNT.to_owned(),
+        payment_method: None,
+        amount: Amount::new("CHF", 100),
+        reference: format!("beside {number}"),
+        capture: Capture::Automatic,
+        initiator: Initiator::Merchant,
+        return_url: None,
+        description: None,
+    };
+    let key = Desk::key(&format!("beside-{number}"));
+    let payment = gateway.pay(&key, &request).await.unwrap().body;
+    assert_eq!(payment.status, PaymentStatus::Captured, "{payment:?}");
+}
+
+/// Killed three times, beside payments, and with another that wants to begin meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_rotated_while_payments_go_on_and_the_program_is_killed() {
+    let desk = Desk::new().await;
+    let linked = desk.charged("paypal").await.payment_method.unwrap();
+    let account = fill(&desk, &linked).await;
+    let counts = desk.store.count_sealed().await.unwrap();
+    let all: u64 = counts.iter().map(|(_, _, count)| count).sum();
+    let stop = AtomicBool::new(false);
+    let charge = async {
+        let mut paid = 0;
+        while !stop.load(Ordering::Relaxed) {
+            pay(&desk.gateway, paid).await;
+            paid += 1;
+        }
+        paid
+    };
+    let rotate = async {
+        for killed in 1..=3 {
+            let mut child = start(desk.folder.path(), &["rotate", "keys", "--rate", "500"]);
+            until_done(&desk.gateway, 450 * killed).await;
+            if killed == 1 {
+                let (code, _, err) = tokio::task::block_in_place(|| desk.run(&["rotate", "keys"]));
+                assert_eq!(code, 1, "{err}");
+                assert!(err.contains("Another process drives a rotation"), "{err}");
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let last = tokio::task::block_in_place(|| desk.run(&["rotate", "keys", "--json"]));
+        stop.store(true, Ordering::Relaxed);
+        last
+    };
+    let (paid, (code, out, err)) = tokio::join!(charge, rotate);
+    assert_eq!(code, 0, "{err}");
+    assert!(paid > 0);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&report["resumed"], &report["unopened"]),
+        (&true.into(), &0.into())
+    );
+    assert!(report["resealed"].as_u64().unwrap() < all, "{out}");
+
+    // Nothing is lost, all of it opens, and names the one new generation.
+    let generation = report["generation"].as_str().unwrap();
+    let vault = vault(&desk);
+    assert_eq!(vault.active_id(), generation);
+    let rows = desk
+        .store
+        .sealed(SealedColumn::Record, generation, 0, u32::MAX);
+    let rows = rows.await.unwrap();
+    assert_eq!(rows.len(), RECORDS + 1);
+    for row in rows.iter().filter(|row| row.merchant == "m") {
+        let opened = vault.open(&token(&account, &row.id), &row.bytes).unwrap();
+        assert_eq!(*opened, row.id.as_bytes());
+    }
+    let counts = desk.store.count_sealed().await.unwrap();
+    assert!(
+        counts.iter().all(|(_, found, _)| found == generation),
+        "{counts:?}"
+    );
+
+    let (code, out, _) = desk.run(&["rotate", "status", "--json"]);
+    let status: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 0);
+    assert_eq!(status["rotations"][0]["kind"], "keys");
+    assert_eq!(status["keys"]["generations"][1]["state"], "retiring");
+    assert_eq!(status["keys"]["generations"][1]["sealed"], 0);
+    let (code, out, err) = desk.run(&["rotate", "keys", "--destroy-retired"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("1 records sealed under them a moment ago are refused now"),
+        "{out}"
+    );
+    assert!(
+        out.contains("Copies of the key file still hold them"),
+        "{out}"
+    );
+    pay(&desk.gateway, paid).await;
+    let (code, out, _) = desk.run(&["rotate", "status"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("destroyed") && out.contains("gone"), "{out}");
+}
+
+const PASSPHRASE: &str = "CARDLESS__KEYS__PASSPHRASE";
+
+fn under(folder: &TempDir, passphrase: &str, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cardless"));
+    command
+        .current_dir(folder.path())
+        .args(arguments)
+        .env_clear();
+    if !passphrase.is_empty() {
+        command.env(PASSPHRASE, passphrase);
+    }
+    let output: Output = command.output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn a_key_file_is_made_opened_and_put_under_another_passphrase() {
+    let folder = TempDir::new().unwrap();
+    let keys = folder.path().join("cardless.keys");
+    let text = || std::fs::read_to_string(&keys).unwrap();
+    let (code, out, err) = under(&folder, "canary-one", &["init"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("under the passphrase"), "{out}");
+    let first = text();
+    assert!(
+        !first.contains("[[generation]]") && !first.contains("canary"),
+        "{first}"
+    );
+
+    let list = ["client", "list"];
+    assert_eq!(under(&folder, "canary-one", &list).0, 0);
+    for (passphrase, says) in [
+        ("", "give it in the setting `keys.passphrase`"),
+        ("canary-two", "does not open the key file"),
+    ] {
+        let (code, _, err) = under(&folder, passphrase, &list);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(says) && !err.contains("canary"), "{err}");
+    }
+
+    // Another one: both are given, the new one first.
+    let both = r#"["canary-two", "canary-one"]"#;
+    let (code, _, err) = under(&folder, both, &["rotate", "keys", "--rewrite-file"]);
+    assert_eq!(code, 0, "{err}");
+    assert_ne!(text(), first);
+    assert_eq!(under(&folder, "canary-one", &list).0, 2);
+    assert_eq!(under(&folder, "canary-two", &["rotate", "keys"]).0, 0);
+    assert_eq!(
+        under(
+            &folder,
+            "canary-two",
+            &["rotate", "keys", "--destroy-retired"]
+        )
+        .0,
+        0
+    );
+    assert!(!text().contains("[[generation]]"));
+}
+
+#[test]
+fn a_plain_key_file_is_put_under_the_passphrase_when_it_is_written() {
+    let folder = TempDir::new().unwrap();
+    let keys = folder.path().join("cardless.keys");
+    assert_eq!(under(&folder, "", &["init"]).0, 0);
+    assert_eq!(under(&folder, "", &["client", "list"]).0, 0);
+    let (code, out, _) = under(&folder, "canary", &["rotate", "status"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("--rewrite-file"), "{out}");
+    assert_eq!(under(&folder, "canary", &["rotate", "keys"]).0, 0);
+    let (_, out, _) = under(&folder, "canary", &["rotate", "status"]);
+    assert!(!out.contains("--rewrite-file"), "{out}");
+    assert!(
+        std::fs::read_to_string(keys)
+            .unwrap()
+            .contains("[passphrase]")
+    );
+    assert_eq!(under(&folder, "", &["client", "list"]).0, 2);
+}
+
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+#[tokio::test]
+async fn no_core_dump_can_hold_a_key() {
+    use std::io::{BufRead as _, BufReader};
+    let desk = Desk::new().await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cardless"))
+        .current_dir(desk.folder.path())
+        .args(["serve"])
+        .env_clear()
+        .env("CARDLESS__SERVICE__LISTEN", "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.contains("cardless listens"), "{line}");
+    let limits = limits.unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let numbers: Vec<&str> = core.unwrap().split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{limits}");
+}
