@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use cardless::client::Client;
 use cardless::config::{Environment, Settings};
-use cardless::gateway::{Gateway, Role};
+use cardless::gateway::{Gateway, KeysDestroyed, KeysRotated, Role};
 use cardless::registry;
 
 use super::walk::PROVIDERS;
@@ -88,6 +88,12 @@ impl Stage {
     pub(super) async fn reconcile(&self) -> Outcome {
         self.gateway.reconcile().await?;
         Ok(())
+    }
+
+    /// What `cardless rotate keys` and `rotate keys --destroy-retired` do, in this process.
+    pub(super) async fn rotate_keys(&self) -> Result<(KeysRotated, KeysDestroyed), Failure> {
+        let rotated = self.gateway.rotate_keys().await?.finish().await?;
+        Ok((rotated, self.gateway.destroy_retired().await?))
     }
 
     /// The sandbox's ledger.

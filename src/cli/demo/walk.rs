@@ -53,7 +53,7 @@ pub(super) const PROVIDERS: [Provider; 3] = [
     },
 ];
 
-/// Links, charges, captures, refunds, voids, survives a lost reply, and revokes.
+/// Links, charges, captures, refunds, voids, rotates the keys, survives a lost reply, and revokes.
 pub(super) async fn walk(stage: &Stage, provider: Provider, wanted: &mut Books) -> Outcome {
     let walk = Walk {
         stage,
@@ -65,6 +65,7 @@ pub(super) async fn walk(stage: &Stage, provider: Provider, wanted: &mut Books) 
     walk.refund(&charged, wanted).await?;
     walk.capture_a_part(wanted).await?;
     walk.void(wanted).await?;
+    walk.rotate_keys().await?;
     walk.survive_a_lost_reply(wanted).await?;
     walk.revoke(&method).await
 }
@@ -115,6 +116,21 @@ impl Walk<'_> {
             self.wait().await?;
         }
         Err(self.wrong("the setup was not completed"))
+    }
+
+    /// Everything is sealed under another key from here on, and the one before opens nothing.
+    async fn rotate_keys(&self) -> Outcome {
+        let (rotated, destroyed) = self.stage.rotate_keys().await?;
+        self.ensure(rotated.unopened == 0, "everything opens", &rotated)?;
+        self.ensure(
+            destroyed.refused == 1,
+            "the old key opens nothing",
+            &destroyed,
+        )?;
+        self.line(&format!(
+            "rotated the keys: {} records sealed anew, the old key destroyed",
+            rotated.resealed
+        ))
     }
 
     async fn charge(&self, wanted: &mut Books) -> Result<Payment, Failure> {
