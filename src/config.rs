@@ -229,6 +229,13 @@ impl Settings {
         }
     }
 
+    /// How many values a setting has: those of a list, or one. `None` if it is not set. What it
+    /// points to (`{ env = … }`, `{ file = … }`) is not fetched.
+    pub fn count_values(&self, path: &[&str]) -> Option<usize> {
+        let value = self.document.find(path)?;
+        Some(value.as_array().map_or(1, Vec::len))
+    }
+
     /// An error about a setting, at the place where it stands.
     pub fn error(&self, setting: &str, message: impl Into<String>) -> SettingsError {
         self.document.error(setting, message)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cardless_contract::{Clock, PaymentProvider};
 use cardless_transport::{ClientConfig, HttpClient, Names, ReqwestClient};
+use serde::Serialize;
 
 use crate::config::{Settings, SettingsError};
 use crate::gateway::{GatewayBuilder, Reload};
@@ -91,6 +92,37 @@ pub fn reload(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Reload, Set
     reload
         .deliver_events(&events.url, &events.secret, client(settings)?)
         .map_err(|error| refused(settings, error))
+}
+
+/// The settings that are secret: each may be a list.
+const SECRETS: [[&str; 3]; 5] = [
+    ["providers", "postfinance", "authentication_key"],
+    ["providers", "paypal", "client_secret"],
+    ["providers", "paypal", "webhook_id"],
+    ["providers", "aduno", "password"],
+    ["providers", "aduno", "webhook_key"],
+];
+
+/// How many values a secret setting has: of several, the first is used and all are accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LiveSecrets {
+    /// Its path, as `providers.paypal.client_secret`.
+    pub setting: String,
+    /// How many values are live.
+    pub live: usize,
+}
+
+/// The secret settings that are set, without fetching any of them.
+pub fn live_secrets(settings: &Settings) -> Vec<LiveSecrets> {
+    let paths = SECRETS.iter().map(|path| path.as_slice());
+    let paths = paths.chain([["events", "secret"].as_slice()]);
+    let set = paths.filter_map(|path| {
+        settings.count_values(path).map(|live| LiveSecrets {
+            setting: path.join("."),
+            live,
+        })
+    });
+    set.collect()
 }
 
 /// Where a person looks a payment of this provider up.

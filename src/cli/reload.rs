@@ -92,7 +92,8 @@ impl Reloader {
         }
         self.check(&reload.check().await).await?;
         self.gateway.reload(reload).await?;
-        // The key file's turn, once a ring can be exchanged while it is in use.
+        // The keys need no word here: the ring reads its file again when the store names a
+        // generation that it lacks.
         for setting in self.running.differing(&Fixed::of(&settings)) {
             tracing::warn!(
                 "the setting `{setting}` has changed, which takes effect at the next start only"

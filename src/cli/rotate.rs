@@ -1,6 +1,7 @@
 //! `rotate`: replaces keys and handles while payments go on, and shows how far it is.
 
 mod keys;
+mod status;
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use cardless::gateway::{MAX_REISSUED_AT_ONCE, OldHandles, RotationInfo};
+use cardless::gateway::{MAX_REISSUED_AT_ONCE, OldHandles};
 
 use super::progress::Progress;
 use super::{Context, Outcome, Providers, duration, say, say_json, table};
@@ -64,7 +65,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
             json,
         } => handles(context, overlap, throttle, json).await,
         Command::Keys(arguments) => keys::run(context, &arguments).await,
-        Command::Status { json } => status(context, json).await,
+        Command::Status { json } => status::run(context, json).await,
     }
 }
 
@@ -152,38 +153,4 @@ impl Pace {
         });
         tokio::time::sleep(due.max(breath)).await;
     }
-}
-
-async fn status(context: &Context, json: bool) -> Outcome {
-    let gateway = context.open(&context.settings()?, Providers::Unused)?;
-    let keys = gateway.keys().await?;
-    let rotations = gateway.rotations().await?;
-    let old = gateway.old_handles().await?;
-    if json {
-        return say_json(&json!({ "keys": keys, "rotations": rotations, "old_handles": old }));
-    }
-    keys::print_report(&keys)?;
-    print_rotations(&rotations)?;
-    say_old(old)
-}
-
-fn print_rotations(rotations: &[RotationInfo]) -> Outcome {
-    if rotations.is_empty() {
-        return say("nothing was rotated yet");
-    }
-    let mut table = table(&["rotation of", "done", "began", "ended"]);
-    for rotation in rotations {
-        let ended = match (rotation.ended_at, rotation.running) {
-            (Some(at), _) => at.to_string(),
-            (None, true) => "runs".to_owned(),
-            (None, false) => format!("no; `cardless rotate {}` goes on with it", rotation.kind),
-        };
-        table.add_row([
-            rotation.kind.to_owned(),
-            format!("{} of {}", rotation.done, rotation.total),
-            rotation.started_at.to_string(),
-            ended,
-        ]);
-    }
-    say(table)
 }

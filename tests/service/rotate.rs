@@ -228,3 +228,45 @@ fn an_api_key_is_renewed_with_an_overlap_at_the_command_line() {
     let (_, out, _) = run(&["client", "list"]);
     assert!(!out.contains("an older one"), "{out}");
 }
+
+#[test]
+fn the_status_shows_ages_and_numbers_and_no_secret() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let run = |arguments: &[&str]| crate::people::run(&folder, arguments);
+    assert_eq!(run(&["init"]).0, 0);
+    let path = folder.path().join("cardless.toml");
+    let mut settings = std::fs::read_to_string(&path).unwrap();
+    settings.push_str(
+        "[events]\nurl = \"https://canary.example/\"\nsecret = { env = \"CANARY\" }\n\
+         [providers.aduno]\npassword = [\"canary-new\", { file = \"canary-old\" }]\n",
+    );
+    std::fs::write(&path, settings).unwrap();
+    assert_eq!(run(&["client", "add", "shop", "--role", "billing"]).0, 0);
+    assert_eq!(run(&["client", "add", "gone", "--role", "billing"]).0, 0);
+    assert_eq!(run(&["client", "revoke", "gone"]).0, 0);
+    let (code, out, err) = run(&["client", "renew", "shop"]);
+    assert_eq!(code, 0, "{err}");
+    let key = out.lines().last().unwrap().to_owned();
+
+    let (code, out, err) = run(&["rotate", "status", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(!out.contains("canary") && !out.contains(&key), "{out}");
+    let status: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(status["clients"].as_array().unwrap().len(), 1);
+    assert!(status["clients"][0]["api_keys"][1]["ends_at"].is_string());
+    let wanted = serde_json::json!([
+        { "setting": "providers.aduno.password", "live": 2 },
+        { "setting": "events.secret", "live": 1 },
+    ]);
+    assert_eq!(status["secrets"], wanted);
+    let (code, out, _) = run(&["rotate", "status"]);
+    assert_eq!(code, 0);
+    assert!(!out.contains("canary") && !out.contains(&key), "{out}");
+    for shown in [
+        "providers.aduno.password",
+        "the first",
+        "an older one until",
+    ] {
+        assert!(out.contains(shown), "{shown}: {out}");
+    }
+}
