@@ -247,12 +247,8 @@ async fn list(context: &Context, json: bool) -> Outcome {
         let revoked = client
             .revoked_at
             .map_or_else(|| "no".to_owned(), |at| at.to_string());
-        let live = client.keys.iter().filter(|key| key.revoked_at.is_none());
-        let live: Vec<_> = live
-            .map(|key| format!("{} ({})", key.kid, key.r#use))
-            .collect();
         let keys = if client.sealed {
-            live.join(", ")
+            show_public_keys(&client.keys)
         } else {
             "no".to_owned()
         };
@@ -266,6 +262,13 @@ async fn list(context: &Context, json: bool) -> Outcome {
         ]);
     }
     say(table)
+}
+
+/// The live public keys of a sealed client.
+pub(super) fn show_public_keys(keys: &[ClientKeyInfo]) -> String {
+    let live = keys.iter().filter(|key| key.revoked_at.is_none());
+    let shown = live.map(|key| format!("{} ({})", key.kid, key.r#use));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// `since 2026-01-01T00:00:00Z, and an older one until …`.

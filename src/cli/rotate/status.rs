@@ -1,5 +1,4 @@
-//! `rotate status`: what is being rotated, how far it is, and what of the old still works. Client
-//! keys of the sealed exchange have a place here beside the API keys.
+//! `rotate status`: what is being rotated, how far it is, and what of the old still works.
 
 use serde_json::json;
 
@@ -8,7 +7,7 @@ use cardless::gateway::{ClientInfo, RotationInfo};
 use cardless::registry::{self, LiveSecrets};
 
 use super::{keys, say_old};
-use crate::cli::client::show_keys;
+use crate::cli::client::{show_keys, show_public_keys};
 use crate::cli::{Context, Outcome, Providers, say, say_json, table};
 
 pub(super) async fn run(context: &Context, json: bool) -> Outcome {
@@ -56,11 +55,16 @@ fn print_rotations(rotations: &[RotationInfo]) -> Outcome {
 
 fn print_clients(clients: &[ClientInfo]) -> Outcome {
     if clients.is_empty() {
-        return say("API keys: none");
+        return say("clients: none");
     }
-    let mut table = table(&["client", "API keys"]);
+    let mut table = table(&["client", "API keys, or public keys of a sealed client"]);
     for client in clients {
-        table.add_row([client.name.clone(), show_keys(&client.api_keys)]);
+        let keys = if client.sealed {
+            show_public_keys(&client.keys)
+        } else {
+            show_keys(&client.api_keys)
+        };
+        table.add_row([client.name.clone(), keys]);
     }
     say(table)
 }
