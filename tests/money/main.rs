@@ -6,6 +6,7 @@
     reason = "test code stops at the first surprise"
 )]
 
+mod erasure;
 mod late;
 mod world;
 

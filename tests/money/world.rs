@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cardless::gateway::{Gateway, RequestKey};
 use cardless::message::{Amount, Capture, Initiator, LinkRequest, PayRequest, Payment, Setup};
-use cardless::store::{SqliteStore, Threads};
+use cardless::store::{SqliteStore, Store, Threads};
 use cardless::vault::KeyRing;
 use cardless_contract::{Clock, PaymentProvider, SystemEntropy, Timestamp};
 use cardless_sandbox::{Addresses, Entry, EntryKind, Fault, Provider, Sandbox, print_settings};
@@ -30,6 +30,9 @@ pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) gateway: Gateway,
     pub(crate) nap: Arc<Nap>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) key_file: String,
+    url: String,
     keys: std::cell::Cell<u32>,
 }
 
@@ -86,58 +89,31 @@ pub(crate) const ALL: [&str; 3] = ["postfinance", "paypal", "aduno"];
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::on("sqlite::memory:")
+    }
+
+    /// On a store of the test's own.
+    pub(crate) fn on(url: &str) -> Self {
         let sandbox = Sandbox::new(Arc::new(Morning));
-        let settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
-        let table = |name: &str| settings["providers"][name].clone();
-        let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
+        let key_file = KeyRing::generate(&SystemEntropy).unwrap().to_string();
         let nap = Arc::new(Nap::default());
-        let client = |provider| -> Arc<Sleeper> {
-            Arc::new(Sleeper {
-                client: sandbox.provider(provider).client(DEADLINE),
-                nap: Arc::clone(&nap),
-            })
-        };
-        let providers: [Arc<dyn PaymentProvider>; 3] = [
-            Arc::new(
-                cardless_paypal::PayPal::new(
-                    table("paypal").try_into().unwrap(),
-                    client(Provider::PayPal),
-                    Arc::clone(&clock),
-                )
-                .unwrap(),
-            ),
-            Arc::new(
-                cardless_postfinance::PostFinance::new(
-                    table("postfinance").try_into().unwrap(),
-                    client(Provider::PostFinance),
-                    Arc::clone(&clock),
-                )
-                .unwrap(),
-            ),
-            Arc::new(
-                cardless_aduno::Aduno::new(
-                    table("aduno").try_into().unwrap(),
-                    client(Provider::Aduno),
-                    Arc::clone(&clock),
-                )
-                .unwrap(),
-            ),
-        ];
-        let keys = KeyRing::parse(&KeyRing::generate(&SystemEntropy).unwrap()).unwrap();
-        let store = SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap();
-        let mut builder = Gateway::builder()
-            .store(Arc::new(store))
-            .keys(keys)
-            .clock(Arc::clone(&clock));
-        for provider in providers {
-            builder = builder.provider(provider);
-        }
+        let (store, gateway) = process(&sandbox, &nap, url, &key_file);
         Self {
             sandbox,
-            gateway: builder.build().unwrap(),
+            gateway,
             nap,
+            store,
+            key_file,
+            url: url.to_owned(),
             keys: std::cell::Cell::new(0),
         }
+    }
+
+    /// The process ends, and another begins on the same file.
+    pub(crate) fn restart(&mut self) {
+        let (store, gateway) = process(&self.sandbox, &self.nap, &self.url, &self.key_file);
+        self.gateway = gateway;
+        self.store = store;
     }
 
     pub(crate) fn key(&self) -> RequestKey {
@@ -240,4 +216,57 @@ impl World {
         let of_kind = |entry: &Entry| (entry.kind == kind).then(|| entry.amount.minor());
         self.sandbox.ledger().iter().filter_map(of_kind).collect()
     }
+}
+
+/// A process over the sandbox and a store.
+fn process(
+    sandbox: &Sandbox,
+    nap: &Arc<Nap>,
+    url: &str,
+    key_file: &str,
+) -> (Arc<dyn Store>, Gateway) {
+    let settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
+    let table = |name: &str| settings["providers"][name].clone();
+    let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
+    let client = |provider| -> Arc<Sleeper> {
+        Arc::new(Sleeper {
+            client: sandbox.provider(provider).client(DEADLINE),
+            nap: Arc::clone(nap),
+        })
+    };
+    let providers: [Arc<dyn PaymentProvider>; 3] = [
+        Arc::new(
+            cardless_paypal::PayPal::new(
+                table("paypal").try_into().unwrap(),
+                client(Provider::PayPal),
+                Arc::clone(&clock),
+            )
+            .unwrap(),
+        ),
+        Arc::new(
+            cardless_postfinance::PostFinance::new(
+                table("postfinance").try_into().unwrap(),
+                client(Provider::PostFinance),
+                Arc::clone(&clock),
+            )
+            .unwrap(),
+        ),
+        Arc::new(
+            cardless_aduno::Aduno::new(
+                table("aduno").try_into().unwrap(),
+                client(Provider::Aduno),
+                Arc::clone(&clock),
+            )
+            .unwrap(),
+        ),
+    ];
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(url, Threads::Caller).unwrap());
+    let mut builder = Gateway::builder()
+        .store(Arc::clone(&store))
+        .keys(KeyRing::parse(key_file).unwrap())
+        .clock(Arc::clone(&clock));
+    for provider in providers {
+        builder = builder.provider(provider);
+    }
+    (store, builder.build().unwrap())
 }
