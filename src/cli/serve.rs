@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use cardless::gateway::Gateway;
+use cardless::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway};
 use cardless::serve;
 
 use super::reload::{Fixed, Reloader};
@@ -30,10 +30,23 @@ pub(super) async fn run(context: &Context) -> Outcome {
     gateway.open_keys().await?;
     let signals = Signals::new()?;
     let reloader = Reloader::new(context, gateway.clone(), fixed)?;
+    gateway
+        .audit(AuditAction::ServiceStart, AuditObject::none())
+        .detail("version", env!("CARGO_PKG_VERSION"))
+        .write()
+        .await?;
     say(format_args!("cardless listens on http://{bound}"))?;
     let reloads = tokio::spawn(reloader.run());
-    let served = run_until(gateway, listener, signals.stop()).await;
+    let served = run_until(gateway.clone(), listener, signals.stop()).await;
     reloads.abort();
+    let outcome = match &served {
+        Ok(()) => AuditOutcome::Done,
+        Err(_) => AuditOutcome::Failed,
+    };
+    let stop = gateway.audit(AuditAction::ServiceStop, AuditObject::none());
+    if let Err(error) = stop.outcome(outcome).write().await {
+        tracing::error!(%error, "the end of the service was not audited");
+    }
     served
 }
 

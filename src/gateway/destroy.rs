@@ -5,6 +5,7 @@ use cardless_contract::Timestamp;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::audit::{AuditAction, AuditObject};
 use super::keys::unfit;
 use super::{Gateway, Inner, stored};
 use crate::error::{Code, Error};
@@ -40,6 +41,16 @@ impl Gateway {
     /// table, or while a rotation is unfinished; [`Code::Internal`] if the keys can't be written;
     /// [`Code::StoreUnavailable`].
     pub async fn destroy_retired(&self) -> Result<KeysDestroyed, Error> {
+        match self.destroy_all().await {
+            Ok(destroyed) => Ok(destroyed),
+            Err(error) => {
+                let line = self.audit(AuditAction::RotateKeysDestroy, AuditObject::none());
+                Err(line.refused(error).await)
+            }
+        }
+    }
+
+    async fn destroy_all(&self) -> Result<KeysDestroyed, Error> {
         let inner = &self.inner;
         let (ids, counted) = inner.destroyable().await?;
         let samples = inner.vault.samples(&ids).map_err(|error| {
@@ -53,7 +64,11 @@ impl Gateway {
             generation: id.clone(),
             at,
         };
-        let batch = ids.iter().map(set).collect();
+        let mut batch: Vec<Change> = ids.iter().map(set).collect();
+        batch.extend(ids.iter().map(|id| {
+            let object = AuditObject::generation(id);
+            self.audit(AuditAction::RotateKeysDestroy, object).change()
+        }));
         inner.journal.write(batch).await.map_err(stored)?;
         Ok(KeysDestroyed {
             generations: ids,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::audit::{Actor, AuditAction, AuditObject};
 use super::keys::unfit;
 use super::{Gateway, Inner, stored, view};
 use crate::error::{Code, Error};
@@ -33,6 +34,7 @@ const MAX_NAMED: usize = 20;
 #[derive(Debug)]
 pub struct KeyRotation {
     inner: Arc<Inner>,
+    actor: Actor,
     row: RotationRow,
     resumed: bool,
     /// What is left to read: a column and a generation that has sealed something in it.
@@ -86,7 +88,7 @@ impl Gateway {
         let resumed = unfinished.is_some();
         let row = match unfinished {
             Some(row) => row,
-            None => inner.begin_keys(&rows).await?,
+            None => inner.begin_keys(&rows, &self.actor).await?,
         };
         // Another process may have begun it: what seals is what the store says now.
         inner.follow_generations().await?;
@@ -98,6 +100,7 @@ impl Gateway {
         let sources = inner.sources(&active).await?;
         Ok(KeyRotation {
             inner: Arc::clone(inner),
+            actor: self.actor.as_ref().clone(),
             row,
             resumed,
             sources,
@@ -129,7 +132,11 @@ impl Gateway {
 
 impl Inner {
     /// The new key is kept, then named by the store, in one transaction with the rotation.
-    async fn begin_keys(&self, rows: &[GenerationRow]) -> Result<RotationRow, Error> {
+    async fn begin_keys(
+        &self,
+        rows: &[GenerationRow],
+        actor: &Actor,
+    ) -> Result<RotationRow, Error> {
         let known = |id: &str| rows.iter().any(|row| row.id == id);
         let now = self.journal.now();
         let prepared = self.vault.prepare_next(known, now).map_err(unfit)?;
@@ -149,7 +156,12 @@ impl Inner {
         };
         let counts = self.count_sealed().await?;
         let total = counts.iter().map(|(_, _, count)| count).sum();
-        self.begin_rotation(RotationKind::Keys, prepared.id, total, vec![activate])
+        let object = AuditObject::generation(&prepared.id);
+        let line = self
+            .audit(actor.clone(), AuditAction::RotateKeysBegin, object)
+            .detail("records", total);
+        let batch = vec![activate, line.change()];
+        self.begin_rotation(RotationKind::Keys, prepared.id, total, batch)
             .await
     }
 
@@ -318,7 +330,14 @@ impl KeyRotation {
     pub async fn finish(mut self) -> Result<KeysRotated, Error> {
         while self.step(RESEAL_BATCH).await? {}
         self.row.ended_at = Some(self.inner.journal.now());
-        self.inner.advance_rotation(self.row, Vec::new()).await?;
+        let object = AuditObject::generation(&self.report.generation);
+        let line = self
+            .inner
+            .audit(self.actor, AuditAction::RotateKeysEnd, object)
+            .detail("records", self.row.done)
+            .detail("unopened", self.report.unopened)
+            .change();
+        self.inner.advance_rotation(self.row, vec![line]).await?;
         let rows = self.inner.follow_generations().await?;
         let counts = self.inner.count_sealed().await?;
         let free = rows.into_iter().filter(|row| {

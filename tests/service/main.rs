@@ -17,6 +17,7 @@ mod log;
 mod openapi;
 mod people;
 mod reload;
+mod rights;
 mod rotate;
 mod round;
 mod scan;
