@@ -12,7 +12,7 @@ use crate::judge::judge;
 use crate::operation::{Operation, charge_as, payments};
 use crate::recover::{end_of, recover};
 use crate::strace::{self, Class, Strace};
-use crate::sweep::{Case, Ended, Scope, Sweep, Wait, cases, points};
+use crate::sweep::{Case, Ended, Life, Scope, Sweep, Wait, cases, points};
 use crate::world::{Answer, Call, Template, World};
 
 /// How many points of each operation at each provider the ordinary tests strike.
@@ -39,7 +39,7 @@ async fn what_the_disk_refuses_is_neither_done_nor_lost() {
     let of = points(&template).await;
     let cases = cases(&of, &[GOES_ON, KILLED], SAMPLE, &scope, wanted);
     let mut sweep = Sweep::new(name, &scope);
-    let life = |template, case| Box::pin(live(template, case)) as _;
+    let life: Life = |template, case| Box::pin(live(template, case));
     sweep.run(&template, life, cases).await;
     println!("{}", sweep.figures(begun, &scope));
     assert!(sweep.broken.is_empty(), "{}", sweep.broken.join("\n"));
@@ -58,7 +58,7 @@ async fn live(template: Arc<Template>, case: Case) -> Ended {
     let (name, nth) = (case.point.call, case.point.nth);
     let rule = match case.point.class {
         Class::Sync => format!("{name}:error=EIO:when={nth}"),
-        _ => format!("{name}:error=ENOSPC:when={nth}+"),
+        Class::Send | Class::Receive | Class::Write => format!("{name}:error=ENOSPC:when={nth}+"),
     };
     let tracer = Strace::inject(service.pid(), name, &[&rule]).await;
     let first = world.must(&service.base, &call).await;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::judge::judge;
 use crate::recover::{end_of, recover};
 use crate::strace::{self, Class, Strace};
-use crate::sweep::{Case, Ended, LATE, SOON, Scope, Sweep, cases, points};
+use crate::sweep::{Case, Ended, LATE, Life, SOON, Scope, Sweep, cases, points};
 use crate::world::{Template, World};
 
 /// How many points of each operation at each provider the ordinary tests strike.
@@ -25,7 +25,7 @@ async fn no_kill_moves_money_twice_or_loses_it() {
     let of = points(&template).await;
     let cases = cases(&of, &[SOON, LATE], SAMPLE, &scope, wanted);
     let mut sweep = Sweep::new(name, &scope);
-    let life = |template, case| Box::pin(live(template, case)) as _;
+    let life: Life = |template, case| Box::pin(live(template, case));
     sweep.run(&template, life, cases).await;
     println!("{}", sweep.figures(begun, &scope));
     assert!(sweep.broken.is_empty(), "{}", sweep.broken.join("\n"));

@@ -12,7 +12,7 @@ use crate::judge::judge;
 use crate::operation::{Operation, charge_as};
 use crate::recover::{end_of, evidence, recover};
 use crate::strace::{self, Class, Point, Strace};
-use crate::sweep::{Case, Ended, LATE, SOON, Scope, Sweep, Wait, cases, points};
+use crate::sweep::{Case, Ended, LATE, Life, SOON, Scope, Sweep, Wait, cases, points};
 use crate::world::{Answer, Call, Service, Template, World, signal};
 
 /// How many points of each operation at each provider the ordinary tests strike.
@@ -44,7 +44,7 @@ async fn a_process_that_was_stopped_sends_nothing_late() {
     let of = points(&template).await;
     let cases = cases(&of, waits, SAMPLE, &scope, wanted);
     let mut sweep = Sweep::new(name, &scope);
-    let life = |template, case| Box::pin(live(template, case)) as _;
+    let life: Life = |template, case| Box::pin(live(template, case));
     sweep.run(&template, life, cases).await;
     println!("{}", sweep.figures(begun, &scope));
     assert!(sweep.broken.is_empty(), "{}", sweep.broken.join("\n"));

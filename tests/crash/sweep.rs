@@ -25,7 +25,7 @@ pub(crate) type Wait = (&'static str, Duration);
 const AT_ONCE: usize = 3;
 
 /// How a case is lived.
-type Life = fn(Arc<Template>, Case) -> Pin<Box<dyn Future<Output = Ended> + Send>>;
+pub(crate) type Life = fn(Arc<Template>, Case) -> Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// What the environment asks for.
 #[derive(Debug)]

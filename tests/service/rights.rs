@@ -59,7 +59,8 @@ async fn a_billing_service_restricts_exports_and_erases() {
     let (status, voided) = world.post(&void, &json!({ "account": ACCOUNT })).await;
     assert_eq!(status, 200, "{voided}");
     let key = world.key();
-    let erase = || world.call(Method::POST, &path_of("erasure"), &key, "{}");
+    let erasure = path_of("erasure");
+    let erase = || world.call(Method::POST, &erasure, &key, "{}");
     let done = erase().await;
     assert_eq!(done.status(), 201, "{:?}", done.body());
     let receipt = json_of(&done);

@@ -7,9 +7,11 @@ use std::time::Duration;
 use cardless::gateway::{Gateway, KeysRotated};
 use cardless::store::{AccountRow, Change, RecordRow, SealedColumn, SqliteStore, Store, Threads};
 use cardless::vault::{Context, Custody, KeyFileError, KeyRing, Purpose, Vault};
-use cardless_contract::{SystemEntropy, Timestamp};
+use cardless_contract::{SystemClock, SystemEntropy, Timestamp};
+use cardless_sandbox::Sandbox;
 use zeroize::Zeroizing;
 
+use crate::seam::Seam;
 use crate::switch::{Disk, Switch};
 use crate::world::Broken;
 
@@ -166,9 +168,11 @@ async fn killed_at(boundaries: u32) -> Result<bool, Broken> {
     fill(store.as_ref(), &keys).await?;
     let switch = Switch::new(u64::from(boundaries));
     switch.die_after(boundaries);
+    let sandbox = Sandbox::new(Arc::new(SystemClock::default()));
     let disk = Disk {
         switch: switch.clone(),
         store: Arc::clone(&store),
+        seam: Seam::new(Arc::clone(&store), sandbox.clock(), vault(&keys)?),
     };
     let first = rotate(gateway(Arc::new(disk), &keys)?);
     // A dead process answers nothing, for ever.
