@@ -121,8 +121,9 @@ impl Transport {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::fmt::{self, Write as _};
-    use std::sync::Mutex;
+
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -148,9 +149,15 @@ mod tests {
         }
     }
 
-    /// Keeps every log line as text.
-    #[derive(Debug, Clone, Default)]
-    struct Lines(Arc<Mutex<String>>);
+    thread_local! {
+        /// What this thread has logged.
+        static LOGGED: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+
+    /// Keeps every log line as text, each thread's apart. It is everybody's: were it one thread's
+    /// alone, a test beside it that reaches a line first would have it switched off for all.
+    #[derive(Debug, Clone)]
+    struct Lines;
 
     impl tracing::Subscriber for Lines {
         fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
@@ -170,7 +177,7 @@ mod tests {
 
     impl Visit for Lines {
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-            write!(self.0.lock().unwrap(), "{field}={value:?} ").unwrap();
+            LOGGED.with_borrow_mut(|lines| write!(lines, "{field}={value:?} ").unwrap());
         }
     }
 
@@ -242,12 +249,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn log_lines_hold_no_secret() {
-        let lines = Lines::default();
-        let guard = tracing::subscriber::set_default(lines.clone());
+        tracing::subscriber::set_global_default(Lines).unwrap();
+        tracing::callsite::rebuild_interest_cache();
         send("/v3/vault/payment-tokens/canary?page=canary").await;
         send("/v2/checkout/orders/5O19/lost").await;
-        drop(guard);
-        let text = lines.0.lock().unwrap().clone();
+        let text = LOGGED.with_borrow(Clone::clone);
         for shown in [
             "method=POST",
             "host=\"api-m.paypal.com\"",
