@@ -139,6 +139,8 @@ impl Inner {
         }
         let gone = match self.revoke_there(&row).await {
             Ok(gone) => gone,
+            // Somebody else was faster, and the record is gone.
+            Err(_) if self.is_revoked(id).await? => return Ok(true),
             Err(error) => {
                 // It is tried again later, and does not stand before what else is due.
                 tracing::error!(method = %row.id, error = %Causes(&error), "revoke");
@@ -164,6 +166,11 @@ impl Inner {
             Ok(()) | Err(StoreError::Conflict(_)) => Ok(gone),
             Err(error) => Err(stored(error)),
         }
+    }
+
+    async fn is_revoked(&self, id: &str) -> Result<bool, Error> {
+        let row = self.journal.store().method(id).await.map_err(stored)?;
+        Ok(row.is_none_or(|row| row.state != MethodState::Revoking))
     }
 
     async fn revoke_there(&self, row: &MethodRow) -> Result<bool, Error> {

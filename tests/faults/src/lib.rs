@@ -53,6 +53,8 @@ mod output;
 mod plan;
 mod random;
 #[cfg(test)]
+mod revocation;
+#[cfg(test)]
 mod rotation;
 mod run;
 mod seam;
