@@ -62,7 +62,8 @@ impl Members {
 }
 
 /// Reads one JSON value and nothing after it. A member that stands twice is refused at any depth:
-/// readers disagree about which of the two counts.
+/// readers disagree about which of the two counts. So is a number that is not whole: nothing of ours
+/// is one, and no amount is ever read as a float.
 pub(super) fn strict(bytes: &[u8]) -> Result<Value, Refused> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0 }
@@ -115,10 +116,6 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         Ok(value.into())
     }
 
@@ -175,13 +172,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_not_whole_is_refused() {
+        for bad in ["1.5", "1e3", r#"{"req":{"amount":{"minor":4990.0}}}"#] {
+            assert_eq!(strict(bad.as_bytes()), Err(Refused), "{bad}");
+        }
+    }
+
+    #[test]
     fn unknown_members_and_other_kinds_are_refused() {
         let known = &["a", "b"][..];
         assert!(Members::parse(br#"{"a":"x"}"#, known).is_ok());
         for bad in [r#"{"c":1}"#, r#"["x"]"#, r#""a""#, "null"] {
             assert!(Members::parse(bad.as_bytes(), known).is_err(), "{bad}");
         }
-        let members = Members::parse(br#"{"a":1,"b":1.5}"#, known).unwrap();
+        let members = Members::parse(br#"{"a":1,"b":"1"}"#, known).unwrap();
         assert_eq!(members.text("a"), Err(Refused));
         assert_eq!(members.number("a"), Ok(1));
         assert_eq!(members.number("b"), Err(Refused));
