@@ -46,9 +46,12 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     ))
 }
 
-/// Whether store and keys are there and fit together; what must be done about the keys.
+/// Whether store, keys and merchants are there and fit together; what must be done about the keys.
 async fn store_and_keys(gateway: &Gateway) -> Row {
-    let ready = gateway.ready().await;
+    let ready = match gateway.ready().await {
+        Ok(()) => gateway.keep_merchants().await,
+        Err(error) => Err(error),
+    };
     let opened = match ready {
         Ok(()) => gateway.open_keys().await,
         Err(error) => Err(error),

@@ -268,6 +268,13 @@ impl Context {
         Ok(gateway.acting_as(Actor::command_line(login)))
     }
 
+    /// The same, with the providers, each at the merchant at which everything open is.
+    async fn open_at_providers(&self, settings: &Settings) -> Result<Gateway, Failure> {
+        let gateway = self.open(settings, Providers::Needed)?;
+        gateway.keep_merchants().await?;
+        Ok(gateway)
+    }
+
     /// The name of the login, if there is one.
     fn login(&self) -> Option<&str> {
         let names = ["USER", "LOGNAME"].into_iter();

@@ -205,7 +205,7 @@ async fn resolve(context: &Context, arguments: Resolve) -> Outcome {
         .ok_or_else(|| {
             Failure::Usage("nobody is logged in by name: say who you are with --by NAME".to_owned())
         })?;
-    let gateway = context.open(&context.settings()?, Providers::Needed)?;
+    let gateway = context.open_at_providers(&context.settings()?).await?;
     let request = ResolveRequest {
         payment: arguments.id,
         operation: arguments.operation,

@@ -5,7 +5,7 @@ use clap::Args;
 use cardless::gateway::{Gateway, VerifyReport};
 
 use super::progress::Progress;
-use super::{Context, Failure, Outcome, Providers, say, say_json, table};
+use super::{Context, Failure, Outcome, say, say_json, table};
 
 /// The arguments of `reconcile`.
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    let gateway = context.open(&context.settings()?, Providers::Needed)?;
+    let gateway = context.open_at_providers(&context.settings()?).await?;
     if arguments.verify {
         return verify(&gateway, arguments.json).await;
     }

@@ -10,7 +10,7 @@ use cardless::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway};
 use cardless::serve;
 
 use super::reload::{Fixed, Reloader};
-use super::{Context, Failure, Outcome, Providers, say};
+use super::{Context, Failure, Outcome, say};
 
 pub(super) async fn run(context: &Context) -> Outcome {
     let mut settings = context.settings()?;
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context) -> Outcome {
     if settings.service.public_url == format!("http://{listen}") {
         settings.service.public_url = format!("http://{bound}");
     }
-    let gateway = context.open(&settings, Providers::Needed)?;
+    let gateway = context.open_at_providers(&settings).await?;
     gateway.open_keys().await?;
     let signals = Signals::new()?;
     let reloader = Reloader::new(context, gateway.clone(), fixed)?;

@@ -28,6 +28,8 @@ pub struct Client {
     parts: ClientParts,
     base: Url,
     service_keys: Mutex<Vec<PublicKey>>,
+    /// The keys were given, and none is fetched.
+    pinned: bool,
 }
 
 /// What a sealed client is made of.
@@ -99,16 +101,19 @@ impl Client {
             parts,
             base,
             service_keys: Mutex::default(),
+            pinned: false,
         })
     }
 
-    /// Uses these keys of the service (a JWK set) instead of fetching them.
+    /// Uses these keys of the service (a JWK set) instead of fetching them, and no others: an answer
+    /// by a key that is not among them is refused. Give new ones before the service changes its own.
     ///
     /// # Errors
     ///
     /// [`KeyError`].
-    pub fn with_service_keys(self, jwks: &str) -> std::result::Result<Self, KeyError> {
+    pub fn with_service_keys(mut self, jwks: &str) -> std::result::Result<Self, KeyError> {
         self.put_keys(PublicKey::read_all(jwks)?);
+        self.pinned = true;
         Ok(self)
     }
 
@@ -179,7 +184,7 @@ impl Client {
             .opened(answer)
             .map_err(|Refused| ExchangeError::Refused)?;
         // The service may have begun to sign with a key that is newer than what we know.
-        if self.known(opened.kid()).is_none() {
+        if self.known(opened.kid()).is_none() && !self.pinned {
             self.fetch_keys().await?;
         }
         let key = self.known(opened.kid()).ok_or(ExchangeError::Refused)?;

@@ -183,7 +183,7 @@ impl Gateway {
                 .map(|row| row.map(|row| row.account)),
             HandleKind::Setup => store.setup(&id).await.map(|row| row.map(|row| row.account)),
             HandleKind::PaymentMethod => store
-                .method(&id)
+                .method_by_handle(&id, self.inner.journal.now())
                 .await
                 .map(|row| row.map(|row| row.account)),
             HandleKind::Capture | HandleKind::Void | HandleKind::Refund => store

@@ -100,6 +100,7 @@ impl Gateway {
     /// a generation was destroyed. [`Code::StoreUnavailable`].
     pub async fn open_keys(&self) -> Result<Vec<String>, Error> {
         let rows = self.inner.follow_generations().await?;
+        self.inner.nothing_is_locked(&rows).await?;
         Ok(self.inner.key_warnings(&rows))
     }
 
@@ -219,6 +220,33 @@ impl Inner {
             .ok_or_else(|| stored(StoreError::Unreadable("generations")))?;
         self.vault.activate(&active.id).map_err(unfit)?;
         Ok(rows)
+    }
+
+    /// Refuses a store that holds something under a generation which the keys lack: a backup from
+    /// the midst of a rotation, restored after the old generation was destroyed.
+    async fn nothing_is_locked(&self, rows: &[GenerationRow]) -> Result<(), Error> {
+        let present = self.vault.generation_infos();
+        let store = self.journal.store();
+        for row in rows {
+            if present.iter().any(|info| info.id == row.id) {
+                continue;
+            }
+            for column in SealedColumn::ALL {
+                let sealed = store.sealed(column, &row.id, 0, 1).await.map_err(stored)?;
+                if !sealed.is_empty() {
+                    return Err(Error::new(
+                        Code::Internal,
+                        format!(
+                            "The database holds records under the key generation {}, which the key \
+                             file lacks. Use the key file of that time, or a later backup of the \
+                             database.",
+                            row.id
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How much of each column is sealed under each generation.

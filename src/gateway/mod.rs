@@ -410,8 +410,9 @@ impl Inner {
             Some(row) if row.erased => Err(Error::field(
                 Code::AccountErased,
                 "Idempotency-Key",
-                "The account that this Idempotency-Key was used for is erased. Nothing was done; \
-                 use a new key for a new request.",
+                "The account that this Idempotency-Key was used for is erased, and with it the \
+                 answer. This repeat did nothing; what the first call did stands in its events. Use \
+                 a new key for a new request.",
             )),
             Some(row) if row.digest != digest => Err(Error::field(
                 Code::IdempotencyMismatch,

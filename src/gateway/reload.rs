@@ -12,6 +12,7 @@ use cardless_transport::HttpClient;
 use super::deliver::Delivery;
 use super::{Gateway, Inner, Probe, probe_all, stored};
 use crate::error::{Code, Error};
+use crate::store::Change;
 use crate::webhook::EndpointError;
 
 /// Providers by name.
@@ -83,11 +84,47 @@ impl Gateway {
         inner.nothing_is_lost(&old, &new).await?;
         inner.live.replace(Arc::clone(&new));
         // Something may have begun there between the question and the exchange.
-        if let Err(error) = inner.nothing_is_lost(&old, &new).await {
+        let mut kept = inner.nothing_is_lost(&old, &new).await;
+        if kept.is_ok() {
+            kept = self.keep_merchants().await;
+        }
+        if let Err(error) = kept {
             inner.live.replace(old);
             return Err(error);
         }
         inner.wake.notify_one();
+        Ok(())
+    }
+
+    /// Holds each provider's merchant to the one that everything open is at, and remembers it. To be
+    /// called before anything is asked with settings that may have changed since the last start: at
+    /// another merchant nothing of ours is found, which would read as if nothing had happened.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidState`] if something is open at another merchant. [`Code::StoreUnavailable`].
+    pub async fn keep_merchants(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let store = inner.journal.store();
+        for (name, provider) in &inner.live.parts().providers {
+            let merchant = provider.merchant();
+            let before = store.merchant(name).await.map_err(stored)?;
+            if before.as_deref() == Some(merchant) {
+                continue;
+            }
+            if before.is_some() {
+                let open = store.count_open_at(name).await.map_err(stored)?;
+                if open > 0 {
+                    return Err(other_merchant(name, open));
+                }
+            }
+            let set = Change::SetMerchant {
+                provider: name.clone(),
+                merchant: merchant.to_owned(),
+                at: inner.journal.now(),
+            };
+            inner.journal.write(vec![set]).await.map_err(stored)?;
+        }
         Ok(())
     }
 }
@@ -164,8 +201,8 @@ fn other_merchant(name: &str, open: u64) -> Error {
         Code::InvalidState,
         format!(
             "The settings name another merchant of {name}, and {open} payments, operations, setups \
-             or revocations are open at the one before. Keep it until `cardless reconcile` finds \
-             none."
+             or revocations are open at the one before. Put the settings back, and keep that one \
+             until `cardless reconcile` finds none."
         ),
     )
 }

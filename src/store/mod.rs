@@ -259,6 +259,15 @@ pub enum Change {
     InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
     InsertWebhook(WebhookRow),
+    /// At which merchant of a provider everything is from now on.
+    SetMerchant {
+        /// The provider's name.
+        provider: String,
+        /// The merchant there.
+        merchant: String,
+        /// When.
+        at: Timestamp,
+    },
     /// A new client of the service.
     InsertClient(ClientRow),
     /// A client is no longer let in.
@@ -467,6 +476,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Everything open, due or not, oldest first and after `after`: for `reconcile`.
     async fn open(&self, after: Option<&str>, limit: u32) -> Result<Vec<Due>>;
+
+    /// At which merchant of a provider everything is that is kept; `None` if nobody has said so yet.
+    async fn merchant(&self, provider: &str) -> Result<Option<String>>;
 
     /// How many payments, operations, setups and revocations are open or parked at a provider.
     async fn count_open_at(&self, provider: &str) -> Result<u64>;

@@ -369,3 +369,51 @@ async fn a_client_changes_its_keys_without_a_pause() {
     get::<Value>(&new, &call).await.unwrap();
     assert!(get::<Value>(&both, &call).await.is_err());
 }
+
+/// A method answers to the handle that it has now, and to no other once its overlap is over.
+#[tokio::test]
+async fn a_method_is_reached_by_its_present_handle() {
+    let world = World::new().await;
+    world.link().await;
+    let client = world.client();
+    let listing = format!("GET /v1/accounts/{ACCOUNT}/payment-methods");
+    let handle = async || {
+        let page: Value = get(&client, &about(&listing, None)).await.unwrap();
+        page["data"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let before = handle().await;
+    let mut rotation = world.gateway.rotate_handles(Some(Duration::ZERO)).await;
+    let rotation = rotation.as_mut().unwrap();
+    while !rotation.is_done() {
+        rotation.step(10).await.unwrap();
+    }
+    let after = handle().await;
+    assert_ne!(before, after);
+    let body = json!({ "account": ACCOUNT, "default": true });
+    let patch = async |handle: &str| {
+        let op = format!("PATCH /v1/payment-methods/{handle}");
+        client
+            .call::<_, Value>(&about(&op, None), Some(&body))
+            .await
+    };
+    assert_eq!(patch(&after).await.unwrap().body["id"], after);
+    assert_eq!(problem(patch(&before).await).0, 404);
+}
+
+/// Whoever gave the service's keys is not talked into others.
+#[tokio::test]
+async fn given_keys_are_kept_to() {
+    let world = World::new().await;
+    let keys = world.gateway.exchange_keys().await.unwrap().to_string();
+    let client = world.client().with_service_keys(&keys).unwrap();
+    let op = format!("GET /v1/payments?account={ACCOUNT}");
+    get::<Value>(&client, &about(&op, None)).await.unwrap();
+    world.clock.forward(Duration::from_secs(100 * 86_400));
+    // The old key still opens at the service, which answers by one that was not given.
+    drop(world.service_key().await);
+    world.clock.forward(Duration::from_secs(2 * 86_400));
+    let refused = get::<Value>(&client, &about(&op, None)).await.unwrap_err();
+    assert!(matches!(refused, ExchangeError::Refused), "{refused:?}");
+    let fetching = world.client();
+    get::<Value>(&fetching, &about(&op, None)).await.unwrap();
+}

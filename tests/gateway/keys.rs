@@ -529,3 +529,32 @@ async fn a_record_that_does_not_open_is_counted_and_its_key_kept() {
         "{refused}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_from_the_midst_of_a_rotation_is_refused_once_the_old_key_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("x.db"), folder.path().join("backup.db"));
+    let open = |path: &Path| {
+        let url = format!("sqlite:{}", path.display());
+        Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
+    };
+    let world = World::on(open(&path));
+    filled(&world, 4).await;
+    let mut rotation = world.gateway.rotate_keys().await.unwrap();
+    assert!(rotation.step(1).await.unwrap());
+    let copy = rusqlite::Connection::open(&path).unwrap();
+    copy.execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+        .unwrap();
+    while rotation.step(3).await.unwrap() {}
+    rotation.finish().await.unwrap();
+    let restored = || world.builder().store(open(&backup)).build().unwrap();
+    restored().open_keys().await.unwrap();
+    world.gateway.destroy_retired().await.unwrap();
+    let refused = restored().open_keys().await.unwrap_err();
+    assert!(
+        message(&refused).contains("which the key file lacks"),
+        "{}",
+        message(&refused)
+    );
+    world.gateway.open_keys().await.unwrap();
+}

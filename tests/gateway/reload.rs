@@ -114,3 +114,35 @@ async fn two_providers_of_one_name_change_nothing() {
     assert_eq!(world.fake.calls("commit"), 1);
     world.run_for(Duration::from_secs(1)).await;
 }
+
+/// A start with other settings is held to the same as a reload: nothing is asked at a merchant where
+/// nothing of ours can be found.
+#[tokio::test(start_paused = true)]
+async fn a_start_at_another_merchant_waits_until_nothing_is_open() {
+    let world = World::new(Shape::TwoCalls);
+    world.gateway.keep_merchants().await.unwrap();
+    world.linked().await;
+    world.fake.fault("commit", Fault::LostBefore);
+    let payment = world.pay(&charge("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::Unknown);
+
+    world.fake.other_merchant.store(true, Ordering::Relaxed);
+    let started = world.another_worker();
+    let refused = started.keep_merchants().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(
+        refused.to_string().contains("Put the settings back"),
+        "{refused}"
+    );
+    world.fake.other_merchant.store(false, Ordering::Relaxed);
+    started.keep_merchants().await.unwrap();
+    world.run_minutes(5).await;
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+    // Now nothing is open, and the merchant may be another.
+    world.fake.other_merchant.store(true, Ordering::Relaxed);
+    started.keep_merchants().await.unwrap();
+    started.keep_merchants().await.unwrap();
+}

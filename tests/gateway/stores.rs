@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cardless::store::{
-    Change, GenerationRow, GenerationState, PaymentRow, SealedColumn, SealedText, SqliteStore,
-    Store, StoreError, Subject, Threads, WebhookRow,
+    Change, GenerationRow, GenerationState, LastAnswerRow, PaymentRow, SealedColumn, SealedText,
+    SqliteStore, Store, StoreError, Subject, Threads, WebhookRow,
 };
 use cardless::vault::{Context, KeyRing, Purpose, Vault};
 use cardless_contract::{SystemEntropy, Timestamp};
@@ -268,5 +268,27 @@ async fn what_was_sealed_before_generations_were_kept_names_its_own() {
                 ..row.clone()
             }]
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_about_an_account_that_is_gone_is_not_kept() {
+    let world = World::new(Shape::TwoCalls);
+    let payment = a_payment(&world).await;
+    let answer = |account: &str, object: &str| LastAnswerRow {
+        account: account.to_owned(),
+        object: object.to_owned(),
+        said: "interrupted".to_owned(),
+        code: None,
+        correlation: None,
+        at: Timestamp::from_seconds(1),
+    };
+    for (account, kept) in [(payment.account.as_str(), true), ("gone", false)] {
+        let row = answer(account, &format!("about-{account}"));
+        let object = row.object.clone();
+        let batch = vec![Change::KeepAnswer(row)];
+        world.store.apply(batch).await.unwrap();
+        let found = world.store.last_answer(&object).await.unwrap();
+        assert_eq!(found.is_some(), kept, "{account}");
     }
 }

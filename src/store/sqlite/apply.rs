@@ -221,10 +221,23 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             [sequence],
             Subject::Delivery,
         ),
-        Change::KeepAnswer(row) => one(
+        Change::SetMerchant {
+            provider,
+            merchant,
+            at,
+        } => one(
+            connection,
+            "INSERT INTO merchants (provider, merchant, since) VALUES (?1, ?2, ?3)
+             ON CONFLICT (provider) DO UPDATE SET merchant = ?2, since = ?3",
+            params![provider, merchant, at.millis()],
+            Subject::Payment,
+        ),
+        // An account that is erased meanwhile is not named again.
+        Change::KeepAnswer(row) => execute(
             connection,
             "INSERT INTO last_answers (account, object, said, code, correlation, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6
+             WHERE EXISTS (SELECT 1 FROM accounts WHERE account = ?1)
              ON CONFLICT (object) DO UPDATE SET said = ?3, code = ?4, correlation = ?5, at = ?6",
             params![
                 row.account,
@@ -235,7 +248,8 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                 row.at.millis()
             ],
             Subject::Payment,
-        ),
+        )
+        .map(drop),
         Change::InsertResolution(row) => insert_resolution(connection, row),
         Change::InsertWebhook(row) => one(
             connection,

@@ -49,6 +49,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0010_erasure.sql"),
     include_str!("0011_exchange.sql"),
     include_str!("0012_last_answers.sql"),
+    include_str!("0013_merchants.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -568,6 +569,12 @@ impl Store for SqliteStore {
     async fn open(&self, after: Option<&str>, limit: u32) -> Result<Vec<Due>> {
         let after = after.unwrap_or("").to_owned();
         self.read(move |connection| read::open(connection, &after, limit))
+            .await
+    }
+
+    async fn merchant(&self, provider: &str) -> Result<Option<String>> {
+        let provider = provider.to_owned();
+        self.read(move |connection| read::merchant(connection, &provider))
             .await
     }
 

@@ -298,6 +298,15 @@ pub(super) fn open(connection: &Connection, after: &str, limit: u32) -> Result<V
     )
 }
 
+pub(super) fn merchant(connection: &Connection, provider: &str) -> Result<Option<String>> {
+    maybe(
+        connection,
+        "SELECT merchant FROM merchants WHERE provider = ?1",
+        [provider],
+        |row| Ok(row.get(0)?),
+    )
+}
+
 pub(super) fn count_open_at(connection: &Connection, provider: &str) -> Result<u64> {
     let counted = maybe(
         connection,

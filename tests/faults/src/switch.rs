@@ -320,6 +320,10 @@ impl Store for Disk {
         through!(self, open(after, limit))
     }
 
+    async fn merchant(&self, provider: &str) -> Answer<Option<String>> {
+        through!(self, merchant(provider))
+    }
+
     async fn count_open_at(&self, provider: &str) -> Answer<u64> {
         through!(self, count_open_at(provider))
     }
