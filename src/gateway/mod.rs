@@ -423,6 +423,16 @@ impl Inner {
         }
     }
 
+    /// The key of a call that has just been carried out, with its stored answer. `None` if the
+    /// account was erased meanwhile, and the answer with it: then what is at hand is answered, since
+    /// this is no repeat.
+    async fn own_key(&self, key: &RequestKey, digest: &[u8]) -> Result<Option<KeyRow>, Error> {
+        match self.seen_key(key, digest).await {
+            Err(error) if error.code() == Code::AccountErased => Ok(None),
+            other => other,
+        }
+    }
+
     fn key_row(&self, key: &RequestKey, digest: Vec<u8>, object: &str) -> KeyRow {
         KeyRow {
             client: key.client.clone(),

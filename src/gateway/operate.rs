@@ -203,9 +203,11 @@ impl Inner {
             Begun::Replay(key) => self.replay_operation(&key, account).await,
             Begun::New(row) => {
                 let row = on_a_task(Arc::clone(self).send_operation(row, Earlier::None)).await?;
-                if !row.may_end() {
-                    // The stored answer: what happens beside this call does not change its bytes.
-                    return self.first_answer(key, digest, account).await;
+                // The stored answer: what happens beside this call does not change its bytes.
+                if !row.may_end()
+                    && let Some(key) = self.own_key(key, digest).await?
+                {
+                    return self.replay_operation(&key, account).await;
                 }
                 let payment = self.payment_row(&row.payment).await?;
                 let body = self.payment_view(&payment, account.to_owned()).await?;
@@ -215,16 +217,6 @@ impl Inner {
                 })
             }
         }
-    }
-
-    async fn first_answer(
-        &self,
-        key: &RequestKey,
-        digest: &[u8],
-        account: &str,
-    ) -> Result<Answer<Payment>, Error> {
-        let row = self.seen_key(key, digest).await?.ok_or_else(in_progress)?;
-        self.replay_operation(&row, account).await
     }
 
     async fn replay_operation(

@@ -80,9 +80,9 @@ impl Gateway {
         let row = Drive::spawn(&self.inner, row, true).await?;
         if row.step == Step::Settled {
             // The stored answer: what happens beside this call does not change its bytes.
-            let row = self.inner.seen_key(key, &digest).await?;
-            let row = row.ok_or_else(in_progress)?;
-            return self.inner.replay_payment(&row, &request.account).await;
+            if let Some(key) = self.inner.own_key(key, &digest).await? {
+                return self.inner.replay_payment(&key, &request.account).await;
+            }
         }
         self.inner
             .payment_answer(&row, request.account.clone())

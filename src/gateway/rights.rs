@@ -288,7 +288,7 @@ impl Inner {
                 return self.scrub(row).await;
             };
             self.revoke_all(&account).await?;
-            let blockers = self.end_what_is_due(&account).await?;
+            let blockers = self.end_what_is_due(&account, row.lease_until).await?;
             if !blockers.is_empty() {
                 return self.erasure_later(row, &blockers).await;
             }
@@ -310,13 +310,21 @@ impl Inner {
         self.journal.write(vec![change]).await.map_err(stored)
     }
 
-    /// Drives what is due of an account; gives what is open still.
-    async fn end_what_is_due(self: &Arc<Self>, account: &str) -> Result<Vec<BlockerRow>, Error> {
+    /// Drives what is due of an account, one after the other, and begins no more of it once the
+    /// erasure's lease is over; gives what is open still.
+    async fn end_what_is_due(
+        self: &Arc<Self>,
+        account: &str,
+        lease_until: Timestamp,
+    ) -> Result<Vec<BlockerRow>, Error> {
         let store = self.journal.store();
         let found = store.blockers(account, MAX_BLOCKERS).await;
         let now = self.journal.now();
         let due = |row: &BlockerRow| row.next_at.is_some_and(|at| at <= now);
         for row in found.map_err(stored)?.into_iter().filter(due) {
+            if self.journal.now() >= lease_until {
+                break;
+            }
             let object = match row.kind {
                 BlockerKind::Payment => Due::Payment(row.id.clone()),
                 BlockerKind::Operation => Due::Operation(row.id.clone()),

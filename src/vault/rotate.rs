@@ -69,16 +69,14 @@ impl Vault {
         if self.generations().named(id.as_bytes()).is_none() {
             self.reload()?;
         }
-        let chosen = self.generations().with_active(id).ok_or_else(|| {
+        self.change_generations(|held| held.with_active(id)).ok_or_else(|| {
             KeyFileError(format!(
                 "{}: the database seals under the generation {id}, which is not among the keys. \
                  Put back the latest key file of this database; a database from before that \
                  generation was destroyed can't be opened any more",
                 self.name()
             ))
-        })?;
-        self.set_generations(chosen);
-        Ok(())
+        })
     }
 
     /// Reads the keys again if they have changed where they are kept. What seals stays what it
@@ -96,9 +94,11 @@ impl Vault {
             return Ok(());
         }
         let read = self.read_again(source)?;
-        let active = self.active_id();
-        let generations = read.generations.with_active(&active);
-        self.set_generations(generations.unwrap_or(read.generations));
+        let kept = read.generations;
+        self.change_generations(|held| {
+            let as_before = kept.with_active(held.active().id());
+            Some(as_before.unwrap_or(kept))
+        });
         *held = read.source;
         Ok(())
     }
@@ -300,12 +300,18 @@ impl Vault {
         })
     }
 
-    fn set_generations(&self, generations: super::Generations) {
+    /// Puts others in place of those that are held, unless there are none. Nobody else changes them
+    /// meanwhile: one that was read a moment ago is not lost to one that only chooses.
+    fn change_generations(
+        &self,
+        change: impl FnOnce(&super::Generations) -> Option<super::Generations>,
+    ) -> Option<()> {
         let mut held = self
             .generations
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *held = Arc::new(generations);
+        *held = Arc::new(change(&held)?);
+        Some(())
     }
 }
 

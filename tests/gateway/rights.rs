@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cardless::error::Code;
+use cardless::error::{Code, Error};
 use cardless::gateway::{AuditQuery, Gateway, ResolveAs, ResolveRequest};
 use cardless::message::*;
 use cardless::store::{PaymentFilter, PaymentState};
@@ -486,6 +486,59 @@ async fn charges_that_race_an_erasure_are_booked_or_refused() {
         let ours = rows.iter().filter(|row| row.captured > 0);
         assert_eq!(taken.count(), ours.count(), "seed {seed}");
     }
+}
+
+/// Begins a call, and leaves its caller away until `ended` says that what it began has come to its
+/// end; then erases the account, and lets the caller look at its answer.
+async fn answered_after_an_erasure<T>(
+    world: &World,
+    call: impl Future<Output = Result<Answer<T>, Error>>,
+    ended: impl Fn(&[cardless::store::PaymentRow]) -> bool,
+) -> Answer<T> {
+    tokio::pin!(call);
+    tokio::select! {
+        biased;
+        _ = &mut call => panic!("nothing was left to a task"),
+        () = std::future::ready(()) => {}
+    }
+    for turn in 0.. {
+        assert!(turn < 1000, "it does not end");
+        if ended(&books(world).await) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(!erase(world).await.open);
+    call.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_caller_is_told_of_what_moved_though_the_account_is_erased_meanwhile() {
+    for shape in SHAPES {
+        let world = World::new(shape);
+        world.linked().await;
+        let (key, request) = (world.key(), charge("r-1"));
+        let call = world.gateway.pay(&key, &request);
+        let taken = |rows: &[cardless::store::PaymentRow]| {
+            rows.iter().any(|row| row.state == PaymentState::Captured)
+        };
+        let answer = answered_after_an_erasure(&world, call, taken).await;
+        assert_eq!(answer.body.status, PaymentStatus::Captured, "{shape:?}");
+        assert_eq!(answer.body.account, "a-1");
+        assert!(!answer.open);
+    }
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let held = world.pay(&hold("r-1")).await;
+    let (key, whole) = (world.key(), take(None, None));
+    let call = world.gateway.capture(&key, &held.id, &whole);
+    let taken = |rows: &[cardless::store::PaymentRow]| rows.iter().any(|row| row.captured > 0);
+    let answer = answered_after_an_erasure(&world, call, taken).await;
+    assert_eq!(answer.body.status, PaymentStatus::Captured);
+    assert_eq!(answer.body.captured, held.amount);
+    // A repeat is told that nothing is known any more.
+    let again = world.gateway.capture(&key, &held.id, &whole).await;
+    assert_eq!(code(again), Code::NotFound);
 }
 
 #[tokio::test(start_paused = true)]
