@@ -66,7 +66,46 @@ pub enum Code {
     Internal,
 }
 
+/// Who has to do something about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Whoever called: the request can't be carried out as it is.
+    Caller,
+    /// Nobody, if it was a forger; else whoever has the keys of what came in.
+    Sender,
+    /// The provider, or its settings here.
+    Provider,
+    /// This installation.
+    Ours,
+}
+
 impl Code {
+    /// Who has to do something about it.
+    pub(crate) const fn whose(self) -> Whose {
+        match self {
+            Self::InvalidField
+            | Self::InvalidAmount
+            | Self::UnsupportedCurrency
+            | Self::CardNumber
+            | Self::IdempotencyKey
+            | Self::IdempotencyMismatch
+            | Self::AmountExceedsRemaining
+            | Self::NotSupported
+            | Self::InProgress
+            | Self::OutcomeUnknown
+            | Self::InvalidState
+            | Self::AccountRestricted
+            | Self::AccountErased
+            | Self::NotFound
+            | Self::EventGone
+            | Self::Unauthenticated
+            | Self::Forbidden => Whose::Caller,
+            Self::NotificationRefused | Self::ExchangeRefused => Whose::Sender,
+            Self::ProviderUnavailable | Self::ProviderRefused => Whose::Provider,
+            Self::StoreUnavailable | Self::Internal => Whose::Ours,
+        }
+    }
+
     /// The word in an answer's `code`.
     pub const fn as_str(self) -> &'static str {
         match self {

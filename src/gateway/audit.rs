@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::clients::Role;
 use super::{Gateway, Inner, check, stored};
 use crate::account::{AccountId, Handle};
-use crate::error::{Causes, Code, Error};
+use crate::error::{Causes, Code, Error, Whose};
 use crate::journal::audit::{AuditAnchor, AuditReport};
 use crate::message::Page;
 use crate::store::{AuditFilter, AuditRow, AuditText, Change};
@@ -355,30 +355,9 @@ impl AuditDraft<'_> {
 
     /// Refused or failed, and why.
     pub fn failed(self, error: &Error) -> Self {
-        let outcome = match error.code() {
-            Code::Internal
-            | Code::StoreUnavailable
-            | Code::ProviderUnavailable
-            | Code::ProviderRefused => AuditOutcome::Failed,
-            Code::InvalidField
-            | Code::InvalidAmount
-            | Code::UnsupportedCurrency
-            | Code::CardNumber
-            | Code::IdempotencyKey
-            | Code::IdempotencyMismatch
-            | Code::AmountExceedsRemaining
-            | Code::NotSupported
-            | Code::InProgress
-            | Code::OutcomeUnknown
-            | Code::InvalidState
-            | Code::AccountRestricted
-            | Code::AccountErased
-            | Code::NotFound
-            | Code::EventGone
-            | Code::Unauthenticated
-            | Code::Forbidden
-            | Code::NotificationRefused
-            | Code::ExchangeRefused => AuditOutcome::Refused,
+        let outcome = match error.code().whose() {
+            Whose::Caller | Whose::Sender => AuditOutcome::Refused,
+            Whose::Provider | Whose::Ours => AuditOutcome::Failed,
         };
         self.outcome(outcome).detail("code", error.code().as_str())
     }

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Whose};
 
 /// The media type of every error.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -211,30 +211,9 @@ const fn title(code: Code) -> &'static str {
 fn log(error: &Error) {
     let source = error.source().map(ToString::to_string).unwrap_or_default();
     let code = error.code().as_str();
-    match error.code() {
-        Code::Internal | Code::StoreUnavailable => tracing::error!(code, source, "{error}"),
-        Code::ProviderUnavailable
-        | Code::ProviderRefused
-        | Code::NotificationRefused
-        | Code::ExchangeRefused => {
-            tracing::warn!(code, source, "{error}");
-        }
-        Code::InvalidField
-        | Code::InvalidAmount
-        | Code::UnsupportedCurrency
-        | Code::CardNumber
-        | Code::IdempotencyKey
-        | Code::IdempotencyMismatch
-        | Code::AmountExceedsRemaining
-        | Code::NotSupported
-        | Code::InProgress
-        | Code::OutcomeUnknown
-        | Code::InvalidState
-        | Code::AccountRestricted
-        | Code::AccountErased
-        | Code::NotFound
-        | Code::EventGone
-        | Code::Unauthenticated
-        | Code::Forbidden => {}
+    match error.code().whose() {
+        Whose::Ours => tracing::error!(code, source, "{error}"),
+        Whose::Provider | Whose::Sender => tracing::warn!(code, source, "{error}"),
+        Whose::Caller => {}
     }
 }

@@ -1,14 +1,9 @@
 //! `rotate keys` with the program itself, on one database file beside a gateway that charges; the
 //! passphrase of the key file; and that no core dump can hold a key.
 
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use cardless::gateway::Gateway;
-use cardless::message::{Amount, Capture, Initiator, PayRequest, PaymentStatus};
 use cardless::store::{Change, RecordRow, SealedColumn};
 use cardless::vault::{Context, KeyRing, Purpose, Vault};
 use cardless_contract::{SystemEntropy, Timestamp};
@@ -16,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::people::Desk;
-use crate::world::ACCOUNT;
+use crate::rotation::{killed_beside_payments, pay};
 
 /// How many records there are beside the one that is charged.
 const RECORDS: usize = 2000;
@@ -58,44 +53,6 @@ async fn fill(desk: &Desk, linked: &str) -> String {
     account
 }
 
-fn start(folder: &Path, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_cardless"))
-        .current_dir(folder)
-        .args(arguments)
-        .env_clear()
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-/// Waits until the rotation has done this many.
-async fn until_done(gateway: &Gateway, wanted: u64) {
-    loop {
-        let rotations = gateway.rotations().await.unwrap();
-        if rotations.first().is_some_and(|first| first.done >= wanted) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn pay(gateway: &Gateway, number: u32) {
-    let request = PayRequest {
-        account: ACCOUNT.to_owned(),
-        payment_method: None,
-        amount: Amount::new("CHF", 100),
-        reference: format!("beside {number}"),
-        capture: Capture::Automatic,
-        initiator: Initiator::Merchant,
-        return_url: None,
-        description: None,
-    };
-    let key = Desk::key(&format!("beside-{number}"));
-    let payment = gateway.pay(&key, &request).await.unwrap().body;
-    assert_eq!(payment.status, PaymentStatus::Captured, "{payment:?}");
-}
-
 /// Killed three times, beside payments, and with another that wants to begin meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_rotated_while_payments_go_on_and_the_program_is_killed() {
@@ -104,32 +61,9 @@ async fn keys_are_rotated_while_payments_go_on_and_the_program_is_killed() {
     let account = fill(&desk, &linked).await;
     let counts = desk.store.count_sealed().await.unwrap();
     let all: u64 = counts.iter().map(|(_, _, count)| count).sum();
-    let stop = AtomicBool::new(false);
-    let charge = async {
-        let mut paid = 0;
-        while !stop.load(Ordering::Relaxed) {
-            pay(&desk.gateway, paid).await;
-            paid += 1;
-        }
-        paid
-    };
-    let rotate = async {
-        for killed in 1..=3 {
-            let mut child = start(desk.folder.path(), &["rotate", "keys", "--rate", "500"]);
-            until_done(&desk.gateway, 450 * killed).await;
-            if killed == 1 {
-                let (code, _, err) = tokio::task::block_in_place(|| desk.run(&["rotate", "keys"]));
-                assert_eq!(code, 1, "{err}");
-                assert!(err.contains("Another process drives a rotation"), "{err}");
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        let last = tokio::task::block_in_place(|| desk.run(&["rotate", "keys", "--json"]));
-        stop.store(true, Ordering::Relaxed);
-        last
-    };
-    let (paid, (code, out, err)) = tokio::join!(charge, rotate);
+    let slowly = ["rotate", "keys", "--rate", "500"];
+    let finish = ["rotate", "keys", "--json"];
+    let (paid, (code, out, err)) = killed_beside_payments(&desk, &slowly, 450, &finish).await;
     assert_eq!(code, 0, "{err}");
     assert!(paid > 0);
     let report: Value = serde_json::from_str(&out).unwrap();

@@ -19,6 +19,7 @@ mod people;
 mod reload;
 mod rights;
 mod rotate;
+mod rotation;
 mod round;
 mod scan;
 mod support;

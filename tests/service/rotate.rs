@@ -1,17 +1,15 @@
 //! `rotate` with the program itself, on one database file beside a gateway that charges.
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use cardless::gateway::Gateway;
-use cardless::message::{Amount, Capture, EventQuery, Initiator, PayRequest, PaymentStatus};
+use cardless::message::EventQuery;
 use cardless::store::{Change, MethodRow, MethodState, RecordRow};
 use cardless_contract::Timestamp;
 use serde_json::Value;
 
 use crate::people::Desk;
+use crate::rotation::killed_beside_payments;
 use crate::world::ACCOUNT;
 
 /// How many methods there are beside the one that is charged.
@@ -62,28 +60,6 @@ async fn active(gateway: &Gateway) -> String {
     report.generations.into_iter().next().unwrap().id
 }
 
-fn start(desk: &Desk, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_cardless"))
-        .current_dir(desk.folder.path())
-        .args(arguments)
-        .env_clear()
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-/// Waits until a rotation has done this many.
-async fn until_done(gateway: &Gateway, wanted: u64) {
-    loop {
-        let rotations = gateway.rotations().await.unwrap();
-        if rotations.first().is_some_and(|first| first.done >= wanted) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// Old and new handle of every event that tells them.
 async fn told(gateway: &Gateway) -> Vec<(String, String)> {
     let mut told = Vec::new();
@@ -102,56 +78,15 @@ async fn told(gateway: &Gateway) -> Vec<(String, String)> {
     }
 }
 
-async fn pay(gateway: &Gateway, number: u32) {
-    let request = PayRequest {
-        account: ACCOUNT.to_owned(),
-        payment_method: None,
-        amount: Amount::new("CHF", 100),
-        reference: format!("beside {number}"),
-        capture: Capture::Automatic,
-        initiator: Initiator::Merchant,
-        return_url: None,
-        description: None,
-    };
-    let key = Desk::key(&format!("beside-{number}"));
-    let payment = gateway.pay(&key, &request).await.unwrap().body;
-    assert_eq!(payment.status, PaymentStatus::Captured, "{payment:?}");
-}
-
 /// Killed three times, beside payments, and with another that wants to begin meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handles_are_rotated_while_payments_go_on_and_the_program_is_killed() {
     let desk = Desk::new().await;
     let linked = desk.charged("paypal").await.payment_method.unwrap();
     fill(&desk, &linked).await;
-    let stop = AtomicBool::new(false);
-    let charge = async {
-        let mut paid = 0;
-        while !stop.load(Ordering::Relaxed) {
-            pay(&desk.gateway, paid).await;
-            paid += 1;
-        }
-        paid
-    };
-    let rotate = async {
-        for killed in 1..=3 {
-            let arguments = ["rotate", "handles", "--overlap", "2d", "--rate", "300"];
-            let mut child = start(&desk, &arguments);
-            until_done(&desk.gateway, 200 * killed).await;
-            if killed == 1 {
-                let (code, _, err) =
-                    tokio::task::block_in_place(|| desk.run(&["rotate", "handles"]));
-                assert_eq!(code, 1, "{err}");
-                assert!(err.contains("Another process drives a rotation"), "{err}");
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        let last = tokio::task::block_in_place(|| desk.run(&["rotate", "handles", "--json"]));
-        stop.store(true, Ordering::Relaxed);
-        last
-    };
-    let (paid, (code, out, err)) = tokio::join!(charge, rotate);
+    let slowly = ["rotate", "handles", "--overlap", "2d", "--rate", "300"];
+    let finish = ["rotate", "handles", "--json"];
+    let (paid, (code, out, err)) = killed_beside_payments(&desk, &slowly, 200, &finish).await;
     assert_eq!(code, 0, "{err}");
     assert!(paid > 0);
     let report: Value = serde_json::from_str(&out).unwrap();
