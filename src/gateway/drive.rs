@@ -22,7 +22,9 @@ use crate::account::AccountId;
 use crate::error::{Causes, Code, Error};
 use crate::journal::state::{self, Next, pause};
 use crate::journal::{Written, release_row};
-use crate::store::{CaptureText, Change, InitiatorText, PaymentRow, PaymentState, SetupRow, Step};
+use crate::store::{
+    CaptureText, Change, InitiatorText, MethodRow, PaymentRow, PaymentState, SetupRow, Step,
+};
 
 /// How long an outcome may stay unknown, with questions unanswered, before a person must look.
 pub(super) const PARK_UNKNOWN_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -746,7 +748,8 @@ impl Drive {
     async fn unmapped(&mut self, word: &cardless_contract::Unmapped) -> Result<Flow, Error> {
         tracing::warn!(payment = %self.row.id, field = word.field, value = %word.value, "unmapped word");
         self.heard("unmapped").await;
-        if self.row.attempts >= MAX_UNMAPPED {
+        // Words that were understood until now do not count.
+        if self.row.state == PaymentState::Unknown && self.row.attempts >= MAX_UNMAPPED {
             return self.park().await;
         }
         self.ask_soon(PaymentState::Unknown).await
@@ -755,7 +758,13 @@ impl Drive {
     /// A question without an answer: ask again, and in the end leave it to a person.
     async fn unanswered(&mut self) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        let long = now.since(self.row.updated_at) > PARK_UNKNOWN_AFTER;
+        // What is known to be under way may take its time.
+        let patience = if self.row.state == PaymentState::Pending {
+            PARK_PENDING_AFTER
+        } else {
+            PARK_UNKNOWN_AFTER
+        };
+        let long = now.since(self.row.updated_at) > patience;
         if long && self.row.attempts >= MIN_QUESTIONS {
             return self.park().await;
         }
@@ -920,7 +929,13 @@ impl Drive {
             .method(id)
             .await
             .map_err(stored)?;
-        let method = method.ok_or_else(|| Error::not_found("payment method"))?;
+        // Ours alone: a row that was pointed at another account's method charges nobody.
+        let ours = |method: &MethodRow| {
+            method.account == self.row.account && method.provider == self.row.provider
+        };
+        let method = method
+            .filter(ours)
+            .ok_or_else(|| Error::not_found("payment method"))?;
         self.inner.open_token(&method).await
     }
 

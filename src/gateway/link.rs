@@ -597,7 +597,12 @@ impl Inner {
             sealed: Vec::new(),
             created_at: now,
         };
-        let context = view::token_context(&record);
+        let context = view::token_context(
+            &record.account,
+            &record.provider,
+            &record.merchant,
+            &record.id,
+        );
         let sealed = self.seal(&context, token.expose().as_bytes()).await?;
         record.generation = sealed.generation;
         record.sealed = sealed.bytes;

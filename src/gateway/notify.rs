@@ -124,7 +124,7 @@ impl Inner {
         Ok(changes)
     }
 
-    /// A payment and its open operations are looked at together.
+    /// A payment and its operations are looked at together, also those that wait for a person.
     async fn wake_payment(&self, id: &str) -> Result<Vec<Change>, Error> {
         let at = self.journal.now();
         let operations = self.journal.store().operations(id).await.map_err(stored)?;
@@ -135,7 +135,7 @@ impl Inner {
         changes.extend(
             operations
                 .into_iter()
-                .filter(OperationRow::is_open)
+                .filter(OperationRow::may_end)
                 .map(|row| Change::WakeOperation { id: row.id, at }),
         );
         Ok(changes)

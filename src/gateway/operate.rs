@@ -454,7 +454,11 @@ impl Inner {
             Outcome::Unmapped(word) => {
                 tracing::warn!(operation = %row.id, field = word.field, value = %word.value, "unmapped word");
                 self.heard(&row.account, &row.id, "unmapped").await;
-                if row.attempts >= MAX_UNMAPPED {
+                if row.state == OperationState::Parked {
+                    return self.operation_quiet(row).await;
+                }
+                // Words that were understood until now do not count.
+                if row.state == OperationState::Unknown && row.attempts >= MAX_UNMAPPED {
                     return self.park_operation(row).await;
                 }
                 self.operation_open(row, OperationState::Unknown, None)
@@ -507,16 +511,21 @@ impl Inner {
         let asked_at = self.journal.now();
         let question = |shows| Question { asked_at, shows };
         match provider.find_operation(&key, &request).await {
+            // What waits for a person is ended by an answer, and by nothing else.
+            Ok(Found::No | Found::CannotTell) if row.state == OperationState::Parked => {
+                self.operation_quiet(row).await
+            }
             // A sum proves nothing about one of several operations.
-            Ok(Found::Yes(outcome))
-                if is_sum(&outcome) && self.has_rivals(&row, &payment).await? =>
-            {
+            Ok(Found::Yes(outcome)) if is_sum(&outcome) && self.has_rivals(&row).await? => {
+                if row.state == OperationState::Parked {
+                    return self.operation_quiet(row).await;
+                }
                 self.not_found(row, provider.as_ref(), question(false))
                     .await
             }
             Ok(Found::Yes(outcome)) => self.take_outcome(row, outcome).await,
             Ok(Found::No) => {
-                let alone = !self.has_rivals(&row, &payment).await?;
+                let alone = !self.has_rivals(&row).await?;
                 self.not_found(row, provider.as_ref(), question(alone))
                     .await
             }
@@ -527,7 +536,13 @@ impl Inner {
             Err(error) => {
                 tracing::warn!(operation = %row.id, %error, "ask about an operation");
                 self.heard(&row.account, &row.id, &error).await;
-                let long = self.journal.now().since(row.created_at) > PARK_UNKNOWN_AFTER;
+                // What is known to be under way may take its time.
+                let patience = if row.state == OperationState::Pending {
+                    PARK_PENDING_AFTER
+                } else {
+                    PARK_UNKNOWN_AFTER
+                };
+                let long = self.journal.now().since(row.created_at) > patience;
                 if long && row.attempts >= MIN_QUESTIONS {
                     return self.park_operation(row).await;
                 }
@@ -584,22 +599,23 @@ impl Inner {
     }
 
     /// Whether another operation of the same kind is open, or has ended since this one began: then
-    /// the sums at the provider do not tell which of them was carried out.
-    pub(super) async fn has_rivals(
-        &self,
-        row: &OperationRow,
-        payment: &PaymentRow,
-    ) -> Result<bool, Error> {
-        let done = match row.kind {
-            OperationType::Void => return Ok(false),
-            OperationType::Capture => payment.captured,
-            OperationType::Refund => payment.refunded,
-        };
+    /// the sums at the provider do not tell which of them was carried out. To be asked after the
+    /// provider's answer: what begins later, the answer does not hold.
+    pub(super) async fn has_rivals(&self, row: &OperationRow) -> Result<bool, Error> {
+        if row.kind == OperationType::Void {
+            return Ok(false);
+        }
+        // Before the sums: one that ends in between is open here or counted there.
         let operations = self.journal.store().operations(&row.payment).await;
         let open = operations
             .map_err(stored)?
             .into_iter()
             .any(|other| other.id != row.id && other.kind == row.kind && other.may_end());
+        let payment = self.payment_row(&row.payment).await?;
+        let done = match row.kind {
+            OperationType::Capture => payment.captured,
+            OperationType::Refund | OperationType::Void => payment.refunded,
+        };
         Ok(open || done != row.settled_before)
     }
 
@@ -744,6 +760,10 @@ impl Inner {
             .and_then(|done| done.id)
             .map(|id| id.as_str().to_owned());
         self.change_operation(&row, |row| {
+            if row.state == OperationState::Pending && state == OperationState::Unknown {
+                // How often it was asked while it was understood says nothing of now.
+                row.attempts = 0;
+            }
             row.state = state;
             row.object = object.clone().or_else(|| row.object.clone());
             let parked = state == OperationState::Parked;

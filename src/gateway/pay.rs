@@ -239,6 +239,8 @@ impl Inner {
         })
     }
 
+    /// The token of a method. Its record must be of the method's own account and provider: one that
+    /// a row was pointed at does not open.
     pub(super) async fn open_token(&self, method: &MethodRow) -> Result<ProviderToken, Error> {
         let gone = || Error::not_found("payment method of this account");
         let record = method.record.as_deref().ok_or_else(gone)?;
@@ -249,19 +251,25 @@ impl Inner {
             .await
             .map_err(stored)?
             .ok_or_else(gone)?;
-        let provider = self.provider(&record.provider)?;
+        let provider = self.provider(&method.provider)?;
         let merchant = provider.merchant();
         if record.merchant != merchant {
             return Err(Error::new(
                 Code::InvalidState,
                 format!(
                     "The payment method was linked with the merchant {} of {}; the settings name {merchant}. Link it anew.",
-                    record.merchant, record.provider
+                    record.merchant, method.provider
                 ),
             ));
         }
+        let context = view::token_context(
+            &method.account,
+            &method.provider,
+            &record.merchant,
+            &record.id,
+        );
         self.vault
-            .open_token(&view::token_context(&record), &record.sealed)
+            .open_token(&context, &record.sealed)
             .map_err(|error| {
                 Error::new(
                     Code::Internal,

@@ -619,8 +619,8 @@ impl Inner {
         row: &OperationRow,
     ) -> Result<Heard<OperationReading>, Error> {
         let key = key_of(&row.id, "o")?;
-        let rivals = self.has_rivals(row, payment).await?;
         let answer = provider.find_operation(&key, &lookup(row, payment)?).await;
+        let rivals = self.has_rivals(row).await?;
         Ok(match answer {
             // A sum proves nothing about one of several operations.
             Ok(Found::Yes(Outcome::Done(done))) if done.id.is_none() && rivals => {

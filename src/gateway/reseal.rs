@@ -434,7 +434,7 @@ fn rotated_again() -> Error {
 fn context(column: SealedColumn, row: &SealedRow) -> Context<'_> {
     match column {
         SealedColumn::Record => {
-            view::token_context_of(&row.account, &row.provider, &row.merchant, &row.id)
+            view::token_context(&row.account, &row.provider, &row.merchant, &row.id)
         }
         SealedColumn::Account => view::account_context(&row.account),
         SealedColumn::SetupRedirect | SealedColumn::PaymentRedirect => {

@@ -10,7 +10,7 @@ use crate::message::{
 };
 use crate::store::{
     MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
-    RecordRow, SealedText, SetupRow, SetupState, Step,
+    SealedText, SetupRow, SetupState, Step,
 };
 use crate::vault::{Context, Purpose};
 
@@ -306,16 +306,7 @@ pub(super) fn redirect_context<'a>(
     }
 }
 
-pub(super) fn token_context(record: &RecordRow) -> Context<'_> {
-    token_context_of(
-        &record.account,
-        &record.provider,
-        &record.merchant,
-        &record.id,
-    )
-}
-
-pub(super) const fn token_context_of<'a>(
+pub(super) const fn token_context<'a>(
     account: &'a str,
     provider: &'a str,
     merchant: &'a str,

@@ -217,6 +217,10 @@ pub(crate) fn park(row: &mut PaymentRow, now: Timestamp) {
 /// Nobody knows yet: ask again later.
 pub(crate) fn ask_again(row: &mut PaymentRow, state: PaymentState, at: Timestamp, now: Timestamp) {
     if row.state != state {
+        if state == PaymentState::Unknown {
+            // How often it was asked while it was understood says nothing of now.
+            row.attempts = 0;
+        }
         row.state = state;
         row.updated_at = now;
     }

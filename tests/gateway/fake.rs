@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     HangAfter,
     /// Waits for the test before it is carried out. An answer waits after it has been seen.
     Wait(Arc<Notify>),
+    /// A question waits for the test on its way, before anything is seen.
+    WaitOnTheWay(Arc<Notify>),
     /// An operation moved another amount than was asked.
     OtherAmount,
     /// A merchant's charge needs the customer.
@@ -370,7 +372,7 @@ impl Fake {
                 drop(finish(&mut run));
                 std::future::pending().await
             }
-            Some(Fault::Wait(gate)) => {
+            Some(Fault::Wait(gate) | Fault::WaitOnTheWay(gate)) => {
                 gate.notified().await;
                 finish(&mut run)
             }
@@ -898,6 +900,14 @@ impl PaymentProvider for Fake {
         let gate = match self.begin("find_operation", key.as_str()) {
             None => None,
             Some(Fault::Wait(gate)) => Some(gate),
+            Some(Fault::WaitOnTheWay(gate)) => {
+                gate.notified().await;
+                None
+            }
+            Some(Fault::Unmapped) => {
+                let word = Unmapped::new("refund.status", "NEW_WORD");
+                return Ok(Found::Yes(Outcome::Unmapped(word)));
+            }
             Some(Fault::Refused) => return Ok(Found::CannotTell),
             Some(Fault::Declined) => {
                 return Ok(Found::Yes(Outcome::Declined(Self::decline(false))));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cardless::error::Code;
+use cardless::gateway::{ResolveAs, ResolveRequest};
 use cardless::message::{OperationStatus, PaymentStatus};
 use cardless_contract::Repeat;
 use tokio::sync::Notify;
@@ -552,4 +553,134 @@ async fn no_last_capture_passes_one_that_is_open() {
         .unwrap();
     assert_eq!(last.body.status, PaymentStatus::Captured);
     assert_eq!(world.fake.moved(Kind::Capture, &payment.id), (2, 4990));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refund_that_begins_while_another_is_asked_about_is_not_taken_for_it() {
+    // This provider shows sums only. The first never arrived; while the question about it is on its
+    // way, another of the same amount is carried out and booked.
+    for asked_by_a_person in [false, true] {
+        let mut capabilities = Shape::Holds.capabilities();
+        // It is parked as soon as a question does not tell.
+        capabilities.repeat_refund = Repeat::Keyed(Duration::ZERO);
+        let world = World::with(capabilities, |_| {});
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        world.fake.fault("refund", Fault::LostBefore);
+        let (key, request) = (world.key(), give(Some(1000)));
+        let lost = world.gateway.refund(&key, &payment.id, &request).await;
+        let lost = lost.unwrap().body.id;
+        if asked_by_a_person {
+            world.fake.fault("find_operation", Fault::Refused);
+            world.run_minutes(5).await;
+            let parked = world.gateway.refund_by_id(&lost).await.unwrap();
+            assert_eq!(parked.status, OperationStatus::Parked);
+        } else {
+            world.clock.forward(5 * MINUTE);
+        }
+        let gate = Arc::new(Notify::new());
+        let fault = Fault::WaitOnTheWay(Arc::clone(&gate));
+        world.fake.fault("find_operation", fault);
+        let gateway = world.gateway.clone();
+        let (id, operation) = (payment.id.clone(), lost.clone());
+        let question = tokio::spawn(async move {
+            if asked_by_a_person {
+                let request = ResolveRequest {
+                    payment: id,
+                    operation: Some(operation),
+                    end: ResolveAs::Failed,
+                    note: "never seen in the portal".to_owned(),
+                    person: "ada".to_owned(),
+                };
+                gateway.resolve(&request).await.map(drop)
+            } else {
+                gateway.reconcile().await.map(drop)
+            }
+        });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let (key, request) = (world.key(), give(Some(1000)));
+        let other = world.gateway.refund(&key, &payment.id, &request).await;
+        assert_eq!(other.unwrap().body.status, OperationStatus::Succeeded);
+        gate.notify_one();
+        let asked = question.await.unwrap();
+        assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+        // The answer does not tell which of them it shows.
+        asked.unwrap();
+        let standing = world.gateway.refund_by_id(&lost).await.unwrap().status;
+        let expected = match asked_by_a_person {
+            true => OperationStatus::Failed,
+            false => OperationStatus::Parked,
+        };
+        assert_eq!(standing, expected);
+        world.books_fit(&payment.id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_for_days_is_not_parked_by_a_day_without_answers() {
+    for shape in [Shape::TwoCalls, Shape::Page] {
+        let world = World::new(shape);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        world.fake.fault("refund", Fault::Pending);
+        world.fake.fault("reserve", Fault::Pending);
+        let other = world.pay(&charge("r-2")).await;
+        let (key, request) = (world.key(), give(Some(1000)));
+        let refund = world.gateway.refund(&key, &payment.id, &request).await;
+        let refund = refund.unwrap().body.id;
+        world.run_hours(48).await;
+        for _ in 0..12 {
+            world.fake.fault("find_operation", Fault::NotSent);
+            world.fake.fault("lookup", Fault::NotSent);
+        }
+        world.run_hours(14).await;
+        let standing = world.gateway.refund_by_id(&refund).await.unwrap().status;
+        assert_eq!(standing, OperationStatus::Pending, "{shape:?}");
+        let paid = world.payment(&other.id).await;
+        assert!(paid.status != PaymentStatus::Parked, "{shape:?} {paid:?}");
+        // Nor by the first words that nobody knows.
+        world.fake.no_more_faults();
+        for _ in 0..3 {
+            world.fake.fault("find_operation", Fault::Unmapped);
+        }
+        world.run_hours(4).await;
+        let standing = world.gateway.refund_by_id(&refund).await.unwrap().status;
+        assert!(standing.is_open(), "{shape:?} {standing:?}");
+        world.fake.finish_pending();
+        world.run_hours(3).await;
+        let ended = world.gateway.refund_by_id(&refund).await.unwrap().status;
+        assert_eq!(ended, OperationStatus::Succeeded, "{shape:?}");
+        world.books_fit(&payment.id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_operation_is_ended_by_an_answer_and_by_nothing_else() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::Review);
+    let (key, request) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    let refund = refund.unwrap().body.id;
+    let status = async || world.gateway.refund_by_id(&refund).await.unwrap().status;
+    world.run_minutes(5).await;
+    assert_eq!(status().await, OperationStatus::Parked);
+    let sent = world.fake.calls("refund");
+    for fault in [Fault::NotSent, Fault::Refused, Fault::Unmapped] {
+        world.fake.fault("find_operation", fault);
+        world
+            .webhook(&format!("e-{}", world.fake.calls("")), &payment.id)
+            .await;
+        world.run_minutes(5).await;
+        assert_eq!(status().await, OperationStatus::Parked);
+    }
+    assert_eq!(world.fake.calls("refund"), sent, "nothing was sent again");
+    world.fake.finish_pending();
+    world.webhook("last", &payment.id).await;
+    world.run_minutes(5).await;
+    assert_eq!(status().await, OperationStatus::Succeeded);
+    world.books_fit(&payment.id).await;
 }

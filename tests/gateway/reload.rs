@@ -82,7 +82,7 @@ async fn a_provider_is_not_lost_while_something_is_open_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_setup_and_a_parked_payment_keep_their_provider_too() {
+async fn an_open_setup_a_parked_payment_and_a_hold_keep_their_provider_too() {
     let world = World::new(Shape::TwoCalls);
     world.linked().await;
     world
@@ -98,6 +98,14 @@ async fn an_open_setup_and_a_parked_payment_keep_their_provider_too() {
     world.fake.fault("commit", Fault::Review);
     let payment = world.pay(&charge("r-1")).await;
     assert_eq!(payment.status, PaymentStatus::Parked);
+    let refused = world.gateway.reload(Reload::default()).await;
+    assert_eq!(code(refused), Code::InvalidState);
+
+    // Nobody else could capture or release what is held there.
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::Authorized);
     let refused = world.gateway.reload(Reload::default()).await;
     assert_eq!(code(refused), Code::InvalidState);
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cardless::message::{LinkRequest, PayRequest, PaymentStatus};
 use cardless::store::{
     Change, GenerationRow, GenerationState, LastAnswerRow, PaymentRow, SealedColumn, SealedText,
     SqliteStore, Store, StoreError, Subject, Threads, WebhookRow,
@@ -291,4 +292,64 @@ async fn an_answer_about_an_account_that_is_gone_is_not_kept() {
         let found = world.store.last_answer(&object).await.unwrap();
         assert_eq!(found.is_some(), kept, "{account}");
     }
+}
+
+/// Somebody who can write to the database points rows at another account's token.
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_pointed_at_another_accounts_token_charges_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let url = format!("sqlite:{}", path.display());
+    let world = World::on(Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap()));
+    let mine = world.linked().await;
+    let request = LinkRequest {
+        account: "a-2".to_owned(),
+        ..link_request()
+    };
+    let setup = world.gateway.link(&world.key(), &request).await.unwrap();
+    world.fake.end_setup("linked");
+    let setup = world.gateway.complete_link(&setup.body.id).await.unwrap();
+    let theirs = setup.payment_method.unwrap();
+    let database = rusqlite::Connection::open(&path).unwrap();
+    // The control: as they are, each charges its own.
+    assert_eq!(
+        world.pay(&charge("r-0")).await.status,
+        PaymentStatus::Captured
+    );
+    let taken = world.fake.state.lock().unwrap().ledger.len();
+    let of = |method: &str| -> (String, String) {
+        let sql = "SELECT record, account FROM payment_methods WHERE id = ?1";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        database.query_row(sql, [method], read).unwrap()
+    };
+    let point = |method: &str, (record, account): &(String, String)| {
+        let sql =
+            "UPDATE payment_methods SET record = ?1, account = ?2, is_default = 0 WHERE id = ?3";
+        assert_eq!(database.execute(sql, [record, account, method]).unwrap(), 1);
+    };
+    let (a, b) = (of(&mine), of(&theirs));
+    for (number, (method, pointed, whole)) in [
+        // My method at their record; their method as one of mine.
+        (&mine, (b.0.clone(), a.1.clone()), &a),
+        (&theirs, (b.0.clone(), a.1.clone()), &b),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        point(method, &pointed);
+        let request = PayRequest {
+            payment_method: Some(method.clone()),
+            ..charge(&format!("r-{}", number + 1))
+        };
+        let paid = world.pay(&request).await;
+        assert_eq!(paid.status, PaymentStatus::Failed, "{method}");
+        world.run_minutes(30).await;
+        assert_eq!(world.fake.state.lock().unwrap().ledger.len(), taken);
+        point(method, whole);
+    }
+    let whole = PayRequest {
+        payment_method: Some(mine),
+        ..charge("r-9")
+    };
+    assert_eq!(world.pay(&whole).await.status, PaymentStatus::Captured);
 }

@@ -88,7 +88,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             connection,
             "UPDATE operations SET next_at = ?2, version = version + 1
              WHERE id = ?1 AND (next_at IS NULL OR next_at > ?2)
-               AND state IN ('pending', 'unknown')",
+               AND state NOT IN ('succeeded', 'failed')",
             params![id, at.millis()],
             Subject::Operation,
         )

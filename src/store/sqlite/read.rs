@@ -311,8 +311,8 @@ pub(super) fn count_open_at(connection: &Connection, provider: &str) -> Result<u
     let counted = maybe(
         connection,
         "SELECT (SELECT count(*) FROM payments WHERE step <> 'settled' AND provider = ?1)
-              + (SELECT count(*) FROM payments WHERE state = 'parked' AND step = 'settled'
-                     AND provider = ?1)
+              + (SELECT count(*) FROM payments WHERE state IN ('authorized', 'parked')
+                     AND step = 'settled' AND provider = ?1)
               + (SELECT count(*) FROM operations WHERE state IN ('pending', 'unknown')
                      AND provider = ?1)
               + (SELECT count(*) FROM operations WHERE state = 'parked' AND provider = ?1)
