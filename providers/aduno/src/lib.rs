@@ -45,3 +45,15 @@ mod wire;
 
 pub use config::{Config, ConfigError, Environment};
 pub use provider::Aduno;
+
+/// What the body of a webhook is about, without its signature: for `fuzz/` alone.
+///
+/// # Errors
+///
+/// What is wrong with it.
+#[cfg(fuzzing)]
+pub fn decode_notification(
+    body: &[u8],
+) -> Result<cardless_contract::Notification, cardless_contract::NotificationError> {
+    notification::decode(body, "1100000000")
+}

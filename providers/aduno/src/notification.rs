@@ -34,7 +34,12 @@ pub(crate) fn verify(
         return Err(NotificationError::Signature);
     }
     check_age(signature.moment, now)?;
-    let body: Status = serde_json::from_slice(delivery.body)
+    decode(delivery.body, merchant_id)
+}
+
+/// What a verified body is about.
+pub(crate) fn decode(body: &[u8], merchant_id: &str) -> Result<Notification, NotificationError> {
+    let body: Status = serde_json::from_slice(body)
         .map_err(|_| NotificationError::Body("not a transaction's status"))?;
     if body
         .merchant_id

@@ -40,3 +40,15 @@ mod wire;
 
 pub use config::{Config, ConfigError, Environment, OrderFlow, TokenKind, UsagePattern};
 pub use provider::PayPal;
+
+/// What the body of a webhook is about, without its signature: for `fuzz/` alone.
+///
+/// # Errors
+///
+/// What is wrong with it.
+#[cfg(fuzzing)]
+pub fn decode_notification(
+    body: &[u8],
+) -> Result<cardless_contract::Notification, cardless_contract::NotificationError> {
+    notification::decode(body, "a-transmission")
+}

@@ -109,7 +109,7 @@ impl Verifier {
         self.keep(&signed.certificate, &chain);
         self.check_signature(&signer, &signed, delivery.body)?;
         self.check_age(signed.time)?;
-        read(delivery.body, signed.id)
+        decode(delivery.body, signed.id)
     }
 
     fn headers<'a>(
@@ -329,7 +329,7 @@ fn why(error: &webpki::Error) -> &'static str {
 }
 
 /// What an event is about. Nothing else of the body is taken: the signature does not bind it.
-fn read(body: &[u8], transmission_id: &str) -> Result<Notification, NotificationError> {
+pub(crate) fn decode(body: &[u8], transmission_id: &str) -> Result<Notification, NotificationError> {
     let event: Event =
         serde_json::from_slice(body).map_err(|_| NotificationError::Body("not an event"))?;
     // Both, since a forger who repairs the CRC can write any event id, but no transmission id.
@@ -759,7 +759,7 @@ mod tests {
     }
 
     fn subject_of(event: serde_json::Value) -> Subject {
-        read(event.to_string().as_bytes(), "t-1").unwrap().subject
+        decode(event.to_string().as_bytes(), "t-1").unwrap().subject
     }
 
     #[test]

@@ -34,3 +34,15 @@ mod wire;
 
 pub use config::{Config, ConfigError, CustomersPresence, Environment};
 pub use provider::PostFinance;
+
+/// What the body of a webhook is about, without its signature: for `fuzz/` alone.
+///
+/// # Errors
+///
+/// What is wrong with it.
+#[cfg(fuzzing)]
+pub fn decode_notification(
+    body: &[u8],
+) -> Result<cardless_contract::Notification, cardless_contract::NotificationError> {
+    notification::decode(&bytes::Bytes::copy_from_slice(body), 405)
+}
