@@ -11,9 +11,11 @@
 
 mod calls;
 mod clients;
+mod dice;
+mod foreign;
 mod forge;
 mod hostile;
-
+mod interop;
 mod keys;
 mod properties;
 mod rfc;

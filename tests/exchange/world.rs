@@ -38,6 +38,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Hands(Arc<AtomicI64>);
 
 impl Hands {
+    pub(crate) fn morning() -> Self {
+        Self(Arc::new(AtomicI64::new(MORNING)))
+    }
+
     pub(crate) fn forward(&self, by: Duration) {
         let seconds = i64::try_from(by.as_secs()).unwrap();
         self.0.fetch_add(seconds, Ordering::SeqCst);
@@ -66,7 +70,7 @@ impl World {
     pub(crate) async fn new() -> Self {
         let store = Arc::new(SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap());
         let keys = KeyRing::generate(&SystemEntropy).unwrap();
-        let world = Self::on(store, &keys, Hands(Arc::new(AtomicI64::new(MORNING))));
+        let world = Self::on(store, &keys, Hands::morning());
         let keys = json!({"keys": [
             forge::jwk(&forge::pair("sign"), &json!({"kid": "sign", "use": "sig"})),
             forge::jwk(&forge::pair("receive"), &json!({"kid": "receive", "use": "enc"})),

@@ -7,6 +7,8 @@ input is one JSON object and standard output another; all byte strings are base6
      "open": [{"context": {…}, "message"}], "seal": [{"context": {…}, "plaintext"}]}
     {"open": [{"plaintext"} or {"error"}], "seal": [{"message"}]}
 
+With "second_key" and "second_key_name" a message can be opened by either of two keys.
+
 All of the context is "required encryption context": authenticated, not stored in the message.
 """
 
@@ -21,6 +23,7 @@ from aws_cryptographic_material_providers.mpl.config import MaterialProvidersCon
 from aws_cryptographic_material_providers.mpl.models import (
     AesWrappingAlg,
     CreateDefaultCryptographicMaterialsManagerInput,
+    CreateMultiKeyringInput,
     CreateRawAesKeyringInput,
     CreateRequiredEncryptionContextCMMInput,
 )
@@ -49,11 +52,21 @@ class Sdk:
             commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT
         )
         self.providers = AwsCryptographicMaterialProviders(config=MaterialProvidersConfig())
-        self.keyring = self.providers.create_raw_aes_keyring(
+        self.keyring = self.raw_keyring(task["namespace"], task["key_name"], task["key"])
+        if "second_key" in task:
+            second = self.raw_keyring(
+                task["namespace"], task["second_key_name"], task["second_key"]
+            )
+            self.keyring = self.providers.create_multi_keyring(
+                input=CreateMultiKeyringInput(generator=self.keyring, child_keyrings=[second])
+            )
+
+    def raw_keyring(self, namespace, name, key):
+        return self.providers.create_raw_aes_keyring(
             input=CreateRawAesKeyringInput(
-                key_namespace=task["namespace"],
-                key_name=task["key_name"],
-                wrapping_key=base64.b64decode(task["key"]),
+                key_namespace=namespace,
+                key_name=name,
+                wrapping_key=base64.b64decode(key),
                 wrapping_alg=AesWrappingAlg.ALG_AES256_GCM_IV12_TAG16,
             )
         )

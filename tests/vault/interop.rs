@@ -86,6 +86,44 @@ fn the_aws_encryption_sdk_refuses_our_record_in_another_context() {
     }
 }
 
+/// One ciphertext that two keys open is what a format without commitment can be abused by. The SDK
+/// makes such a message and reads it; here it is refused, although each key is one of ours.
+#[test]
+fn a_message_of_the_aws_encryption_sdk_under_two_keys_is_refused() {
+    let Some(python) = python_with_sdk() else {
+        return;
+    };
+    let sample = Sample::number(1);
+    let record =
+        json!({"context": sample.pairs(), "plaintext": STANDARD.encode(&sample.plaintext)});
+    let second = json!({"second_key": STANDARD.encode(OTHER_KEY),
+        "second_key_name": OTHER_KEY_NAME});
+    let both = |open: Value, seal: Value| {
+        let mut work = second.clone();
+        (work["open"], work["seal"]) = (open, seal);
+        ask(&python, &work)
+    };
+
+    let sealed = both(json!([]), json!([record]));
+    let message = &list(&sealed, "seal")[0]["message"];
+    let context = sample.pairs();
+    let opened = both(json!([{"context": context, "message": message}]), json!([]));
+
+    assert_eq!(
+        bytes(&list(&opened, "open")[0], "plaintext"),
+        sample.plaintext
+    );
+    let message = STANDARD.decode(message.as_str().unwrap()).unwrap();
+    let ours = vault_of(&key_file(&[
+        generation(KEY_NAME, "active", &KEY),
+        generation(OTHER_KEY_NAME, "retiring", &OTHER_KEY),
+    ]));
+    assert_eq!(
+        ours.open(&sample.context(), &message).unwrap_err(),
+        VaultError::Opaque
+    );
+}
+
 /// A record's text and place, different for every number.
 struct Sample {
     account: String,
@@ -176,8 +214,9 @@ fn ask(python: &str, work: &Value) -> Value {
         "key": STANDARD.encode(KEY),
         "frame_length": cardless::vault::Vault::MAX_PLAINTEXT_BYTES,
     });
-    task["open"] = work["open"].clone();
-    task["seal"] = work["seal"].clone();
+    for (name, value) in work.as_object().unwrap() {
+        task[name] = value.clone();
+    }
     let mut child = Command::new(python)
         .arg(SCRIPT)
         .stdin(Stdio::piped())

@@ -329,7 +329,10 @@ fn why(error: &webpki::Error) -> &'static str {
 }
 
 /// What an event is about. Nothing else of the body is taken: the signature does not bind it.
-pub(crate) fn decode(body: &[u8], transmission_id: &str) -> Result<Notification, NotificationError> {
+pub(crate) fn decode(
+    body: &[u8],
+    transmission_id: &str,
+) -> Result<Notification, NotificationError> {
     let event: Event =
         serde_json::from_slice(body).map_err(|_| NotificationError::Body("not an event"))?;
     // Both, since a forger who repairs the CRC can write any event id, but no transmission id.
