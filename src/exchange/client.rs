@@ -17,6 +17,7 @@ use super::{
     request_hash, seal,
 };
 use crate::client::Problem;
+use crate::error::Code;
 use crate::message::{self, PayRequest, Payment};
 
 /// How many random bytes a `jti` has.
@@ -87,6 +88,12 @@ type Result<T> = std::result::Result<T, ExchangeError>;
 impl Client {
     /// A client of a service. Its keys are fetched at the first call, from
     /// `/.well-known/jwks.json`; so the address must be one that is trusted: https, or loopback.
+    ///
+    /// They are fetched again when an answer is signed by a key that is not known, and when the
+    /// service refuses a message whose key it does not publish any more: then the call is sealed
+    /// anew, and sent once more. Nothing is done twice by that. What is refused has not been
+    /// carried out, and should a proxy have sent a message on twice, so that the refusal is of the
+    /// second, the call is under the same idempotency key still.
     ///
     /// # Errors
     ///
@@ -170,9 +177,35 @@ impl Client {
         Ok(())
     }
 
+    /// At most two messages and three key sets, whatever the service answers.
     async fn exchange<B: Serialize>(&self, call: &Call<'_>, body: Option<&B>) -> Result<Answer> {
         let to = self.key_to_seal_to().await?;
-        let message = self.sealed(call, body, &to)?;
+        match self.exchange_under(&to, call, body).await {
+            Err(ExchangeError::Problem(problem)) if self.is_key_gone(&to, &problem).await => {
+                let to = self.key_to_seal_to().await?;
+                self.exchange_under(&to, call, body).await
+            }
+            result => result,
+        }
+    }
+
+    /// Whether a message may have been refused for the key that it was sealed to. The refusal does
+    /// not say, so the service's present keys do.
+    async fn is_key_gone(&self, to: &PublicKey, problem: &Problem) -> bool {
+        problem.code == Code::ExchangeRefused.as_str()
+            && !self.pinned
+            && self.fetch_keys().await.is_ok()
+            && !self.keys().contains(to)
+    }
+
+    /// One message, sealed to this key, and its answer.
+    async fn exchange_under<B: Serialize>(
+        &self,
+        to: &PublicKey,
+        call: &Call<'_>,
+        body: Option<&B>,
+    ) -> Result<Answer> {
+        let message = self.sealed(call, body, to)?;
         let request = http::Request::builder()
             .method(Method::POST)
             .uri(self.url(&["v1", "exchange"])?)

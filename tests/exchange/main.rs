@@ -19,5 +19,6 @@ mod interop;
 mod keys;
 mod properties;
 mod rfc;
+mod stale;
 mod world;
 mod wycheproof;
