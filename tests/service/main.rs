@@ -4,6 +4,7 @@
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod answers;
 mod audit;
@@ -16,6 +17,7 @@ mod listener;
 mod log;
 mod openapi;
 mod people;
+mod readme;
 mod reload;
 mod rights;
 mod rotate;

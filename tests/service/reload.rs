@@ -36,8 +36,10 @@ const SECRETS: [(&str, &str, &str); 3] = [
 ];
 
 /// The service as a process of its own, and what it logs.
-struct Service {
-    folder: TempDir,
+pub(crate) struct Service {
+    pub(crate) folder: TempDir,
+    /// Where it listens.
+    pub(crate) base: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     client: Client,
@@ -54,7 +56,7 @@ impl Drop for Service {
 }
 
 impl Service {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let sandbox = Sandbox::new(Arc::new(SystemClock::default()));
         let servers = Servers::start(sandbox, Addresses::free()).await.unwrap();
         let folder = TempDir::new().unwrap();
@@ -91,6 +93,7 @@ impl Service {
         Self {
             client: Client::new(&base, key, Arc::clone(&http)).unwrap(),
             folder,
+            base,
             child,
             log,
             http,
@@ -100,7 +103,7 @@ impl Service {
     }
 
     /// Links a method at each provider.
-    async fn link(&self) -> Vec<String> {
+    pub(crate) async fn link(&self) -> Vec<String> {
         let mut methods = Vec::new();
         for provider in ALL {
             let request = LinkRequest {
