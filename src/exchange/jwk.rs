@@ -331,8 +331,10 @@ fn decoded(text: &str) -> Result<[u8; COORDINATE_BYTES], KeyError> {
 
 fn from_json(text: &str) -> Result<Vec<PublicKey>, KeyError> {
     let members = object(text)?;
+    // A set is no key itself, so nothing of a private one stands beside its list.
+    refuse_private(&members)?;
     let Some(keys) = members.get("keys") else {
-        return Ok(vec![public_from_jwk(&members)?]);
+        return Ok(vec![from_jwk(&members)?]);
     };
     let keys = keys.as_array().ok_or(KeyError("`keys` is no list"))?;
     keys.iter()
@@ -353,13 +355,15 @@ fn object(text: &str) -> Result<Map<String, Value>, KeyError> {
 const SECRET_MEMBERS: [&str; 8] = ["d", "k", "p", "q", "dp", "dq", "qi", "oth"];
 
 fn public_from_jwk(members: &Map<String, Value>) -> Result<PublicKey, KeyError> {
-    if SECRET_MEMBERS
-        .iter()
-        .any(|name| members.contains_key(*name))
-    {
-        return Err(PRIVATE);
-    }
+    refuse_private(members)?;
     from_jwk(members)
+}
+
+fn refuse_private(members: &Map<String, Value>) -> Result<(), KeyError> {
+    let is_private = SECRET_MEMBERS
+        .iter()
+        .any(|name| members.contains_key(*name));
+    if is_private { Err(PRIVATE) } else { Ok(()) }
 }
 
 /// A JWK's public half. Members that say nothing of the key itself are passed over (RFC 7517).

@@ -110,11 +110,14 @@ fn a_private_key_is_refused_loudly_and_not_quoted() {
     let private = forge::private_jwk(&pair, &json!({}));
     let pem = pair.to_pkcs8_pem(Default::default()).unwrap();
     let set = json!({"keys": [good(), private]});
+    let mut beside = private.clone();
+    beside["keys"] = json!([good()]);
     let symmetric = json!({"kty": "oct", "k": "c2VjcmV0LWNhbmFyeQ"});
     for text in [
         private.to_string(),
         pem.to_string(),
         set.to_string(),
+        beside.to_string(),
         symmetric.to_string(),
     ] {
         let error = PublicKey::read_all(&text).unwrap_err().to_string();
