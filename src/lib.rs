@@ -56,7 +56,7 @@
 //! ```
 //!
 //! `examples/` has whole programs: `quickstart`, `link_and_charge`, `own_provider`, `webhook`,
-//! `events`.
+//! `events`, `rotate`, `exchange`.
 //!
 //! # The way of a charge
 //!
