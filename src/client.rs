@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::error::Code;
 use crate::message::{
     Answer, CaptureRequest, Event, LinkRequest, MethodUpdate, Page, PayRequest, Payment,
     PaymentMethod, PaymentQuery, Refund, RefundRequest, Setup, VoidRequest,
@@ -27,7 +28,9 @@ pub struct Client {
     http: Arc<dyn HttpClient>,
 }
 
-/// A call that brought no answer of the kind that was asked for.
+/// A call that brought no answer of the kind that was asked for. Unless it is a
+/// [`ClientError::Problem`] that [is a refusal](Problem::is_refusal), a change may have been carried
+/// out: send it again, under the same idempotency key.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientError {
@@ -55,6 +58,14 @@ pub struct Problem {
     /// The path of the field that is at fault.
     #[serde(default)]
     pub field: Option<String>,
+}
+
+impl Problem {
+    /// Whether nothing was done. Not so for errors of the service (5xx), and not while the first call
+    /// under the same key is still running: what becomes of it, only the same call again tells.
+    pub fn is_refusal(&self) -> bool {
+        (400..500).contains(&self.status) && self.code != Code::InProgress.as_str()
+    }
 }
 
 /// The result of a call.

@@ -17,7 +17,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
-use url::{Host, Url};
+use url::Url;
+
+use crate::protected::is_protected;
 
 /// The settings file that is read if none is named.
 pub const DEFAULT_FILE: &str = "cardless.toml";
@@ -338,13 +340,10 @@ const LOOPBACK_ONLY: &str = "is not a loopback address: beyond loopback [service
 fn public_url_of(document: &Document, text: &str) -> Result<String, SettingsError> {
     let wrong = |message: &str| document.error("service.public_url", message);
     let url = Url::parse(text).map_err(|_| wrong("is not an absolute address"))?;
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err(wrong("names no host")),
-    };
-    if url.scheme() != "https" && !(loopback && url.scheme() == "http") {
+    if url.host().is_none() {
+        return Err(wrong("names no host"));
+    }
+    if !is_protected(&url) {
         return Err(wrong("must be https, or http on loopback"));
     }
     if !url.username().is_empty() || url.password().is_some() {

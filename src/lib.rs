@@ -207,6 +207,7 @@ mod journal;
 mod letters;
 pub mod message;
 pub mod pan;
+mod protected;
 pub mod registry;
 #[cfg(feature = "serve")]
 pub mod serve;

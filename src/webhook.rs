@@ -21,7 +21,9 @@ use bytes::Bytes;
 use cardless_contract::{Secrets, Timestamp};
 use http::{HeaderMap, Uri, header};
 use ring::hmac;
-use url::{Host, Url};
+use url::Url;
+
+use crate::protected::is_protected;
 
 /// The header with the event's id.
 pub const ID_HEADER: &str = "webhook-id";
@@ -219,14 +221,8 @@ fn address(text: &str) -> Option<Uri> {
     let url = Url::parse(text)
         .ok()
         .filter(|_| text.len() <= MAX_URL_BYTES)?;
-    let loopback = match url.host()? {
-        Host::Domain(name) => name == "localhost",
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    };
-    let scheme_fits = url.scheme() == "https" || (url.scheme() == "http" && loopback);
     let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    (scheme_fits && bare).then(|| Uri::try_from(url.as_str()).ok())?
+    (is_protected(&url) && bare).then(|| Uri::try_from(url.as_str()).ok())?
 }
 
 #[cfg(test)]

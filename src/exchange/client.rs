@@ -19,6 +19,7 @@ use super::{
 use crate::client::Problem;
 use crate::error::Code;
 use crate::message::{self, PayRequest, Payment};
+use crate::protected::is_protected;
 
 /// How many random bytes a `jti` has.
 const JTI_BYTES: usize = 16;
@@ -64,9 +65,9 @@ pub struct Call<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-/// A call that brought no answer of the kind that was asked for. After anything but
-/// [`ExchangeError::Problem`] a change may have been carried out: send it again, under the same
-/// idempotency key.
+/// A call that brought no answer of the kind that was asked for. Unless it is a
+/// [`ExchangeError::Problem`] that [is a refusal](Problem::is_refusal), a change may have been carried
+/// out: send it again, under the same idempotency key.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExchangeError {
@@ -74,8 +75,11 @@ pub enum ExchangeError {
     Request,
     /// There was no answer; the error says how far the request got.
     Send(SendError),
-    /// The service refused, and says why.
+    /// The service says in a sealed answer, which nobody else can make, why it does not do it.
     Problem(Problem),
+    /// A refusal that is not sealed. Whoever stands between can have written it, and the service
+    /// itself answers so when it can't seal what it has done: it proves nothing.
+    Unsealed(Problem),
     /// The answer is not from this service, or not to this request.
     Refused,
     /// The answer could not be read.
@@ -87,7 +91,9 @@ type Result<T> = std::result::Result<T, ExchangeError>;
 
 impl Client {
     /// A client of a service. Its keys are fetched at the first call, from
-    /// `/.well-known/jwks.json`; so the address must be one that is trusted: https, or loopback.
+    /// `/.well-known/jwks.json`, and only from an address by https or on loopback: whoever can
+    /// change what is fetched there can read the calls and make the answers, a proxy that ends TLS
+    /// before the service included. [`Client::with_service_keys`] trusts nobody between.
     ///
     /// They are fetched again when an answer is signed by a key that is not known, and when the
     /// service refuses a message whose key it does not publish any more: then the call is sealed
@@ -165,8 +171,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ExchangeError`], as for every call.
+    /// [`ExchangeError`], as for every call; [`ExchangeError::Request`] if the address is neither
+    /// https nor on loopback.
     pub async fn fetch_keys(&self) -> Result<()> {
+        if !is_protected(&self.base) {
+            return Err(ExchangeError::Request);
+        }
         let url = self.url(&[".well-known", "jwks.json"])?;
         let request = http::Request::builder().method(Method::GET).uri(url);
         let request = request.body(Bytes::new());
@@ -181,7 +191,7 @@ impl Client {
     async fn exchange<B: Serialize>(&self, call: &Call<'_>, body: Option<&B>) -> Result<Answer> {
         let to = self.key_to_seal_to().await?;
         match self.exchange_under(&to, call, body).await {
-            Err(ExchangeError::Problem(problem)) if self.is_key_gone(&to, &problem).await => {
+            Err(ExchangeError::Unsealed(problem)) if self.is_key_gone(&to, &problem).await => {
                 let to = self.key_to_seal_to().await?;
                 self.exchange_under(&to, call, body).await
             }
@@ -318,7 +328,7 @@ impl Client {
             return Ok((status, response.into_body()));
         }
         let problem = serde_json::from_slice(response.body());
-        Err(problem.map_or(ExchangeError::Unreadable(status), ExchangeError::Problem))
+        Err(problem.map_or(ExchangeError::Unreadable(status), ExchangeError::Unsealed))
     }
 }
 
@@ -336,6 +346,12 @@ impl fmt::Display for ExchangeError {
                 } = problem;
                 write!(f, "{status} ({code}): {detail}")
             }
+            Self::Unsealed(problem) => write!(
+                f,
+                "an answer that is not sealed says {} ({}): {}; it proves nothing, so send the same \
+                 again under the same idempotency key",
+                problem.status, problem.code, problem.detail
+            ),
             Self::Refused => f.write_str("the answer is not from this service to this request"),
             Self::Unreadable(status) => {
                 write!(
@@ -352,7 +368,11 @@ impl std::error::Error for ExchangeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Send(error) => Some(error),
-            Self::Request | Self::Problem(_) | Self::Refused | Self::Unreadable(_) => None,
+            Self::Request
+            | Self::Problem(_)
+            | Self::Unsealed(_)
+            | Self::Refused
+            | Self::Unreadable(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cardless::exchange::{Call, Client, ClientParts, ExchangeError, Received, SecretKey, Usage};
-use cardless::message::{Amount, Capture, Initiator, PayRequest};
+use cardless::message::{Amount, Capture, Initiator, PayRequest, PaymentStatus};
 use cardless_contract::SystemEntropy;
 use cardless_transport::{HttpClient, Request, Response, SendError};
 use http::StatusCode;
@@ -64,7 +64,7 @@ async fn a_refusal_for_another_reason_is_not_answered_by_a_repeat() {
     assert_eq!(paths.take(), [KEYS, EXCHANGE]);
     world.gateway.revoke_client_key(NAME, "sign").await.unwrap();
     let refused = client.pay("key-a", &charge("invoice-a")).await;
-    assert!(is_problem(&refused, 401), "{refused:?}");
+    assert!(is_unsealed(&refused, 401), "{refused:?}");
     assert_eq!(paths.take(), [EXCHANGE, KEYS]);
 }
 
@@ -76,7 +76,7 @@ async fn given_keys_are_not_fetched_after_a_refusal_either() {
     let client = client.with_service_keys(&keys).unwrap();
     months_later(&world).await;
     let refused = client.pay("key-a", &charge("invoice-a")).await;
-    assert!(is_problem(&refused, 401), "{refused:?}");
+    assert!(is_unsealed(&refused, 401), "{refused:?}");
     assert_eq!(paths.take(), [EXCHANGE]);
 }
 
@@ -94,7 +94,7 @@ async fn a_service_that_always_has_other_keys_is_asked_twice() {
     let refused = client
         .call::<_, Value>(&call, Some(&charge("invoice-a")))
         .await;
-    assert!(is_problem(&refused, 401), "{refused:?}");
+    assert!(is_unsealed(&refused, 401), "{refused:?}");
     assert_eq!(paths.take(), [KEYS, EXCHANGE, KEYS, EXCHANGE]);
     let requests = fickle.requests.lock().unwrap();
     let [first, second] = requests.as_slice() else {
@@ -108,6 +108,75 @@ async fn a_service_that_always_has_other_keys_is_asked_twice() {
 
 fn is_problem<T>(result: &Result<T, ExchangeError>, status: u16) -> bool {
     matches!(result, Err(ExchangeError::Problem(problem)) if problem.status == status)
+}
+
+fn is_unsealed<T>(result: &Result<T, ExchangeError>, status: u16) -> bool {
+    matches!(result, Err(ExchangeError::Unsealed(problem)) if problem.status == status)
+}
+
+/// Lets the call through, and answers in plain that it was refused.
+#[derive(Debug)]
+struct Liar(Direct);
+
+#[async_trait::async_trait]
+impl HttpClient for Liar {
+    async fn send(&self, request: Request) -> Result<Response, SendError> {
+        let is_call = request.uri().path() == EXCHANGE;
+        let honest = self.0.send(request).await?;
+        if !is_call {
+            return Ok(honest);
+        }
+        let problem = json!({"status": 409, "code": "invalid_state", "title": "", "detail": ""});
+        let mut response = Response::new(Bytes::from(problem.to_string()));
+        *response.status_mut() = StatusCode::CONFLICT;
+        Ok(response)
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_sealed_proves_nothing() {
+    let world = World::new().await;
+    world.link().await;
+    let (client, _) = counting(&world, Liar(Direct(world.router.clone())));
+    let result = client.pay("key-a", &charge("invoice-a")).await;
+    // It was carried out, and the same again under the same key tells.
+    assert!(is_unsealed(&result, 409), "{result:?}");
+    assert!(result.unwrap_err().to_string().contains("proves nothing"));
+    assert_eq!(world.count_payments().await, 1);
+    let (client, _) = counting(&world, Direct(world.router.clone()));
+    let paid = client.pay("key-a", &charge("invoice-a")).await.unwrap();
+    assert_eq!(paid.body.status, PaymentStatus::Captured);
+    assert_eq!(world.count_payments().await, 1);
+    // What is sealed and says no is a refusal.
+    let refused = client.pay("key-a", &charge("invoice-b")).await;
+    let is_refusal = matches!(&refused, Err(ExchangeError::Problem(no)) if no.is_refusal());
+    assert!(is_refusal, "{refused:?}");
+}
+
+#[tokio::test]
+async fn keys_are_fetched_from_nowhere_that_others_can_change() {
+    let world = World::new().await;
+    for (base_url, is_trusted) in [
+        ("http://pay.example", false),
+        ("http://127.0.0.1.example", false),
+        ("http://[::2]:8080", false),
+        ("https://pay.example", true),
+        ("http://127.0.0.9:8080", true),
+        ("http://localhost:8080", true),
+        ("http://[::1]:8080", true),
+    ] {
+        let client = Client::new(ClientParts {
+            name: NAME.to_owned(),
+            base_url: base_url.to_owned(),
+            service: SERVICE.to_owned(),
+            keys: vec![secret("sign"), secret("receive")],
+            http: Arc::new(Direct(world.router.clone())),
+            clock: Arc::new(world.clock.clone()),
+            entropy: Arc::new(SystemEntropy),
+        });
+        let fetched = client.unwrap().fetch_keys().await;
+        assert_eq!(fetched.is_ok(), is_trusted, "{base_url}: {fetched:?}");
+    }
 }
 
 /// A client of the world's, and which paths it asks for.
