@@ -76,13 +76,13 @@ pub fn events(
         .map_err(|error| refused(settings, error))
 }
 
-/// The same providers and delivery for a gateway that runs.
+/// The same providers, delivery and place of the keys for a gateway that runs.
 ///
 /// # Errors
 ///
 /// [`SettingsError`], as of [`providers`] and [`events`].
 pub fn reload(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Reload, SettingsError> {
-    let mut reload = Reload::default();
+    let mut reload = Reload::default().keys(custody(settings)?);
     for provider in providers(settings, clock)? {
         reload = reload.provider(provider);
     }

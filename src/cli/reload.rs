@@ -32,7 +32,6 @@ impl Fixed {
             ("service.listen", settings.service.listen.to_string()),
             ("service.public_url", settings.service.public_url.clone()),
             ("store.url", settings.store.url.clone()),
-            ("keys.file", settings.keys.file.display().to_string()),
         ])
     }
 
@@ -92,8 +91,6 @@ impl Reloader {
         }
         self.check(&reload.check().await).await?;
         self.gateway.reload(reload).await?;
-        // The keys need no word here: the ring reads its file again when the store names a
-        // generation that it lacks.
         for setting in self.running.differing(&Fixed::of(&settings)) {
             tracing::warn!(
                 "the setting `{setting}` has changed, which takes effect at the next start only"

@@ -13,6 +13,7 @@ use super::deliver::Delivery;
 use super::{Gateway, Inner, Probe, probe_all, stored};
 use crate::error::{Code, Error};
 use crate::store::Change;
+use crate::vault::Custody;
 use crate::webhook::EndpointError;
 
 /// Providers by name.
@@ -32,6 +33,7 @@ pub(super) struct Parts {
 pub struct Reload {
     providers: Vec<Arc<dyn PaymentProvider>>,
     delivery: Option<Delivery>,
+    custody: Option<Arc<dyn Custody>>,
 }
 
 impl Reload {
@@ -58,6 +60,14 @@ impl Reload {
         Ok(self)
     }
 
+    /// Reads the keys there from now on; without this, where they were read. They must be of the
+    /// same installation.
+    #[must_use]
+    pub fn keys(mut self, custody: Arc<dyn Custody>) -> Self {
+        self.custody = Some(custody);
+        self
+    }
+
     /// Asks each of the new providers one harmless question, as [`Gateway::check`] does, so that
     /// wrong credentials are found before they are in force.
     pub async fn check(&self) -> Vec<Probe> {
@@ -72,10 +82,18 @@ impl Gateway {
     /// # Errors
     ///
     /// [`Code::InvalidState`] if a provider is missing, or has another merchant, while something is
-    /// open there: nobody could ask it any more. [`Code::StoreUnavailable`], [`Code::Internal`].
-    /// Nothing has changed then.
+    /// open there: nobody could ask it any more; and if the keys can't be read.
+    /// [`Code::StoreUnavailable`], [`Code::Internal`]. Providers and delivery have not changed then.
     pub async fn reload(&self, reload: Reload) -> Result<(), Error> {
         let inner = &self.inner;
+        if let Some(custody) = &reload.custody {
+            inner.vault.keep_at(custody).map_err(|error| {
+                Error::new(
+                    Code::InvalidState,
+                    format!("The keys can't be read with these settings: {error}."),
+                )
+            })?;
+        }
         let new = Arc::new(Parts {
             providers: by_name(reload.providers)?,
             delivery: reload.delivery,

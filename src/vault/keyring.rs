@@ -26,6 +26,8 @@ pub struct KeyRing {
 pub(super) struct Source {
     pub(super) custody: Arc<dyn Custody>,
     pub(super) fingerprint: [u8; KEY_BYTES],
+    /// What has stood there since and could not be read, and why: not tried at each use.
+    pub(super) unread: Option<([u8; KEY_BYTES], String)>,
 }
 
 /// What keyed hashes are made for; each has its own key.
@@ -132,6 +134,7 @@ impl KeyRing {
             source: Some(Source {
                 custody,
                 fingerprint,
+                unread: None,
             }),
             ..read
         })

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::keyring::{HashPurpose, KeyRing, Source};
 use super::keytext;
-use super::{Context, KeyFileError, Purpose, Sealed, Vault, VaultError};
+use super::{Context, Custody, KeyFileError, Purpose, Sealed, Vault, VaultError};
 
 /// What two key rings of one installation hash alike.
 const ROOT_PROBE: &[u8] = b"cardless key ring";
@@ -87,32 +87,65 @@ impl Vault {
     /// [`KeyFileError`]; then the vault goes on with the keys that it has.
     pub(crate) fn reload(&self) -> Result<(), KeyFileError> {
         let mut held = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(source) = held.as_ref() else {
+        let Some(source) = held.as_mut() else {
             return Ok(());
         };
-        if source.custody.fingerprint()? == source.fingerprint {
+        let fingerprint = source.custody.fingerprint()?;
+        if fingerprint == source.fingerprint {
             return Ok(());
         }
-        let read = self.read_again(source)?;
+        if let Some((unread, why)) = &source.unread
+            && *unread == fingerprint
+        {
+            return Err(KeyFileError(why.clone()));
+        }
+        match self.read_again(&source.custody) {
+            Ok(read) => {
+                *held = self.take(read);
+                Ok(())
+            }
+            Err(error) => {
+                source.unread = Some((fingerprint, error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads the keys where, and with the passphrase with which, they are kept from now on. Keys
+    /// that were given as text stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`]; then they are read as before.
+    pub(crate) fn keep_at(&self, custody: &Arc<dyn Custody>) -> Result<(), KeyFileError> {
+        let mut held = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_some() {
+            *held = self.take(self.read_again(custody)?);
+        }
+        Ok(())
+    }
+
+    /// Opens with the generations of a ring that was read anew. What seals stays what it was, if it
+    /// is among them.
+    fn take(&self, read: KeyRing) -> Option<Source> {
         let kept = read.generations;
         self.change_generations(|held| {
             let as_before = kept.with_active(held.active().id());
             Some(as_before.unwrap_or(kept))
         });
-        *held = read.source;
-        Ok(())
+        read.source
     }
 
     /// The key ring as it is kept now; another installation's is refused.
-    fn read_again(&self, source: &Source) -> Result<KeyRing, KeyFileError> {
-        let read = KeyRing::from_custody(Arc::clone(&source.custody))?;
+    fn read_again(&self, custody: &Arc<dyn Custody>) -> Result<KeyRing, KeyFileError> {
+        let read = KeyRing::from_custody(Arc::clone(custody))?;
         let theirs = read.hashes.keyed_hash(HashPurpose::Pseudonym, ROOT_PROBE);
         if self.verify_hash(HashPurpose::Pseudonym, ROOT_PROBE, &theirs) {
             return Ok(read);
         }
         Err(KeyFileError(format!(
             "{}: its `root` is another than before; these are the keys of another installation",
-            source.custody.name()
+            custody.name()
         )))
     }
 

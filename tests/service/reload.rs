@@ -180,6 +180,44 @@ impl Service {
 const IN_FORCE: &str = "the settings were read again and are in force";
 const STAY: &str = "the settings were not reloaded, and those before stay in force";
 
+/// The passphrase of the key file changes, then the key, and the service that runs opens what is
+/// sealed under it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_passphrase_is_taken_over_while_the_service_runs() {
+    let service = Service::start().await;
+    let methods = service.link().await;
+    let mut paid = 0;
+    let mut before = String::new();
+    for now in ["\"canary one\"", "[\"canary two\", \"canary one\"]"] {
+        let settings = format!("{}\n[keys]\npassphrase = {now}\n", service.settings);
+        service.reload(&settings, IN_FORCE).await;
+        for arguments in [
+            ["rotate", "keys", "--rewrite-file"].as_slice(),
+            &["rotate", "keys"],
+        ] {
+            let (code, _, err) = tokio::task::block_in_place(|| run(&service.folder, arguments));
+            assert_eq!(code, 0, "{err}");
+        }
+        for method in &methods {
+            service.pay(method, paid).await;
+            paid += 1;
+        }
+        let file = std::fs::read_to_string(service.folder.path().join("cardless.keys")).unwrap();
+        assert!(file != before && !file.contains("root"));
+        before = file;
+    }
+    assert_eq!(service.said("the keys can't be read"), 0);
+    // One that does not open the file changes nothing.
+    let wrong = format!(
+        "{}\n[keys]\npassphrase = \"canary three\"\n",
+        service.settings
+    );
+    service.reload(&wrong, STAY).await;
+    service.pay(&methods[0], paid).await;
+    let log = service.log.lock().unwrap().join("\n");
+    assert!(!log.contains("canary"), "{log}");
+}
+
 /// Two credentials are live at once, the new ones are switched on by a reload, wrong ones and a
 /// wrong file change nothing, and no payment sees any of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
