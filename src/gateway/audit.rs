@@ -123,6 +123,8 @@ actions!(
     Export = "export",
     /// The settings were read again.
     SettingsReload = "settings.reload",
+    /// The machine's clock has jumped.
+    ClockStep = "clock.step",
     /// The service began.
     ServiceStart = "service.start",
     /// The service ended.

@@ -13,6 +13,7 @@ mod audit;
 mod check;
 mod client_keys;
 mod clients;
+mod clock;
 mod deliver;
 mod destroy;
 mod drive;

@@ -8,6 +8,7 @@ use cardless_contract::Timestamp;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::clock::ClockWatch;
 use super::deliver::Courier;
 use super::drive::Drive;
 use super::events::KEEP_EVENTS;
@@ -94,9 +95,11 @@ impl Gateway {
         tokio::pin!(shutdown);
         let mut tasks = JoinSet::new();
         let courier = Courier::start(&self.inner);
+        let mut clock = ClockWatch::new();
         let mut keys = KeyWatch::new();
         let mut forget_at = self.inner.journal.now();
         loop {
+            clock.look(&self.inner).await;
             keys.look(&self.inner).await;
             if self.inner.journal.now() >= forget_at {
                 self.inner.forget().await;

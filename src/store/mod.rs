@@ -85,6 +85,8 @@ pub enum Subject {
     Generation,
     /// An erasure.
     Erasure,
+    /// A jump of the clock.
+    Clock,
     /// A client's public key.
     ClientKey,
     /// A sealed message that came before.
@@ -95,6 +97,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Key => "the idempotency key",
+            Self::Clock => "the jump of the clock",
             Self::OpenReference => "an open payment under the reference",
             Self::Payment => "the payment",
             Self::Operation => "the operation",
@@ -198,6 +201,13 @@ pub enum Change {
         object: String,
         /// The answer, without the account.
         answer: String,
+    },
+    /// Reckon with a jump of the machine's clock, once: a conflict ([`Subject::Clock`]) if that was done.
+    StepClock {
+        /// The clock after it.
+        at: Timestamp,
+        /// How far it went ahead of the time, in milliseconds; negative for back.
+        millis: i64,
     },
     /// Forget callers' keys, webhooks and events from before, and handles and API keys that have ended.
     Forget {
@@ -482,6 +492,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// How many payments, operations, setups and revocations are open or parked at a provider.
     async fn count_open_at(&self, provider: &str) -> Result<u64>;
+
+    /// When the latest request of what is open was marked as sent; `None` if nothing is.
+    async fn latest_sent(&self) -> Result<Option<Timestamp>>;
 
     /// How many payments stand in each state, for metrics.
     async fn count_states(&self) -> Result<Vec<(PaymentState, u64)>>;

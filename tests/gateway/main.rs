@@ -11,6 +11,7 @@
 mod audit;
 mod ceilings;
 mod clients;
+mod clock;
 mod events;
 mod fake;
 mod flows;

@@ -23,11 +23,17 @@ use crate::fake::{Fake, Shape};
 pub(crate) struct TestClock {
     start: Instant,
     moved: Mutex<Duration>,
+    back: Mutex<Duration>,
 }
 
 impl TestClock {
     pub(crate) fn forward(&self, by: Duration) {
         *self.moved.lock().unwrap() += by;
+    }
+
+    /// Sets it back, as a time service does with one that was wrong.
+    pub(crate) fn back(&self, by: Duration) {
+        *self.back.lock().unwrap() += by;
     }
 }
 
@@ -36,6 +42,7 @@ impl Clock for TestClock {
         Timestamp::from_seconds(1_795_000_000)
             .plus(self.start.elapsed())
             .plus(*self.moved.lock().unwrap())
+            .minus(*self.back.lock().unwrap())
     }
 }
 
@@ -149,6 +156,7 @@ impl World {
         let clock = Arc::new(TestClock {
             start: Instant::now(),
             moved: Mutex::default(),
+            back: Mutex::default(),
         });
         let mut fake = Fake::new(capabilities, clock.clone());
         change(&mut fake);

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::{audit, client, database, erasure, exchange, generation, handle, rotation};
+use super::{audit, client, clock, database, erasure, exchange, generation, handle, rotation};
 use crate::store::{
     AccountRow, Change, MethodRow, OperationRow, PaymentRow, RecordRow, ResolutionRow, Result,
     SealedColumn, SealedText, SetupRow, StoreError, Subject,
@@ -116,6 +116,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             Subject::Key,
         )
         .map(drop),
+        Change::StepClock { at, millis } => clock::step(connection, *at, *millis),
         Change::Forget {
             keys_before,
             webhooks_before,
@@ -157,6 +158,12 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                      ORDER BY at LIMIT ?3)",
                 params![events_before.millis(), undelivered, limit],
                 Subject::Delivery,
+            )?;
+            execute(
+                connection,
+                "DELETE FROM clock_steps WHERE at < ?1",
+                [keys_before.millis()],
+                Subject::Clock,
             )?;
             handle::forget(connection, *ended_by, *limit)?;
             client::forget(connection, *ended_by)

@@ -8,6 +8,7 @@
 mod apply;
 mod audit;
 mod client;
+mod clock;
 mod erasure;
 mod exchange;
 mod generation;
@@ -50,6 +51,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0011_exchange.sql"),
     include_str!("0012_last_answers.sql"),
     include_str!("0013_merchants.sql"),
+    include_str!("0014_clock_steps.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -582,6 +584,10 @@ impl Store for SqliteStore {
         let provider = provider.to_owned();
         self.read(move |connection| read::count_open_at(connection, &provider))
             .await
+    }
+
+    async fn latest_sent(&self) -> Result<Option<Timestamp>> {
+        self.read(clock::latest_sent).await
     }
 
     async fn count_states(&self) -> Result<Vec<(PaymentState, u64)>> {

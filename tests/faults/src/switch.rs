@@ -324,6 +324,10 @@ impl Store for Disk {
         through!(self, merchant(provider))
     }
 
+    async fn latest_sent(&self) -> Answer<Option<Timestamp>> {
+        through!(self, latest_sent())
+    }
+
     async fn count_open_at(&self, provider: &str) -> Answer<u64> {
         through!(self, count_open_at(provider))
     }

@@ -1,0 +1,93 @@
+//! Steps of the machine's clock as SQL.
+
+use rusqlite::{Connection, params};
+
+use cardless_contract::Timestamp;
+
+use super::apply::{execute, one};
+use super::read::{maybe, time_if_any};
+use crate::store::{Result, Subject};
+
+/// Two processes that notice one step do so within this time, in milliseconds.
+const SAME_STEP_MILLIS: i64 = 300_000;
+
+/// They measure it alike to within this, in milliseconds.
+const SAME_LENGTH_MILLIS: i64 = 10_000;
+
+/// What has ended does not wait for a time any more.
+const OPEN_PAYMENTS: &str = "step <> 'settled'";
+const OPEN_OPERATIONS: &str = "state NOT IN ('succeeded', 'failed')";
+const OPEN_SETUPS: &str = "state IN ('beginning', 'awaiting_customer')";
+
+/// Reckons with a step: after one back, what was sent is older than the clock says; after one
+/// forward, nothing that was sent is older than the step, so that no answer proves too early that it
+/// never arrived. A conflict if another process has done so already.
+pub(super) fn step(connection: &Connection, at: Timestamp, millis: i64) -> Result<()> {
+    one(
+        connection,
+        "INSERT INTO clock_steps (at, millis) SELECT ?1, ?2 WHERE NOT EXISTS (
+             SELECT 1 FROM clock_steps WHERE abs(at - ?1) < ?3 AND abs(millis - ?2) < ?4)",
+        params![at.millis(), millis, SAME_STEP_MILLIS, SAME_LENGTH_MILLIS],
+        Subject::Clock,
+    )?;
+    let statements = if millis < 0 {
+        [
+            (
+                "UPDATE payments SET first_sent_at = first_sent_at + ?2,
+                     accepted_at = accepted_at + ?2, next_at = next_at + ?2, version = version + 1
+                 WHERE ?1 = ?1 AND ",
+                OPEN_PAYMENTS,
+            ),
+            (
+                "UPDATE operations SET first_sent_at = first_sent_at + ?2, next_at = next_at + ?2,
+                     version = version + 1
+                 WHERE ?1 = ?1 AND ",
+                OPEN_OPERATIONS,
+            ),
+            (
+                "UPDATE setups SET next_at = next_at + ?2, version = version + 1
+                 WHERE ?1 = ?1 AND ",
+                OPEN_SETUPS,
+            ),
+        ]
+        .as_slice()
+    } else {
+        &[
+            (
+                "UPDATE payments SET last_sent_at = ?1, version = version + 1
+                 WHERE ?2 = ?2 AND last_sent_at < ?1 AND ",
+                OPEN_PAYMENTS,
+            ),
+            (
+                "UPDATE operations SET last_sent_at = ?1, version = version + 1
+                 WHERE ?2 = ?2 AND last_sent_at < ?1 AND ",
+                OPEN_OPERATIONS,
+            ),
+        ]
+    };
+    for (update, open) in statements {
+        let sql = format!("{update}{open}");
+        execute(
+            connection,
+            &sql,
+            params![at.millis(), millis],
+            Subject::Clock,
+        )?;
+    }
+    Ok(())
+}
+
+/// When the latest request of what is open was marked as sent.
+pub(super) fn latest_sent(connection: &Connection) -> Result<Option<Timestamp>> {
+    let latest = maybe(
+        connection,
+        &format!(
+            "SELECT max(at) AS at FROM (
+                 SELECT max(last_sent_at) AS at FROM payments WHERE {OPEN_PAYMENTS}
+                 UNION ALL SELECT max(last_sent_at) FROM operations WHERE {OPEN_OPERATIONS})"
+        ),
+        [],
+        |row| time_if_any(row, "at"),
+    )?;
+    Ok(latest.flatten())
+}

@@ -1,0 +1,148 @@
+//! The machine's clock jumps while something is open.
+
+use std::time::Duration;
+
+use cardless::gateway::AuditQuery;
+use cardless::message::{OperationStatus, PaymentStatus};
+
+use crate::fake::{Fault, KEY_WINDOW, Kind, Shape};
+use crate::world::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn steps(world: &World) -> Vec<String> {
+    let query = AuditQuery {
+        action: Some("clock.step".to_owned()),
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let lines = world.gateway.audit_lines(&query).await.unwrap().data;
+    let seconds = |details: &str| details.to_owned();
+    lines
+        .iter()
+        .map(|line| seconds(&format!("{:?}", line.details)))
+        .collect()
+}
+
+/// A refund was sent while the clock was two hours ahead; then it is put right. The provider does not
+/// tell what became of it, and knows its key for an hour.
+#[tokio::test(start_paused = true)]
+async fn a_window_is_not_opened_again_by_a_clock_that_is_put_back() {
+    for stopped_meanwhile in [false, true] {
+        let world = World::new(Shape::Holds);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        world.clock.forward(2 * HOUR);
+        world.fake.fault("refund", Fault::LostAfter);
+        let (key, request) = (world.key(), give(Some(1000)));
+        let refund = world.gateway.refund(&key, &payment.id, &request).await;
+        let refund = refund.unwrap().body.id;
+        // Nobody answers until the hour is over; then the answer does not tell.
+        for _ in 0..500 {
+            world.fake.fault("find_operation", Fault::NotSent);
+        }
+        let sent = world.fake.calls("refund ");
+        if stopped_meanwhile {
+            world.clock.back(2 * HOUR);
+        }
+        let resolver = world.gateway.clone();
+        let running = tokio::spawn(async move {
+            resolver.run(tokio::time::sleep(6 * KEY_WINDOW)).await;
+        });
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        if !stopped_meanwhile {
+            world.clock.back(2 * HOUR);
+        }
+        tokio::time::sleep(KEY_WINDOW + MINUTE).await;
+        world.fake.no_more_faults();
+        for _ in 0..500 {
+            world.fake.fault("find_operation", Fault::Refused);
+        }
+        running.await.unwrap();
+        let standing = world.gateway.refund_by_id(&refund).await.unwrap().status;
+        assert_eq!(standing, OperationStatus::Parked, "{stopped_meanwhile}");
+        assert_eq!(world.fake.calls("refund "), sent, "nothing was sent again");
+        assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+        let steps = steps(&world).await;
+        assert_eq!(steps.len(), 1, "{steps:?}");
+        assert!(
+            steps[0].contains("-7200") || steps[0].contains("-719"),
+            "{steps:?}"
+        );
+    }
+}
+
+/// A request is on its way while the clock jumps ahead: that it can't be on its way any more is not
+/// proven by that.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_proven_by_a_clock_that_jumps_ahead() {
+    let world = World::new(Shape::Page);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    let late = Fault::Late(Duration::from_secs(100));
+    world.fake.fault("void", late);
+    let gateway = world.gateway.clone();
+    let running = tokio::spawn(async move {
+        gateway.run(tokio::time::sleep(10 * MINUTE)).await;
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let other = world.another_worker();
+    let (key, request) = (world.key(), release());
+    let voided = other.void(&key, &payment.id, &request).await.unwrap();
+    assert!(voided.open);
+    world.clock.forward(HOUR);
+    running.await.unwrap();
+    // It arrived after the jump, and is not sent twice.
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Voided
+    );
+    assert_eq!(world.fake.moved(Kind::Void, &payment.id).0, 1);
+    assert_eq!(world.fake.calls("void "), 1);
+    assert_eq!(steps(&world).await.len(), 1);
+}
+
+/// Two processes notice one jump; it is reckoned with once.
+#[tokio::test(start_paused = true)]
+async fn a_jump_is_reckoned_with_once() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let mut running = tokio::task::JoinSet::new();
+    for gateway in [world.gateway.clone(), world.another_worker()] {
+        running.spawn(async move { gateway.run(tokio::time::sleep(2 * HOUR)).await });
+    }
+    tokio::time::sleep(MINUTE).await;
+    world.fake.fault("commit", Fault::LostAfter);
+    let payment = world.pay(&charge("r-1")).await;
+    let before = world.store.payment(&payment.id).await.unwrap().unwrap();
+    world.fake.fault("lookup", Fault::LostBefore);
+    world.clock.back(HOUR);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let after = world.store.payment(&payment.id).await.unwrap().unwrap();
+    let aged = before.accepted_at.since(after.accepted_at);
+    assert!(aged >= 59 * MINUTE && aged <= 61 * MINUTE, "{aged:?}");
+    running.join_all().await;
+    assert_eq!(steps(&world).await.len(), 1);
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+    world.books_fit(&payment.id).await;
+}
+
+/// Small corrections are nobody's business.
+#[tokio::test(start_paused = true)]
+async fn a_small_correction_is_no_jump() {
+    let world = World::new(Shape::TwoCalls);
+    let gateway = world.gateway.clone();
+    let running = tokio::spawn(async move {
+        gateway.run(tokio::time::sleep(MINUTE)).await;
+    });
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        world.clock.back(Duration::from_secs(2));
+    }
+    running.await.unwrap();
+    assert!(steps(&world).await.is_empty());
+}
