@@ -285,8 +285,14 @@ impl Class {
             | GeneralCategory::LineSeparator
             | GeneralCategory::ParagraphSeparator
             | GeneralCategory::DashPunctuation
-            | GeneralCategory::Format => Self::Border,
+            | GeneralCategory::Format
+            // What is drawn on, around or with the digit before it, or not at all: accents, key
+            // caps, variation selectors.
+            | GeneralCategory::NonspacingMark
+            | GeneralCategory::EnclosingMark => Self::Border,
             _ => match character {
+                // Hangul fillers, which show nothing.
+                '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => Self::Border,
                 // Minus sign and hyphen bullet; middle dot, one dot leader, hyphenation point and
                 // the full-width full stop. Next line.
                 '\u{2212}' | '\u{2043}' | '·' | '\u{2024}' | '\u{2027}' | '\u{ff0e}' | '\u{85}' => {

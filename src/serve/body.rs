@@ -82,7 +82,11 @@ fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
     if path.is_empty() {
         return Error::new(Code::InvalidField, message);
     }
-    Error::field(Code::InvalidField, shortened(&path), message)
+    // Of members that stand twice, the net has seen the last only.
+    match super::net::check_text(&path, "") {
+        Ok(()) => Error::field(Code::InvalidField, shortened(&path), message),
+        Err(card_number) => card_number,
+    }
 }
 
 /// The field that is at fault, and what is wrong with it.

@@ -80,7 +80,7 @@ fn check_number(digits: &str, path: &str) -> Result<(), Error> {
     }
 }
 
-fn check_text(text: &str, path: &str) -> Result<(), Error> {
+pub(crate) fn check_text(text: &str, path: &str) -> Result<(), Error> {
     if pan::find(text).is_none() {
         return Ok(());
     }

@@ -43,6 +43,15 @@ pub trait Custody: std::fmt::Debug + Send + Sync {
     /// [`KeyFileError`] with what is wrong and what to do; what was kept is kept then.
     fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError>;
 
+    /// Finishes what a process that died has left of an older text. Does nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`]: something of an older text is left.
+    fn sweep(&self) -> Result<(), KeyFileError> {
+        Ok(())
+    }
+
     /// `text` as it would be kept, for a person who puts it there.
     ///
     /// # Errors
@@ -137,23 +146,35 @@ impl KeyFile {
         Ok(text)
     }
 
-    /// Writes the file anew: another file beside it, on disk, takes its name.
+    /// Writes the file anew: another file beside it, on disk, takes its name. The old one keeps a
+    /// name of its own until it is overwritten, so that a process that dies leaves that to the next.
     fn write_raw(&self, path: &Path, folder: &File, text: &str) -> std::io::Result<()> {
-        let new = beside(path);
+        let new = beside(path, ".new");
         // One that is there was left by a process that died; the folder's lock is ours.
-        match std::fs::remove_file(&new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let old = OpenOptions::new().read(true).open(path)?;
+        remove(&new)?;
+        destroy(&beside(path, OLD))?;
+        let metadata = File::open(path)?.metadata()?;
         let mut file = create_private(&new)?;
         file.write_all(text.as_bytes())?;
-        keep_owner(&old.metadata()?, &file)?;
+        keep_owner(&metadata, &file)?;
         file.sync_all()?;
-        let overwritable = OpenOptions::new().write(true).open(path).ok();
-        std::fs::rename(&new, path)?;
+        std::fs::hard_link(path, beside(path, OLD))?;
         folder.sync_all()?;
-        overwritable.map_or(Ok(()), overwrite)
+        std::fs::rename(&new, path)?;
+        folder.sync_all()
+    }
+
+    /// The file itself, where `path` may be a link to it, and its folder, locked until it is closed:
+    /// two verbs write one after the other.
+    fn locked(&self) -> Result<(PathBuf, File), KeyFileError> {
+        let path =
+            std::fs::canonicalize(&self.path).map_err(|error| unopened(&self.path, &error))?;
+        let folder = File::open(path.parent().unwrap_or(Path::new(".")))
+            .map_err(|error| unwritten(&self.path, &error))?;
+        folder
+            .lock()
+            .map_err(|error| unwritten(&self.path, &error))?;
+        Ok((path, folder))
     }
 }
 
@@ -179,14 +200,7 @@ impl Custody for KeyFile {
 
     fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError> {
         // Through a link to the file itself: the link must stay one.
-        let path =
-            std::fs::canonicalize(&self.path).map_err(|error| unopened(&self.path, &error))?;
-        let folder = File::open(path.parent().unwrap_or(Path::new(".")))
-            .map_err(|error| unwritten(&self.path, &error))?;
-        // Held until it is closed: two verbs write one after the other.
-        folder
-            .lock()
-            .map_err(|error| unwritten(&self.path, &error))?;
+        let (path, folder) = self.locked()?;
         if *self.read()? != *present {
             return Err(KeyFileError(format!(
                 "{}: the key file has changed meanwhile; nothing was written. Run the verb again",
@@ -195,7 +209,17 @@ impl Custody for KeyFile {
         }
         let kept = self.as_kept(text)?;
         self.write_raw(&path, &folder, &kept)
-            .map_err(|error| unwritten(&self.path, &error))
+            .map_err(|error| unwritten(&self.path, &error))?;
+        sweep(&path)
+    }
+
+    fn sweep(&self) -> Result<(), KeyFileError> {
+        let old = std::fs::canonicalize(&self.path).map(|path| beside(&path, OLD));
+        if !old.is_ok_and(|old| old.exists()) {
+            return Ok(());
+        }
+        let (path, _folder) = self.locked()?;
+        sweep(&path)
     }
 
     fn as_kept(&self, text: &str) -> Result<Zeroizing<String>, KeyFileError> {
@@ -218,10 +242,56 @@ impl Custody for KeyFile {
     }
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// What the file that was replaced is called until it is overwritten.
+const OLD: &str = ".old";
+
+/// Overwrites what was replaced.
+fn sweep(path: &Path) -> Result<(), KeyFileError> {
+    let old = beside(path, OLD);
+    destroy(&old).map_err(|error| {
+        KeyFileError(format!(
+            "{}: the new keys are in place, but the old ones could not be overwritten ({}). Destroy \
+             this file, or run the verb again",
+            old.display(),
+            error.kind()
+        ))
+    })
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    name.push(ending);
     path.with_file_name(name)
+}
+
+/// Removes a file, if there is one.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Overwrites a file that was replaced, and removes it, if there is one.
+fn destroy(path: &Path) -> std::io::Result<()> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let metadata = file.metadata()?;
+        if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
+            // It has another name: somebody's copy, which is theirs to destroy.
+            return remove(path);
+        }
+        // An administrator may have made it read-only.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    drop(file);
+    overwrite(OpenOptions::new().write(true).open(path)?)?;
+    remove(path)
 }
 
 fn create_private(path: &Path) -> std::io::Result<File> {
@@ -248,15 +318,10 @@ fn keep_owner(_: &Metadata, _: &File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes zeros over a file that has no name any more. What that reaches is the file system's
+/// Writes zeros over a file. What that reaches is the file system's
 /// affair: one that copies on write, a journal or a flash disk may keep the old bytes for a while.
 fn overwrite(mut file: File) -> std::io::Result<()> {
     let metadata = file.metadata()?;
-    #[cfg(unix)]
-    if std::os::unix::fs::MetadataExt::nlink(&metadata) > 0 {
-        // It has another name: somebody's copy, which is theirs to destroy.
-        return Ok(());
-    }
     let length = usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or(0);
     file.write_all(&vec![0; length])?;
     file.sync_all()

@@ -253,7 +253,9 @@ impl Vault {
         let source = self.source()?;
         let present = source.custody.read()?;
         let changed = change(&present)?;
-        if *changed != *present {
+        if *changed == *present {
+            source.custody.sweep()?;
+        } else {
             source.custody.replace(&present, &changed)?;
         }
         self.reload()

@@ -255,6 +255,14 @@ async fn a_card_number_is_refused_wherever_it_stands() {
         assert_eq!(answer.problem(422), expected, "{body}");
         assert!(!answer.text.contains("4242"), "{}", answer.text);
     }
+    // The first of two members is forgotten before the net; its name is not repeated either.
+    let twice = format!(r#"{{"amount":{{"{CARD}":1}},"amount":{{"currency":"CHF","minor":1}}}}"#);
+    let answer = desk.post("/v1/payments", twice).await;
+    assert_eq!(
+        answer.problem(422),
+        ("card_number".to_owned(), String::new())
+    );
+    assert!(!answer.text.contains("4242"), "{}", answer.text);
     for (path, field) in [
         (format!("/v1/payments/{CARD}"), "path"),
         ("/v1/payments/4242%204242%204242%204242".to_owned(), "path"),

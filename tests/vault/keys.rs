@@ -249,6 +249,45 @@ fn a_key_file_is_replaced_whole_and_stays_its_owners() {
     assert_eq!(*file.read().unwrap(), *new);
 }
 
+/// A process that dies on its way leaves the old file under a name that the next one finds.
+#[cfg(unix)]
+#[test]
+fn what_a_dead_process_left_of_an_old_key_file_is_overwritten_by_the_next() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cardless.keys");
+    let old = folder.path().join("cardless.keys.old");
+    let write_private = |path: &Path, text: &str| {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    write_private(&path, "present");
+    let file = KeyFile::new(&path);
+    // It died before the new one took the name: both names are of the file in use.
+    std::fs::hard_link(&path, &old).unwrap();
+    file.sweep().unwrap();
+    assert!(!old.exists());
+    assert_eq!(&*file.read().unwrap(), "present");
+    // It died after that; whoever wrote the old one had made it read-only.
+    write_private(&old, "secret of old");
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let copy = std::fs::File::open(&old).unwrap();
+    file.sweep().unwrap();
+    assert!(!old.exists());
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut &copy, &mut bytes).unwrap();
+    assert_eq!(bytes, vec![0; "secret of old".len()]);
+    // And so if it writes itself.
+    write_private(&old, "secret of old");
+    let copy = std::fs::File::open(&old).unwrap();
+    file.replace("present", "next").unwrap();
+    bytes.clear();
+    std::io::Read::read_to_end(&mut &copy, &mut bytes).unwrap();
+    assert_eq!(bytes, vec![0; "secret of old".len()]);
+    assert_eq!(&*file.read().unwrap(), "next");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
 #[cfg(unix)]
 #[test]
 fn what_is_left_of_an_old_key_file_is_overwritten_unless_it_is_a_copy() {

@@ -39,9 +39,28 @@ const NUMBERS: [(&str, &str, &[usize]); 29] = [
     ("maestro", "56", &[14]),
 ];
 
-const SEPARATORS: [&str; 16] = [
-    " ", "-", ".", "\u{a0}", "\u{2009}", "\u{202f}", "\u{3000}", "\u{ad}", "\u{200b}", "\u{200d}",
-    "\u{2060}", "\u{feff}", "\u{2010}", "\u{2011}", " - ", "\t",
+const SEPARATORS: [&str; 21] = [
+    " ",
+    "-",
+    ".",
+    "\u{a0}",
+    "\u{2009}",
+    "\u{202f}",
+    "\u{3000}",
+    "\u{ad}",
+    "\u{200b}",
+    "\u{200d}",
+    "\u{fe0f}",
+    "\u{fe0f}\u{20e3}",
+    "\u{34f}",
+    "\u{3164}",
+    "\u{301}",
+    "\u{2060}",
+    "\u{feff}",
+    "\u{2010}",
+    "\u{2011}",
+    " - ",
+    "\t",
 ];
 
 /// Zeros of scripts: Arabic-Indic, Persian, Devanagari, Thai, full-width, mathematical bold and
