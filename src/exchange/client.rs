@@ -97,9 +97,9 @@ impl Client {
     ///
     /// They are fetched again when an answer is signed by a key that is not known, and when the
     /// service refuses a message whose key it does not publish any more: then the call is sealed
-    /// anew, and sent once more. Nothing is done twice by that. What is refused has not been
-    /// carried out, and should a proxy have sent a message on twice, so that the refusal is of the
-    /// second, the call is under the same idempotency key still.
+    /// anew, and sent once more. Nothing is done twice by that, whoever has written the refusal: the
+    /// repeat has the same idempotency key, and a call that needs none (`GET`, `PUT`, `PATCH`,
+    /// `DELETE`) comes to the same when it is repeated.
     ///
     /// # Errors
     ///
