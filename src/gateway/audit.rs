@@ -97,6 +97,8 @@ actions!(
     RotateKeysBegin = "rotate.keys.begin",
     /// Every record is sealed under the new generation.
     RotateKeysEnd = "rotate.keys.end",
+    /// The keys were written, to their own place or to where somebody said.
+    RotateKeysWrite = "rotate.keys.write",
     /// A generation was destroyed.
     RotateKeysDestroy = "rotate.keys.destroy",
     /// Handles are issued anew.
@@ -506,7 +508,7 @@ impl Inner {
     }
 
     /// What an account is called in the audit log. It is not its pseudonym: once the account is
-    /// erased, nothing leads from these lines to what the books keep.
+    /// erased, no key leads from these lines to what the books keep.
     pub(super) fn audit_name(&self, account: &AccountId) -> AuditObject {
         let bytes = [b"account\0".as_slice(), account.as_str().as_bytes()].concat();
         let mut name = crate::letters::letters(&self.vault.keyed_hash(HashPurpose::Audit, &bytes));

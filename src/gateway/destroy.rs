@@ -80,12 +80,14 @@ impl Gateway {
     }
 
     /// What the key file must hold once the retired generations are gone, for a place that cardless
-    /// can't write. Nothing is changed.
+    /// can't write. Nothing is changed, and the audit log says that somebody was given the keys.
     ///
     /// # Errors
     ///
     /// As [`Gateway::destroy_retired`].
     pub async fn key_file_without_retired(&self) -> Result<Zeroizing<String>, Error> {
+        let line = self.audit(AuditAction::RotateKeysWrite, AuditObject::none());
+        line.detail("to", "a file of the caller's").write().await?;
         let (ids, _) = self.inner.destroyable().await?;
         let text = self.inner.vault.text_without(&ids).map_err(unfit)?;
         self.inner.vault.as_kept(&text).map_err(unfit)

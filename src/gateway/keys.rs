@@ -11,6 +11,7 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 use serde::Serialize;
 
+use super::audit::{AuditAction, AuditObject};
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Code, Error};
 use crate::store::{
@@ -109,8 +110,11 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// [`Code::Internal`] if the keys can't be read or written.
-    pub fn rewrite_key_file(&self) -> Result<(), Error> {
+    /// [`Code::Internal`] if the keys can't be read or written; [`Code::StoreUnavailable`] if that
+    /// can't be audited, and then nothing is written.
+    pub async fn rewrite_key_file(&self) -> Result<(), Error> {
+        let line = self.audit(AuditAction::RotateKeysWrite, AuditObject::none());
+        line.detail("to", "its place").write().await?;
         self.inner.vault.rewrite_file().map_err(unfit)
     }
 

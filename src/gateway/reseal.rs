@@ -116,12 +116,15 @@ impl Gateway {
     }
 
     /// What the key file must hold so that the keys can be rotated, for a place that cardless can't
-    /// write, such as a mounted secret. Nothing is changed.
+    /// write, such as a mounted secret. Nothing is changed, and the audit log says that somebody
+    /// was given the keys.
     ///
     /// # Errors
     ///
     /// [`Code::Internal`] if the keys can't be read; [`Code::StoreUnavailable`].
     pub async fn next_key_file(&self) -> Result<Zeroizing<String>, Error> {
+        let line = self.audit(AuditAction::RotateKeysWrite, AuditObject::none());
+        line.detail("to", "a file of the caller's").write().await?;
         let rows = self.inner.follow_generations().await?;
         let known = |id: &str| rows.iter().any(|row| row.id == id);
         let now = self.inner.journal.now();

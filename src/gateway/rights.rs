@@ -419,7 +419,8 @@ impl Inner {
             sealed_id: sealed.bytes,
             generation: sealed.generation,
             restricted: true,
-            created_at: self.journal.now(),
+            // Not the moment of the erasure, which its receipt has too.
+            created_at: Timestamp::from_millis(0),
         })
     }
 

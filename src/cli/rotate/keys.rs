@@ -46,7 +46,7 @@ struct Timed<'a> {
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let gateway = context.open(&context.settings()?, Providers::Unused)?;
     if arguments.rewrite_file {
-        gateway.rewrite_key_file()?;
+        gateway.rewrite_key_file().await?;
         return say("wrote the key file anew");
     }
     match (&arguments.write_to, arguments.destroy_retired) {
