@@ -28,8 +28,8 @@ use cardless_contract::{
     NotificationError, Operation, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
     PaymentRequest, ProviderCode, ProviderError, ProviderName, ProviderToken, RawNotification,
     RedirectUrl, Reference, RefundRequest, Repeat, ReservationId, RetryAdvice, SetupCompletion,
-    SetupProgress, SetupReference, SetupRequest, SetupStarted, SystemEntropy, VoidRequest,
-    async_trait,
+    SetupProgress, SetupReference, SetupRequest, SetupStarted, SystemEntropy, TokenFault,
+    VoidRequest, async_trait,
 };
 
 type Answer<T> = cardless_contract::Result<T>;
@@ -319,6 +319,15 @@ impl PaymentProvider for House {
     }
 
     async fn revoke(&self, _: &ProviderToken) -> Answer<()> {
+        Ok(())
+    }
+
+    fn token_kind(&self) -> &'static str {
+        "house"
+    }
+
+    /// The house knows every guest's handshake.
+    fn check_token(&self, _: &ProviderToken) -> std::result::Result<(), TokenFault> {
         Ok(())
     }
 

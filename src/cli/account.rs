@@ -127,7 +127,8 @@ async fn export(context: &Context, arguments: Export) -> Outcome {
     Ok(())
 }
 
-fn new_file(path: &PathBuf) -> Result<File, Failure> {
+/// A file that was not there, readable by its owner only.
+pub(super) fn new_file(path: &PathBuf) -> Result<File, Failure> {
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -10,8 +10,11 @@ mod demo;
 mod dump;
 mod duration;
 mod event;
+mod export;
+mod import;
 mod init;
 mod log;
+mod partial;
 mod payment;
 mod progress;
 mod reconcile;
@@ -81,6 +84,11 @@ enum Verb {
     /// Replace keys and handles while payments go on, and show how far it is.
     #[command(subcommand)]
     Rotate(rotate::Command),
+    /// Take in provider tokens from a file that is sealed to this installation. Exit code 1 if any
+    /// record is refused.
+    Import(import::Arguments),
+    /// Write the provider tokens to a file that only its recipient can open.
+    Export(export::Arguments),
     /// Look through files and dumps for card numbers.
     Scope(scope::Arguments),
     /// The audit log: who did what, and whether anybody has tampered with it.
@@ -201,6 +209,8 @@ fn log_level(verb: &Verb) -> LevelFilter {
         | Verb::Payment(_)
         | Verb::Event(_)
         | Verb::Rotate(_)
+        | Verb::Import(_)
+        | Verb::Export(_)
         | Verb::Scope(_)
         | Verb::Audit(_) => LevelFilter::WARN,
     }
@@ -225,6 +235,8 @@ fn run(cli: Cli) -> Outcome {
             Verb::Payment(command) => payment::run(&context, command).await,
             Verb::Event(command) => event::run(&context, command).await,
             Verb::Rotate(command) => rotate::run(&context, command).await,
+            Verb::Import(arguments) => import::run(&context, arguments).await,
+            Verb::Export(arguments) => export::run(&context, arguments).await,
             Verb::Scope(arguments) => scope::run(&arguments),
             Verb::Audit(command) => audit::run(&context, command).await,
             #[cfg(feature = "sandbox")]

@@ -23,7 +23,8 @@ impl Members {
         Self::of(members, allowed)
     }
 
-    fn of(members: Map<String, Value>, allowed: &[&str]) -> Result<Self, Refused> {
+    /// The same of an object that has been read.
+    pub(super) fn of(members: Map<String, Value>, allowed: &[&str]) -> Result<Self, Refused> {
         let known = members.keys().all(|name| allowed.contains(&name.as_str()));
         known.then_some(Self(members)).ok_or(Refused)
     }
@@ -53,6 +54,11 @@ impl Members {
             Some(Value::Object(members)) => Self::of(members, allowed),
             _ => Err(Refused),
         }
+    }
+
+    /// Whether the member is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// A member as it is.

@@ -20,7 +20,8 @@
 //!   the request as it was sent: an answer fits one request.
 //!
 //! A client signs with one key and receives under another, or uses one for both (no `use` in its
-//! JWK). [`Client`] is the client's half.
+//! JWK). [`Client`] is the client's half. [`transfer`] is another use of the same primitives: files
+//! of provider tokens.
 //!
 //! What is absent: nothing here knows the store, the vault or the gateway.
 
@@ -31,6 +32,7 @@ pub mod jwe;
 mod jwk;
 pub mod jws;
 pub mod replay;
+pub mod transfer;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

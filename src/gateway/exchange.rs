@@ -36,6 +36,10 @@ const PUBLISHED_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many generations are looked at. More are never live at once.
 const MAX_GENERATIONS: u32 = 4;
 
+/// To how many of the service's generations, the newest and those before it, a file of tokens may be
+/// sealed: for 270 days at least.
+pub const FILE_GENERATIONS: u32 = 4;
+
 /// Random bytes in a generation's id, and in the `jti` of an answer.
 const ID_BYTES: usize = 10;
 
@@ -233,6 +237,23 @@ impl Inner {
                 let keys = self.key_pairs(&id)?;
                 Ok(Generation { created_at, keys })
             })
+            .collect()
+    }
+
+    /// The key that signs now.
+    pub(super) async fn signing_key(&self) -> Result<SecretKey, Error> {
+        let generations = self.generations().await?;
+        let key = signing(&generations, self.journal.now());
+        key.cloned().ok_or_else(no_keys)
+    }
+
+    /// The keys that a file of tokens may be sealed to: those of the last [`FILE_GENERATIONS`],
+    /// whether messages to them are still taken or not. A file lies for longer than a message.
+    pub(super) async fn file_keys(&self) -> Result<Vec<SecretKey>, Error> {
+        let store = self.journal.store();
+        let rows = store.exchange_generations(FILE_GENERATIONS).await;
+        let keys = rows.map_err(stored)?.into_iter();
+        keys.map(|(id, _)| Ok(self.key_pairs(&id)?.sealing.clone()))
             .collect()
     }
 

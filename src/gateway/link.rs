@@ -224,7 +224,7 @@ impl Inner {
         }
     }
 
-    async fn account_row(&self, account: &AccountId) -> Result<AccountRow, Error> {
+    pub(super) async fn account_row(&self, account: &AccountId) -> Result<AccountRow, Error> {
         let pseudonym = self.pseudonym(account);
         let context = view::account_context(&pseudonym);
         let sealed = self.seal(&context, account.as_str().as_bytes()).await?;

@@ -37,6 +37,8 @@ mod resolve;
 mod rights;
 mod rotate;
 mod seal;
+mod token_export;
+mod token_import;
 mod verify;
 mod view;
 
@@ -61,7 +63,7 @@ pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
 pub use deliver::DeadEvent;
 pub use destroy::KeysDestroyed;
 pub use events::{KEEP_EVENTS, MAX_EVENTS};
-pub use exchange::{OVERLAP, ROTATE_AFTER, SealedRequest};
+pub use exchange::{FILE_GENERATIONS, OVERLAP, ROTATE_AFTER, SealedRequest};
 pub use export::AccountExport;
 pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};
 pub use heard::LastAnswer;
@@ -74,6 +76,8 @@ pub use reload::Reload;
 pub use reseal::{KeyRotation, KeysRotated, RESEAL_BATCH};
 pub use resolve::ReconcileReport;
 pub use rotate::RotationInfo;
+pub use token_export::{ExportPart, ExportReport, LeftOut, TokenExport};
+pub use token_import::{ImportCheck, ImportReport, Refusal, Rule, TokenImport};
 pub use verify::{Difference, Unread, VerifyPage, VerifyReport};
 
 use crate::account::{AccountId, Handle, HandleKind};

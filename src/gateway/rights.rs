@@ -229,7 +229,7 @@ impl Inner {
         self.vault.keyed_hash(hash, id.as_str().as_bytes()).to_vec()
     }
 
-    async fn latest_erasure(&self, id: &AccountId) -> Result<Option<ErasureRow>, Error> {
+    pub(super) async fn latest_erasure(&self, id: &AccountId) -> Result<Option<ErasureRow>, Error> {
         let rows = self.journal.store().erasures(&self.subject(id)).await;
         Ok(rows.map_err(stored)?.pop())
     }

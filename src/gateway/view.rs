@@ -9,8 +9,8 @@ use crate::message::{
     PaymentMethod, PaymentStatus, Refund, Setup, SetupStatus,
 };
 use crate::store::{
-    MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
-    SealedText, SetupRow, SetupState, Step,
+    AccountRow, MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow,
+    PaymentState, SealedText, SetupRow, SetupState, Step,
 };
 use crate::vault::{Context, Purpose};
 
@@ -27,9 +27,14 @@ impl Inner {
             .await
             .map_err(stored)?;
         let row = row.ok_or_else(|| Error::not_found("account"))?;
+        self.account_id_of(&row)
+    }
+
+    /// The caller's id in an account's row.
+    pub(super) fn account_id_of(&self, row: &AccountRow) -> Result<String, Error> {
         let opened = self
             .vault
-            .open(&account_context(account), &row.sealed_id)
+            .open(&account_context(&row.account), &row.sealed_id)
             .map_err(|error| unopened("the account's id").with_source(error))?;
         String::from_utf8(opened.to_vec())
             .map_err(|error| unopened("the account's id").with_source(error.utf8_error()))

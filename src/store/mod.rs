@@ -24,7 +24,7 @@ pub use row::{
     AccountRow, CaptureText, ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, EventRow,
     HeldTopicRow, InitiatorText, KeyRow, LastAnswerRow, MethodRow, MethodState, OldApiKey,
     OldHandles, OperationRow, OperationState, OperationType, PaymentRow, PaymentState, RecordRow,
-    ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step, WebhookRow,
+    ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step, TokenRow, WebhookRow,
 };
 pub use sealed::{
     GenerationRow, GenerationState, ResealedRow, SealedColumn, SealedRow, SealedText,
@@ -422,6 +422,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         after: &str,
         limit: u32,
     ) -> Result<Vec<MethodRow>>;
+
+    /// Methods that have a record, with it and with their account, by the method's id and after
+    /// `after`.
+    async fn tokens(&self, after: &str, limit: u32) -> Result<Vec<TokenRow>>;
 
     /// How many methods are not revoked.
     async fn count_methods(&self) -> Result<u64>;

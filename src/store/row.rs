@@ -224,6 +224,17 @@ pub struct MethodRow {
     pub version: i64,
 }
 
+/// A payment method with the record that it points to and the account that both belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// The method.
+    pub method: MethodRow,
+    /// Its record.
+    pub record: RecordRow,
+    /// Their account.
+    pub account: AccountRow,
+}
+
 /// A setup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetupRow {

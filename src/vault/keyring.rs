@@ -49,6 +49,8 @@ pub enum HashPurpose {
     ErasedAccount,
     /// The service's own keys of the sealed exchange.
     Exchange,
+    /// What an imported token is called, so that it is taken in once.
+    ImportedToken,
 }
 
 /// The key of each [`HashPurpose`].
@@ -62,6 +64,7 @@ pub(super) struct HashKeys {
     audit: hmac::Key,
     erased_account: hmac::Key,
     exchange: hmac::Key,
+    imported_token: hmac::Key,
 }
 
 /// The salt from which the hash keys are derived; another one would change every pseudonym.
@@ -176,6 +179,7 @@ impl HashKeys {
             audit: key(HashPurpose::Audit)?,
             erased_account: key(HashPurpose::ErasedAccount)?,
             exchange: key(HashPurpose::Exchange)?,
+            imported_token: key(HashPurpose::ImportedToken)?,
         })
     }
 
@@ -221,6 +225,7 @@ impl HashKeys {
             HashPurpose::Audit => &self.audit,
             HashPurpose::ErasedAccount => &self.erased_account,
             HashPurpose::Exchange => &self.exchange,
+            HashPurpose::ImportedToken => &self.imported_token,
         }
     }
 }
@@ -237,6 +242,7 @@ impl HashPurpose {
             Self::Audit => b"audit log",
             Self::ErasedAccount => b"erased account",
             Self::Exchange => b"exchange",
+            Self::ImportedToken => b"imported token",
         }
     }
 }

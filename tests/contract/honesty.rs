@@ -7,7 +7,7 @@ use cardless_contract::{
     LookupRequest, Notification, NotificationError, Operation, OperationLookup, Outcome, Payment,
     PaymentProvider, PaymentRequest, ProviderName, ProviderToken, RawNotification, RedirectUrl,
     Reference, RefundRequest, ReservationId, Result, SetupCompletion, SetupProgress, SetupRequest,
-    SetupStarted, VoidRequest, async_trait,
+    SetupStarted, TokenFault, VoidRequest, async_trait,
 };
 use cardless_testkit::cases::sandbox::{
     Decision, Delivered, Fault, Fixture, Movement, Step, a_lost_reply_moves_once,
@@ -233,6 +233,14 @@ impl PaymentProvider for LyingProvider {
 
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
         self.truth.revoke(token).await
+    }
+
+    fn token_kind(&self) -> &'static str {
+        self.truth.token_kind()
+    }
+
+    fn check_token(&self, token: &ProviderToken) -> std::result::Result<(), TokenFault> {
+        self.truth.check_token(token)
     }
 
     async fn verify_notification(

@@ -969,6 +969,20 @@ impl PaymentProvider for Fake {
         }
     }
 
+    fn token_kind(&self) -> &'static str {
+        "plain"
+    }
+
+    fn check_token(&self, token: &ProviderToken) -> std::result::Result<(), TokenFault> {
+        let shown = token.expose();
+        if shown.starts_with("old-") {
+            return Err(TokenFault::RevealsDigits);
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let fits = shown.bytes().all(plain);
+        fits.then_some(()).ok_or(TokenFault::Shape)
+    }
+
     async fn verify_notification(
         &self,
         delivery: &RawNotification<'_>,

@@ -1,11 +1,13 @@
 //! Pure: our requests → Datatrans' JSON, its answers → our outcomes. The one file that sees both
 //! vocabularies, and the one where a provider token is exposed.
 
+use std::ops::RangeInclusive;
+
 use cardless_contract::{
     CaptureMode, Currency, Decline, DeclineCategory, Found, Money, Movement, MovementState,
     ObjectId, Operation, Outcome, Payment, PaymentPhase, PaymentRequest, ProviderCode,
     ProviderToken, RedirectUrl, Reference, ReservationId, RetryAdvice, SetupPayment, SetupProgress,
-    SetupRequest, Unmapped,
+    SetupRequest, TokenFault, Unmapped,
 };
 
 use crate::error::Refusal;
@@ -32,6 +34,9 @@ pub(crate) enum Registered<'a> {
     /// It left none, or not yet.
     Without(SetupProgress),
 }
+
+/// How long an alias is that preserves a card number's length (`providers/aduno.md` §6.1).
+const LEGACY_LENGTHS: RangeInclusive<usize> = 12..=19;
 
 /// The languages of the payment page (`providers/aduno.md` §4).
 const LANGUAGES: [&str; 21] = [
@@ -158,6 +163,27 @@ const FAIL_REASONS: &[(&str, DeclineCategory, RetryAdvice)] = &[
 ];
 
 const FAILED_BY_TIMEOUT: &str = "timeout";
+
+/// Whether a token that came from elsewhere is an alias of the current kind (`providers/aduno.md`
+/// §6.1). Refused as showing digits are the kinds that stand in a card number's own place: the
+/// masked one (its first six, letters, its last four), the one that preserves the length, and the
+/// one of digits only. At 32 characters a random alias looks like one of them once in 10⁸.
+pub(crate) fn check_alias(token: &ProviderToken) -> Result<(), TokenFault> {
+    let text = token.expose().as_bytes();
+    let all_digits = text.iter().all(u8::is_ascii_digit);
+    let like_a_number = LEGACY_LENGTHS.contains(&text.len());
+    if all_digits || like_a_number || is_masked(text) {
+        return Err(TokenFault::RevealsDigits);
+    }
+    alias(token).map(drop).ok_or(TokenFault::Shape)
+}
+
+/// Whether it begins with six digits and ends with four: a card number with its middle replaced.
+fn is_masked(text: &[u8]) -> bool {
+    let digits = |part: Option<&[u8]>| part.is_some_and(|part| part.iter().all(u8::is_ascii_digit));
+    let tail = text.len().checked_sub(4).and_then(|at| text.get(at..));
+    text.len() >= 10 && digits(text.get(..6)) && digits(tail)
+}
 
 /// The alias in a token, if it has the one shape that is sent.
 pub(crate) fn alias(token: &ProviderToken) -> Option<Alias<'_>> {
@@ -1058,5 +1084,36 @@ mod tests {
         assert_eq!(language("FR"), Some("fr"));
         assert_eq!(language("rm"), None);
         assert_eq!(language(""), None);
+    }
+
+    #[test]
+    fn a_legacy_alias_reveals_digits_and_is_none() {
+        let check = |text: &str| check_alias(&ProviderToken::new(text).unwrap());
+        assert_eq!(check(ALIAS), Ok(()));
+        for legacy in [
+            // Masked: the first six and the last four of the number.
+            "424242SKMPRI4242",
+            "424242SKMPRIQWERTYUIOP4242",
+            "424242SKMPRIQWERTYUIOPASDFGH4242",
+            // Of the number's own length.
+            "AAABcH0Bq92s",
+            "AAABcH0Bq92s3kgAESI",
+            // Digits only.
+            "70119122433810042000",
+            "12345678901234567890123456789012",
+            "1234",
+        ] {
+            assert_eq!(check(legacy), Err(TokenFault::RevealsDigits), "{legacy}");
+        }
+        // A stand-in for the security code, and what is nothing.
+        let longer = format!("{ALIAS}x");
+        for bad in [
+            "vGAAAXGnQbrJAAEAAAGQnJCj",
+            "short",
+            &longer,
+            "7LHXscqwAAEAAAGQnJCjw96fy0pzAP.N",
+        ] {
+            assert_eq!(check(bad), Err(TokenFault::Shape), "{bad}");
+        }
     }
 }

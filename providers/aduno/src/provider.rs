@@ -8,8 +8,8 @@ use cardless_contract::{
     NotificationError, ObjectId, Operation, OperationKind, OperationLookup, Outcome, Payment,
     PaymentPhase, PaymentProvider, PaymentRequest, ProviderError, ProviderName, ProviderToken,
     RawNotification, RedirectUrl, Reference, RefundRequest, Repeat, ReservationId, Result,
-    SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted, VoidRequest,
-    async_trait,
+    SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted, TokenFault,
+    VoidRequest, async_trait,
 };
 use cardless_transport::{Credentials, HttpClient, Transport};
 use url::Url;
@@ -361,6 +361,14 @@ impl PaymentProvider for Aduno {
             Err(Failure::Refused(refusal)) if mapping::is_unknown_alias(&refusal) => Ok(()),
             Err(failure) => Err(self.failed(failure)),
         }
+    }
+
+    fn token_kind(&self) -> &'static str {
+        "alias"
+    }
+
+    fn check_token(&self, token: &ProviderToken) -> std::result::Result<(), TokenFault> {
+        mapping::check_alias(token)
     }
 
     async fn verify_notification(

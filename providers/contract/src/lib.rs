@@ -41,6 +41,6 @@ pub use provider::{
     OperationKind, OperationLookup, PaymentProvider, PaymentRequest, RefundRequest,
     SetupCompletion, SetupPayment, SetupRequest, VoidRequest,
 };
-pub use secret::{ProviderToken, RedirectUrl, Secrets};
+pub use secret::{ProviderToken, RedirectUrl, Secrets, TokenFault};
 
 pub use async_trait::async_trait;

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::{
     Capabilities, CustomerReference, Found, IdempotencyKey, Money, Notification, NotificationError,
     ObjectId, Operation, Outcome, Payment, ProviderName, ProviderToken, RawNotification, Reference,
-    ReservationId, Result, SetupProgress, SetupReference, SetupStarted, Timestamp,
+    ReservationId, Result, SetupProgress, SetupReference, SetupStarted, Timestamp, TokenFault,
 };
 
 /// A payment provider: links, charges, gives back.
@@ -170,6 +170,19 @@ pub trait PaymentProvider: fmt::Debug + Send + Sync + 'static {
     ///
     /// As for every mutating call; repeating it is harmless.
     async fn revoke(&self, token: &ProviderToken) -> Result<()>;
+
+    /// What kind of token the settings work with, in one word of `a-z0-9_`, as `vault_v3`. A token
+    /// of another kind charges nothing here.
+    fn token_kind(&self) -> &'static str;
+
+    /// Whether a token that came from elsewhere has the shape of that kind. Asks nobody, and says
+    /// nothing about whether the provider knows it.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenFault`], which quotes nothing of the token. What shows a part of the card's number is
+    /// [`TokenFault::RevealsDigits`], whatever else is wrong with it.
+    fn check_token(&self, token: &ProviderToken) -> std::result::Result<(), TokenFault>;
 
     /// Checks a webhook's signature over its raw bytes and says what it is about. Reads no
     /// payment; may fetch the signer's key from an allow-listed address.

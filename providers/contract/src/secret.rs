@@ -9,6 +9,17 @@ use serde::{Deserialize, Deserializer, de};
 #[derive(Clone)]
 pub struct ProviderToken(SecretString);
 
+/// Why a token that came from elsewhere is none of the provider's. It quotes nothing of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenFault {
+    /// It has not the shape of the provider's tokens.
+    Shape,
+    /// It has the shape of another kind of token of the provider, which the settings don't work with.
+    OtherKind,
+    /// It is of an old kind that shows digits of the card's number, or stands in their place.
+    RevealsDigits,
+}
+
 /// An address that a customer is sent to. PostFinance's holds a security token
 /// (`providers/postfinance.md` §2.3), so it is shown to that customer and to nobody else.
 #[derive(Clone)]

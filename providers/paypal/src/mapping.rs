@@ -6,7 +6,7 @@ use cardless_contract::{
     Capabilities, CaptureMode, Decline, DeclineCategory as Category, Found, Initiator, Money,
     Movement, MovementState, ObjectId, Operation, Outcome, Payment, PaymentPhase, PaymentRequest,
     ProviderCode, ProviderToken, RedirectUrl, ReservationId, RetryAdvice as Retry, SetupRequest,
-    Timestamp, Unmapped,
+    Timestamp, TokenFault, Unmapped,
 };
 use cardless_transport::Hosts;
 use url::Url;
@@ -140,6 +140,26 @@ pub(crate) fn order<'a>(
                 .filter(|text| !text.is_empty()),
         }],
         payment_source,
+    }
+}
+
+/// Whether a token that came from elsewhere has the shape of the kind that the settings work with. A
+/// billing agreement is `B-` and capitals and digits, one that nobody has approved yet `BA-`
+/// (`providers/paypal.md` §5.7); a payment token has the alphabet of both, so what looks like one
+/// of them is not taken for a payment token.
+pub(crate) fn check_token(habits: &Habits, token: &ProviderToken) -> Result<(), TokenFault> {
+    let text = token.expose();
+    PathId::vault(text).ok_or(TokenFault::Shape)?;
+    let capitals = |rest: &str| {
+        let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        !rest.is_empty() && rest.bytes().all(plain)
+    };
+    let agreement = text.strip_prefix("B-").is_some_and(capitals);
+    let unapproved = text.strip_prefix("BA-").is_some_and(capitals);
+    match habits.token_kind {
+        TokenKind::VaultV3 if agreement || unapproved => Err(TokenFault::OtherKind),
+        TokenKind::BillingAgreement if !agreement => Err(TokenFault::OtherKind),
+        TokenKind::VaultV3 | TokenKind::BillingAgreement => Ok(()),
     }
 }
 
@@ -1085,5 +1105,32 @@ mod tests {
         }
         assert!(PathId::vault("8kk8451t-_").is_some());
         assert!(PathId::vault("a/b").is_none());
+    }
+
+    #[test]
+    fn a_token_from_elsewhere_has_the_shape_of_the_kind_that_is_set() {
+        let check = |kind, text: &str| {
+            let habits = Habits {
+                token_kind: kind,
+                usage_pattern: None,
+                brand: None,
+                description: None,
+            };
+            check_token(&habits, &ProviderToken::new(text).unwrap())
+        };
+        let vault = |text| check(TokenKind::VaultV3, text);
+        let agreement = |text| check(TokenKind::BillingAgreement, text);
+        assert_eq!(vault("8kk8451t-_"), Ok(()));
+        assert_eq!(agreement("B-7FB31251F28061234"), Ok(()));
+        for other in ["B-7FB31251F28061234", "BA-8A802366G0648845Y"] {
+            assert_eq!(vault(other), Err(TokenFault::OtherKind), "{other}");
+        }
+        for other in ["8kk8451t", "BA-8A802366G0648845Y", "B-", "B-7fb3"] {
+            assert_eq!(agreement(other), Err(TokenFault::OtherKind), "{other}");
+        }
+        for bad in ["a/b", "a.b", "a+b"] {
+            assert_eq!(vault(bad), Err(TokenFault::Shape), "{bad}");
+            assert_eq!(agreement(bad), Err(TokenFault::Shape), "{bad}");
+        }
     }
 }

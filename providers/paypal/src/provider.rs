@@ -7,7 +7,7 @@ use cardless_contract::{
     Operation, OperationKind, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
     PaymentRequest, ProviderError, ProviderName, ProviderToken, RawNotification, Reference,
     RefundRequest, Repeat, ReservationId, Result, SetupCompletion, SetupProgress, SetupReference,
-    SetupRequest, SetupStarted, Unmapped, VoidRequest, async_trait,
+    SetupRequest, SetupStarted, TokenFault, Unmapped, VoidRequest, async_trait,
 };
 use cardless_transport::{HttpClient, Transport};
 
@@ -295,6 +295,17 @@ impl PaymentProvider for PayPal {
             Answer::Given(()) => Ok(()),
             Answer::Refused(failure) => self.unless_gone(failure),
         }
+    }
+
+    fn token_kind(&self) -> &'static str {
+        match self.habits.token_kind {
+            TokenKind::VaultV3 => "vault_v3",
+            TokenKind::BillingAgreement => "billing_agreement",
+        }
+    }
+
+    fn check_token(&self, token: &ProviderToken) -> std::result::Result<(), TokenFault> {
+        mapping::check_token(&self.habits, token)
     }
 
     async fn verify_notification(

@@ -4,7 +4,8 @@ use cardless_contract::{
     CaptureMode, CaptureRequest, Currency, Decline, DeclineCategory, IdempotencyKey, Initiator,
     Money, Movement, MovementState, ObjectId, Operation, Outcome, Payment, PaymentPhase,
     PaymentRequest, ProviderCode, ProviderToken, Reference, RefundRequest, ReservationId,
-    RetryAdvice, SetupCompletion, SetupProgress, SetupReference, SetupRequest, Timestamp, Unmapped,
+    RetryAdvice, SetupCompletion, SetupProgress, SetupReference, SetupRequest, Timestamp,
+    TokenFault, Unmapped,
 };
 use serde_json::value::RawValue;
 
@@ -64,6 +65,15 @@ pub(crate) enum TokenFate {
 /// The number behind a token. This is where a token is exposed.
 pub(crate) fn token_id(token: &ProviderToken) -> Result<i64, Inexpressible> {
     positive(token.expose()).ok_or(Inexpressible("the token"))
+}
+
+/// Whether a token that came from elsewhere is the number of one, written as the provider writes it:
+/// a positive number of 64 bits without leading zeros (`providers/postfinance.md` §2.1). Whether it
+/// passes for a card number is not for the adapter to say.
+pub(crate) fn check_token(token: &ProviderToken) -> Result<(), TokenFault> {
+    let id = token_id(token).map_err(|_| TokenFault::Shape)?;
+    let same = id.to_string() == token.expose();
+    same.then_some(()).ok_or(TokenFault::Shape)
 }
 
 pub(crate) fn transaction_id(id: &ReservationId) -> Result<i64, Inexpressible> {

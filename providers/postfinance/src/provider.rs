@@ -7,7 +7,7 @@ use cardless_contract::{
     OperationKind, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
     PaymentRequest, ProviderError, ProviderName, ProviderToken, RawNotification, RedirectUrl,
     Reference, RefundRequest, Repeat, ReservationId, Result, SetupCompletion, SetupProgress,
-    SetupReference, SetupRequest, SetupStarted, VoidRequest, async_trait,
+    SetupReference, SetupRequest, SetupStarted, TokenFault, VoidRequest, async_trait,
 };
 use cardless_transport::{HttpClient, Transport};
 use url::Url;
@@ -641,6 +641,14 @@ impl PaymentProvider for PostFinance {
             }
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    fn token_kind(&self) -> &'static str {
+        "token"
+    }
+
+    fn check_token(&self, token: &ProviderToken) -> std::result::Result<(), TokenFault> {
+        mapping::check_token(token)
     }
 
     async fn verify_notification(

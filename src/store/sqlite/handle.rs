@@ -4,8 +4,10 @@ use cardless_contract::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::apply::{execute, one};
-use super::read::{count, many, maybe, method_row, time_if_any};
-use crate::store::{MethodRow, OldHandles, Result, StoreError, Subject};
+use super::read::{count, many, maybe, method_row, time, time_if_any};
+use crate::store::{
+    AccountRow, MethodRow, OldHandles, RecordRow, Result, StoreError, Subject, TokenRow,
+};
 
 pub(super) fn method(
     connection: &Connection,
@@ -35,6 +37,45 @@ pub(super) fn linked_by(
          ORDER BY id LIMIT ?3",
         params![after, linked_by.millis(), limit],
         method_row,
+    )
+}
+
+pub(super) fn tokens(connection: &Connection, after: &str, limit: u32) -> Result<Vec<TokenRow>> {
+    many(
+        connection,
+        "SELECT payment_methods.*, records.merchant, records.generation, records.sealed,
+             records.created_at AS sealed_at, accounts.sealed_id,
+             accounts.generation AS account_generation, accounts.restricted,
+             accounts.created_at AS account_since
+         FROM payment_methods
+         JOIN records ON records.id = payment_methods.record
+         JOIN accounts ON accounts.account = payment_methods.account
+         WHERE payment_methods.id > ?1 ORDER BY payment_methods.id LIMIT ?2",
+        params![after, limit],
+        |row| {
+            let method = method_row(row)?;
+            let record = RecordRow {
+                id: row.get("record")?,
+                account: method.account.clone(),
+                provider: method.provider.clone(),
+                merchant: row.get("merchant")?,
+                generation: row.get("generation")?,
+                sealed: row.get("sealed")?,
+                created_at: time(row, "sealed_at")?,
+            };
+            let account = AccountRow {
+                account: method.account.clone(),
+                sealed_id: row.get("sealed_id")?,
+                generation: row.get("account_generation")?,
+                restricted: row.get("restricted")?,
+                created_at: time(row, "account_since")?,
+            };
+            Ok(TokenRow {
+                method,
+                record,
+                account,
+            })
+        },
     )
 }
 

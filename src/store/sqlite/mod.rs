@@ -33,7 +33,7 @@ use super::{
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
     HeldTopicRow, KeyRow, LastAnswerRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
     PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SealedColumn,
-    SealedRow, SetupRow, Store, StoreError,
+    SealedRow, SetupRow, Store, StoreError, TokenRow,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -463,6 +463,12 @@ impl Store for SqliteStore {
     ) -> Result<Vec<MethodRow>> {
         let after = after.to_owned();
         self.read(move |connection| handle::linked_by(connection, linked_by, &after, limit))
+            .await
+    }
+
+    async fn tokens(&self, after: &str, limit: u32) -> Result<Vec<TokenRow>> {
+        let after = after.to_owned();
+        self.read(move |connection| handle::tokens(connection, &after, limit))
             .await
     }
 

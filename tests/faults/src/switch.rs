@@ -11,7 +11,7 @@ use cardless::store::{
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
     HeldTopicRow, KeyRow, LastAnswerRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
     PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn, SealedRow,
-    SetupRow, Store, StoreError,
+    SetupRow, Store, StoreError, TokenRow,
 };
 use cardless_contract::Timestamp;
 use tokio::sync::Notify;
@@ -246,6 +246,10 @@ impl Store for Disk {
         limit: u32,
     ) -> Answer<Vec<MethodRow>> {
         through!(self, methods_linked_by(linked_by, after, limit))
+    }
+
+    async fn tokens(&self, after: &str, limit: u32) -> Answer<Vec<TokenRow>> {
+        through!(self, tokens(after, limit))
     }
 
     async fn count_methods(&self) -> Answer<u64> {

@@ -156,3 +156,22 @@ fn a_listener_without_signature_is_noticed() {
         assert_eq!(sends_unsigned(&page), unsigned, "{data}");
     }
 }
+
+#[test]
+fn a_token_from_elsewhere_is_a_number_as_the_provider_writes_it() {
+    let check = |text: &str| check_token(&ProviderToken::new(text).unwrap());
+    for good in ["1", "123456", "9223372036854775807"] {
+        assert_eq!(check(good), Ok(()), "{good}");
+    }
+    for bad in [
+        "0",
+        "007",
+        "+7",
+        "-7",
+        "1.0",
+        "9223372036854775808",
+        "alias-7",
+    ] {
+        assert_eq!(check(bad), Err(TokenFault::Shape), "{bad}");
+    }
+}

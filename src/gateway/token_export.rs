@@ -1,0 +1,327 @@
+//! Export of provider tokens: a file that only its recipient can open, written while payments go on.
+//!
+//! It holds what could be charged when it was begun: methods that are active, of accounts that are
+//! not restricted. What is left out is counted by its reason:
+//!
+//! - a restricted account: to hand its token to somebody is more than to keep it, and nobody may do
+//!   more than keep it (GDPR, article 18). A person lifts the restriction first, or asks there.
+//! - a suspended method: its provider says that the token is dead.
+//! - a provider that is not set up here: nobody knows what kind of token it is.
+//!
+//! A method that is revoked while the file is written may still be in it. Nothing of a card is: the
+//! expiry dates that Aduno has are at Aduno.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cardless_contract::Timestamp;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::audit::{AuditAction, AuditDraft, AuditObject, AuditOutcome};
+use super::{Gateway, check, stored, view};
+use crate::account::{Handle, HandleKind};
+use crate::error::{Code, Error};
+use crate::exchange::transfer::{Header, MAX_RECORDS, MAX_RECORDS_PER_LINE, Record, Writer};
+use crate::exchange::{PublicKey, SealError};
+use crate::store::{MethodState, TokenRow};
+
+/// Random bytes in a file's name.
+const ID_BYTES: usize = 10;
+
+/// How many methods are read at once.
+const PAGE: u32 = 100;
+
+/// Which part of the tokens goes into a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportPart {
+    /// Begin behind this place: the [`ExportReport::more`] of the file before.
+    pub after: Option<String>,
+    /// How many records at most, 1 to [`MAX_RECORDS`].
+    pub limit: u64,
+}
+
+/// An export on its way: [`TokenExport::next`] gives the file's lines in order.
+pub struct TokenExport {
+    gateway: Gateway,
+    writer: Writer,
+    begun_at: Timestamp,
+    after: String,
+    limit: u64,
+    stage: Stage,
+    seen: u64,
+    report: ExportReport,
+}
+
+enum Stage {
+    Head,
+    Records,
+    End,
+    Over,
+}
+
+/// What a file holds, and what is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExportReport {
+    /// What the file is called within.
+    pub export: String,
+    /// The thumbprint of the key that it is sealed to.
+    pub recipient: String,
+    /// The `kid` of the key that has signed it: one of those that `--print-keys` shows.
+    pub sender_kid: String,
+    /// How many tokens it holds.
+    pub records: u64,
+    /// What was left out, by reason.
+    pub left_out: LeftOut,
+    /// Where the next file begins, if there was more than this one may hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more: Option<String>,
+    /// The file's base64url SHA-256, once it is whole.
+    pub sha256: String,
+}
+
+/// What an export has left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Methods of restricted accounts, and of those that are being erased.
+    pub restricted: u64,
+    /// Methods that their provider calls unusable.
+    pub suspended: u64,
+    /// Methods at a provider that is not set up here.
+    pub provider_not_set_up: u64,
+    /// Records that do not open with the keys of this installation.
+    pub unopened: u64,
+}
+
+impl Default for ExportPart {
+    fn default() -> Self {
+        Self {
+            after: None,
+            limit: MAX_RECORDS,
+        }
+    }
+}
+
+impl Gateway {
+    /// Begins a file with the provider tokens of this installation, sealed to `to` and signed with
+    /// the service's own key. That somebody has begun is in the audit log before the first token is
+    /// opened; [`TokenExport::finish`] adds what has become of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidField`] for a key that nothing can be sealed to, and for a part that is none;
+    /// [`Code::StoreUnavailable`].
+    pub async fn export_tokens(
+        &self,
+        to: &PublicKey,
+        part: &ExportPart,
+    ) -> Result<TokenExport, Error> {
+        check_part(to, part)?;
+        let inner = &self.inner;
+        let signer = inner.signing_key().await?;
+        let export = format!("exp_{}", inner.letters(ID_BYTES)?);
+        let report = ExportReport {
+            export: export.clone(),
+            recipient: to.thumbprint(),
+            sender_kid: signer.public().kid().to_owned(),
+            records: 0,
+            left_out: LeftOut::default(),
+            more: None,
+            sha256: String::new(),
+        };
+        let accepted = line(self, &report).outcome(AuditOutcome::Accepted);
+        accepted.write().await?;
+        Ok(TokenExport {
+            gateway: self.clone(),
+            writer: Writer::new(export, signer, to.clone(), Arc::clone(&inner.entropy)),
+            begun_at: inner.journal.now(),
+            after: part.after.clone().unwrap_or_default(),
+            limit: part.limit,
+            stage: Stage::Head,
+            seen: 0,
+            report,
+        })
+    }
+}
+
+impl Gateway {
+    /// How many payment methods there are that are not revoked.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`].
+    pub async fn count_payment_methods(&self) -> Result<u64, Error> {
+        let counted = self.inner.journal.store().count_methods().await;
+        counted.map_err(stored)
+    }
+}
+
+impl TokenExport {
+    /// The file's next line, with its line feed; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`], [`Code::Internal`]: what was given until then is no whole file,
+    /// and nobody can import it.
+    pub async fn next(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            match self.stage {
+                Stage::Head => {
+                    self.stage = Stage::Records;
+                    let header = Header {
+                        from: self.gateway.inner.public_url.clone(),
+                        issued_at: self.begun_at.seconds(),
+                    };
+                    return self.writer.header(&header).map(Some).map_err(unsealed);
+                }
+                Stage::Records => {
+                    if let Some(line) = self.records().await? {
+                        return Ok(Some(line));
+                    }
+                }
+                Stage::End => {
+                    self.stage = Stage::Over;
+                    let (line, whole) = self.writer.end().map_err(unsealed)?;
+                    self.report.sha256 = whole.sha256;
+                    return Ok(Some(line));
+                }
+                Stage::Over => return Ok(None),
+            }
+        }
+    }
+
+    /// How many methods were looked at so far.
+    pub const fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Says in the audit log that the file is whole and where it belongs, and what it holds.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Internal`] before the last line was given; [`Code::StoreUnavailable`].
+    pub async fn finish(self) -> Result<ExportReport, Error> {
+        if !matches!(self.stage, Stage::Over) {
+            return Err(Error::new(Code::Internal, "The export is not at its end."));
+        }
+        let left_out = self.report.left_out;
+        line(&self.gateway, &self.report)
+            .detail("records", self.report.records)
+            .detail("sha256", &self.report.sha256)
+            .detail("left_out_restricted", left_out.restricted)
+            .detail("left_out_suspended", left_out.suspended)
+            .detail("left_out_not_set_up", left_out.provider_not_set_up)
+            .detail("left_out_unopened", left_out.unopened)
+            .write()
+            .await?;
+        Ok(self.report)
+    }
+
+    /// A line with the tokens of the next page; `None` if there are none in it.
+    async fn records(&mut self) -> Result<Option<String>, Error> {
+        let store = self.gateway.inner.journal.store();
+        let rows = store.tokens(&self.after, PAGE).await.map_err(stored)?;
+        if rows.is_empty() {
+            self.stage = Stage::End;
+            return Ok(None);
+        }
+        let mut records = Vec::with_capacity(MAX_RECORDS_PER_LINE);
+        for row in rows {
+            if self.report.records >= self.limit {
+                self.report.more = Some(self.after.clone());
+                self.stage = Stage::End;
+                break;
+            }
+            self.seen += 1;
+            self.after.clone_from(&row.method.id);
+            if let Some(record) = self.record(&row) {
+                self.report.records += 1;
+                records.push(record);
+            }
+        }
+        if records.is_empty() {
+            return Ok(None);
+        }
+        self.writer.records(&records).map(Some).map_err(unsealed)
+    }
+
+    /// The record of a method; `None` if it does not belong into the file.
+    fn record(&mut self, row: &TokenRow) -> Option<Record> {
+        let inner = &self.gateway.inner;
+        let left_out = &mut self.report.left_out;
+        let method = &row.method;
+        if method.created_at > self.begun_at {
+            return None;
+        }
+        match method.state {
+            MethodState::Active if row.account.restricted => left_out.restricted += 1,
+            MethodState::Active => {
+                let Ok(provider) = inner.provider(&method.provider) else {
+                    left_out.provider_not_set_up += 1;
+                    return None;
+                };
+                let token = inner
+                    .vault
+                    .open_token(&view::token_context(&row.record), &row.record.sealed);
+                let (Ok(token), Ok(account)) = (token, inner.account_id_of(&row.account)) else {
+                    left_out.unopened += 1;
+                    return None;
+                };
+                return Some(Record {
+                    account,
+                    provider: method.provider.clone(),
+                    merchant: row.record.merchant.clone(),
+                    kind: provider.token_kind().to_owned(),
+                    token: Zeroizing::new(token.expose().to_owned()),
+                    default: method.default,
+                    payment_method: Some(method.handle.clone()),
+                });
+            }
+            MethodState::Suspended => left_out.suspended += 1,
+            MethodState::Revoking | MethodState::Revoked => {}
+        }
+        None
+    }
+}
+
+/// A line of the audit log about a file.
+fn line<'a>(gateway: &'a Gateway, report: &ExportReport) -> AuditDraft<'a> {
+    gateway
+        .audit(AuditAction::Export, AuditObject::none())
+        .detail("export", &report.export)
+        .detail("recipient", &report.recipient)
+        .detail("sender_kid", &report.sender_kid)
+}
+
+fn check_part(to: &PublicKey, part: &ExportPart) -> Result<(), Error> {
+    let wrong = |field: &str, what: &str| Err(Error::field(Code::InvalidField, field, what));
+    if !to.usage().seals() {
+        return wrong(
+            "recipient",
+            "The recipient's key only signs; nothing can be sealed to it.",
+        );
+    }
+    if !(1..=MAX_RECORDS).contains(&part.limit) {
+        return wrong("limit", "limit is 1 to 1000000.");
+    }
+    if let Some(after) = &part.after {
+        check::no_card_number("after", after)?;
+        if Handle::parse_as(HandleKind::PaymentMethod, after).is_none() {
+            return wrong(
+                "after",
+                "after is the place that the export before has named.",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn unsealed(error: SealError) -> Error {
+    Error::new(Code::Internal, "A line of the file can't be sealed.").with_source(error)
+}
+
+impl fmt::Debug for TokenExport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenExport({}, {} seen)", self.report.export, self.seen)
+    }
+}
