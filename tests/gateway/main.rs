@@ -25,5 +25,6 @@ mod schedules;
 mod schema;
 mod setups;
 mod stores;
+mod transfer;
 mod verify;
 mod world;

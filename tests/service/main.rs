@@ -25,4 +25,5 @@ mod rotation;
 mod round;
 mod scan;
 mod support;
+mod transfer;
 mod world;

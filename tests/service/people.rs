@@ -25,7 +25,8 @@ pub(crate) struct Desk {
     settings: Settings,
     pub(crate) gateway: Gateway,
     pub(crate) store: Arc<dyn Store>,
-    _servers: Running,
+    /// The sandbox, if it is this installation's own.
+    _servers: Option<Running>,
 }
 
 impl Desk {
@@ -37,7 +38,20 @@ impl Desk {
         let path = folder.path().join("cardless.toml");
         let mut text = std::fs::read_to_string(&path).unwrap();
         text.push_str(&cardless_sandbox::print_settings(servers.addresses()));
-        std::fs::write(&path, &text).unwrap();
+        Self::at(folder, &text, Some(servers))
+    }
+
+    /// Another installation, with keys and a store of its own, at the same providers.
+    pub(crate) fn beside(&self) -> Self {
+        let folder = TempDir::new().unwrap();
+        assert_eq!(run(&folder, &["init"]).0, 0);
+        let text = std::fs::read_to_string(self.folder.path().join("cardless.toml")).unwrap();
+        Self::at(folder, &text, None)
+    }
+
+    fn at(folder: TempDir, text: &str, servers: Option<Running>) -> Self {
+        let path = folder.path().join("cardless.toml");
+        std::fs::write(&path, text).unwrap();
         // The program runs in the folder; this process does not.
         let url = format!("sqlite:{}", folder.path().join("cardless.db").display());
         let environment = [("CARDLESS__STORE__URL".to_owned(), url)];
