@@ -8,7 +8,7 @@ use cardless_contract::{Secrets, SystemEntropy, Timestamp};
 
 use crate::common::*;
 
-const PURPOSES: [HashPurpose; 7] = [
+const PURPOSES: [HashPurpose; 9] = [
     HashPurpose::Pseudonym,
     HashPurpose::ApiKey,
     HashPurpose::RequestDigest,
@@ -16,6 +16,8 @@ const PURPOSES: [HashPurpose; 7] = [
     HashPurpose::CustomerReference,
     HashPurpose::Audit,
     HashPurpose::ErasedAccount,
+    HashPurpose::Exchange,
+    HashPurpose::ImportedToken,
 ];
 
 #[test]

@@ -90,6 +90,7 @@ macro_rules! sandbox_cases {
             wrong_credentials_are_told
             a_method_is_linked
             linking_twice_gives_the_same_token
+            a_linked_token_has_the_shape_that_is_checked
             a_customer_who_declines_links_nothing
             a_customer_who_stays_away_links_nothing
             a_setup_with_an_amount_pays_and_links

@@ -175,3 +175,18 @@ pub async fn revoking_twice_is_done(fixture: &impl Fixture) {
     fixture.provider().revoke(&token).await.unwrap();
     documented(fixture);
 }
+
+/// What came from elsewhere is held to the shape of what the provider itself gives.
+pub async fn a_linked_token_has_the_shape_that_is_checked(fixture: &impl Fixture) {
+    let token = link(fixture).await;
+    let provider = fixture.provider();
+    assert_eq!(provider.check_token(&token), Ok(()));
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let kind = provider.token_kind();
+    assert!(!kind.is_empty() && kind.bytes().all(word), "{kind}");
+    for wrong in ["a/b", "../x", "a b", "\u{fc}", "a?b=c", "%2e"] {
+        let token = ProviderToken::new(wrong);
+        let refused = token.is_none_or(|token| provider.check_token(&token).is_err());
+        assert!(refused, "{wrong}");
+    }
+}
