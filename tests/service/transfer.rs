@@ -1,6 +1,7 @@
 //! `import` and `export` with the program itself: between two installations at the same providers,
 //! killed on the way, and with what does not belong.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -398,4 +399,86 @@ fn an_export_that_is_killed_leaves_nothing_that_can_be_imported(desk: &Desk) {
     let (code, out, err) = desk.run(&["import", "out", "--sender", "ours", "--dry-run", "--json"]);
     assert_eq!(code, 0, "{err}");
     assert_eq!(json_of(&out)["already_here"], RECORDS);
+}
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service/transfer.py");
+
+/// The Python to use; without one the test is named as skipped.
+fn python_with_jose() -> Option<String> {
+    let python = std::env::var("CARDLESS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let probe = Command::new(&python).args([SCRIPT, "probe"]).output();
+    if probe.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    println!("another_jose_library_reads_and_writes_files: skipped ({python} has no joserfc)");
+    None
+}
+
+/// Runs the script once.
+fn ask(python: &str, task: &Value) -> Value {
+    let mut child = Command::new(python)
+        .arg(SCRIPT)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(task.to_string().as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{SCRIPT} failed");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_jose_library_reads_and_writes_files() {
+    let Some(python) = python_with_jose() else {
+        return;
+    };
+    let desk = Desk::new().await;
+    let before = Before::to(&desk);
+    let folder = desk.folder.path();
+    let records: Vec<Value> = (1..=120)
+        .map(|number| {
+            json!({
+                "account": format!("customer-{}", number % 50), "provider": "postfinance",
+                "merchant": "405", "kind": "token", "token": number.to_string(),
+            })
+        })
+        .collect();
+    let private = |key: &SecretKey| json_of(&key.to_private_jwk());
+    ask(
+        &python,
+        &json!({"write": {
+            "file": folder.join("tokens"), "key": private(&before.key),
+            "recipient": before.to.to_jwk(), "export": "old-1",
+            "iat": SystemClock::default().now().seconds(), "records": records,
+        }}),
+    );
+    let (code, out, err) = desk.run(&["import", "tokens", "--sender", "sender", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(json_of(&out)["imported"], 120);
+
+    let recipient = SecretKey::generate(Usage::Seal, &SystemEntropy).unwrap();
+    let jwk = recipient.public().to_jwk().to_string();
+    std::fs::write(folder.join("theirs"), jwk).unwrap();
+    let (code, out, err) = desk.run(&["export", "out", "--recipient", "theirs", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let set = json_of(&keys(&desk, "export"));
+    let sender = set["keys"].as_array().unwrap().iter();
+    let kid = &json_of(&out)["sender_kid"];
+    let sender = sender.clone().find(|key| key["kid"] == *kid).unwrap();
+    let read = ask(
+        &python,
+        &json!({"read": {"file": folder.join("out"), "key": private(&recipient), "sender": sender}}),
+    );
+    let lines = read["lines"].as_array().unwrap();
+    let parts = lines.iter().filter_map(|line| line["records"].as_array());
+    let mut tokens: Vec<i64> = parts
+        .flatten()
+        .map(|record| record["token"].as_str().unwrap().parse().unwrap())
+        .collect();
+    tokens.sort_unstable();
+    assert_eq!(tokens, (1..=120).collect::<Vec<i64>>());
+    assert_eq!(lines.last().unwrap()["end"]["records"], 120);
 }

@@ -65,7 +65,7 @@ fn hashes_stay_what_they_are() {
 }
 
 /// HMAC-SHA-256(HKDF-SHA-256(salt, [7; 32], label), "account-1"), computed with Python's `hmac`.
-const EXPECTED_HASHES: [&str; 7] = [
+const EXPECTED_HASHES: [&str; 9] = [
     "XPcYq6M-WPILYBhdVmpD3kypYrrfD-OvFbWSdWk1-ek",
     "mQM7GSCYC3OIzqvcR06Irizijznb5gxFjhU_8eZwdS4",
     "FFmnnkpJjiEMiuq2xEYmGtFmBM9JAcfJdmvp9aT1MQ0",
@@ -73,6 +73,8 @@ const EXPECTED_HASHES: [&str; 7] = [
     "T6xB188SODS39q2X5dOInVsjyA2bFFxnitbjV8oveNI",
     "bqI_ttNGfwGg9RPh8a2qW4IlwIgvK2z6pVQrHzc2raU",
     "YsXy22x-SprCexceRRZc4-CS_OROcietOl_s0e5MU3U",
+    "ViWIcFWq72n4gY5DC002Vd7RT6hUFI44vLfD-NvzI6A",
+    "ykfXFYO9bYp4hG2Eys52Tiy_atGzY9_A0p28-LeeQL8",
 ];
 
 #[test]

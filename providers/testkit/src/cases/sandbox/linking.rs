@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use cardless_contract::{
-    CaptureMode, Delivery, ErrorKind, Outcome, PaymentPhase, ReservationId, SetupCompletion,
-    SetupPayment, SetupProgress,
+    CaptureMode, Delivery, ErrorKind, Outcome, PaymentPhase, ProviderToken, ReservationId,
+    SetupCompletion, SetupPayment, SetupProgress,
 };
 
 use super::flow::{Paying, begin, chf, complete, documented, failed, link, moved, unique};
