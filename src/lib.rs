@@ -100,7 +100,7 @@
 //! | [`vault`] | seals and opens tokens, makes keyed hashes; keys and where they live |
 //! | `journal` | intents and outcomes; the table of a payment's states; the outbox; the audit log's chain |
 //! | [`store`] | where rows are kept; makes no decisions |
-//! | [`exchange`] | sealed messages between service and clients: JWS in JWE, and a client that speaks them |
+//! | [`exchange`] | sealed messages between service and clients: JWS in JWE, a client that speaks them, and files of tokens by the same primitives |
 //! | [`webhook`] | Standard Webhooks: how an event is signed, and how a receiver verifies it |
 //! | [`pan`] | the net for card numbers |
 //! | [`config`] | settings |
@@ -193,6 +193,18 @@
 //!   answer tells why one was refused: `tests/exchange`,
 //!   `every_hostile_message_gets_the_same_answer_and_leaves_nothing`,
 //!   `a_replay_is_refused_by_every_process_until_it_is_stale`.
+//! - No file of tokens that is not whole, for us and by its sender stores anything:
+//!   `tests/gateway`, `no_hostile_file_stores_anything`, `no_flipped_bit_and_no_cut_is_taken`. No
+//!   token that shows digits of a card, or belongs to another account, merchant or kind comes in:
+//!   `each_record_that_does_not_belong_is_refused_by_its_rule`, `no_token_crosses_accounts`, and
+//!   `tests/service`, `what_does_not_belong_is_refused_by_name_and_never_quoted`.
+//! - No record is taken in twice, wherever an import is killed and however many run:
+//!   `tests/gateway`, `an_import_that_dies_after_any_line_goes_on_without_doubles`, and
+//!   `tests/service`,
+//!   `an_import_that_is_killed_goes_on_and_two_at_once_take_each_record_once`.
+//! - No token of a restricted or erased account goes out, or comes in at one: `tests/gateway`,
+//!   `a_restricted_account_neither_goes_out_nor_takes_in`,
+//!   `an_erased_account_comes_back_only_by_a_file_that_is_younger`.
 //! - No route that `/openapi.json` does not describe: `tests/service`,
 //!   `the_document_and_the_router_have_the_same_routes`.
 

@@ -471,8 +471,10 @@ pub struct EventData {
     /// `pm_…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_method: Option<String>,
-    /// The handle that the object's own replaces (`payment_method.reissued`). It goes on naming the
-    /// object for the overlap that the operator has set, and then names nothing.
+    /// The handle that the object's own replaces. For `payment_method.reissued` it goes on naming the
+    /// object for the overlap that the operator has set, and then names nothing; for
+    /// `payment_method.imported` it is what the method was called where it comes from, and names
+    /// nothing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! `export`: the provider tokens, in a file that only its recipient can open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -79,7 +79,7 @@ pub(super) async fn print_keys(context: &Context) -> Outcome {
 }
 
 /// The public keys in a file.
-pub(super) fn public_keys(file: &PathBuf) -> Result<Vec<PublicKey>, Failure> {
+pub(super) fn public_keys(file: &Path) -> Result<Vec<PublicKey>, Failure> {
     PublicKey::read_all(&read_keys(file)?)
         .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
 }

@@ -107,7 +107,6 @@ fn cant(path: &Path, what: &str) -> Failure {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

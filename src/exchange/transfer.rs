@@ -511,10 +511,10 @@ fn records(records: Option<Value>) -> Result<Part, Fault> {
 }
 
 fn text(value: Value) -> Result<String, Fault> {
-    match value {
-        Value::String(text) => Ok(text),
-        _ => Err(Fault::Claims),
-    }
+    let Value::String(text) = value else {
+        return Err(Fault::Claims);
+    };
+    Ok(text)
 }
 
 /// A file's name is 1 to [`MAX_EXPORT_CHARS`] of `A-Za-z0-9_-`.

@@ -545,9 +545,9 @@ impl TokenImport {
 
     async fn store_one(&self, valid: &mut Valid) -> Result<Decision, Error> {
         for _ in 0..MAX_RACES {
-            match self.decide(valid).await? {
-                Decision::Take => {}
-                other => return Ok(other),
+            let decision = self.decide(valid).await?;
+            if !matches!(decision, Decision::Take) {
+                return Ok(decision);
             }
             match self.write(&[&*valid]).await? {
                 Ok(()) => return Ok(Decision::Take),
