@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// Print this installation's public keys, to which the sender seals the file, and end.
     #[arg(long, conflicts_with_all = ["file", "sender", "dry_run", "report", "rate"])]
     print_keys: bool,
-    /// Print JSON.
+    /// Print JSON; of the refused records the first 1000.
     #[arg(long)]
     json: bool,
 }
@@ -78,6 +78,14 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
     };
     let senders = public_keys(sender)?;
     let mut lines = Lines::open(file)?;
+    if let Some(report) = &arguments.report
+        && report.symlink_metadata().is_ok()
+    {
+        let name = report.display();
+        return Err(Failure::Failed(format!(
+            "{name} can't be written: it exists"
+        )));
+    }
     let gateway = context.open_at_providers(&context.settings()?).await?;
     let mut check = gateway.import_tokens(&senders).await?;
     let mut progress = Progress::new("bytes of the file verified", lines.length()?);

@@ -37,6 +37,11 @@ impl Partial {
             TryLockError::WouldBlock => cant(&partial, "is being written by another process"),
             TryLockError::Error(error) => cant(&partial, &format!("can't be locked: {error}")),
         })?;
+        // Whoever had the lock before may have put the file into its place meanwhile: then this is
+        // the whole file under its other name, and nothing of it may be lost.
+        if target.symlink_metadata().is_ok() || !is_still(&file, &partial)? {
+            return Err(exists(target));
+        }
         file.set_len(0)?;
         Ok(Self {
             file: BufWriter::new(file),
@@ -85,6 +90,20 @@ fn open(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok(file)
+}
+
+/// Whether the file that was opened is the one that has this name now.
+#[cfg(unix)]
+fn is_still(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let opened = file.metadata()?;
+    let named = path.symlink_metadata();
+    Ok(named.is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino())))
+}
+
+#[cfg(not(unix))]
+fn is_still(_: &File, path: &Path) -> io::Result<bool> {
+    Ok(path.symlink_metadata().is_ok())
 }
 
 /// A second name is refused where there is a file already; to rename would take its place.

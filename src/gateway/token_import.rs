@@ -16,6 +16,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cardless_contract::{ProviderToken, Timestamp, TokenFault};
@@ -175,7 +176,7 @@ rules!(
     /// Another account has the token here.
     OtherAccount = "other_account", "belongs to another account here";
     /// It was revoked here.
-    Revoked = "revoked", "was imported before and revoked here since";
+    Revoked = "revoked", "was imported before and revoked here since, or is being revoked";
     /// The account is restricted: nothing new is linked to it.
     Restricted = "restricted", "is restricted here, or being erased";
     /// The account was erased after the file was written.
@@ -283,7 +284,6 @@ impl ImportCheck {
             Ok(whole) => whole,
             Err(error) => return Err(self.refused(error).await),
         };
-        self.compare_all(progress).await?;
         let issued_at = Timestamp::from_seconds(header.issued_at);
         let report = ImportReport {
             export: whole.export.clone(),
@@ -299,6 +299,7 @@ impl ImportCheck {
         };
         let accepted = line(&self.gateway, &report).outcome(AuditOutcome::Accepted);
         accepted.detail("records", whole.records).write().await?;
+        self.compare_all(progress).await?;
         let new = |seen: &&Seen| seen.default && seen.held == Held::Nobody;
         let with_default = self.seen.values().filter(new).map(|seen| seen.account);
         Ok(TokenImport {
@@ -357,7 +358,7 @@ impl ImportCheck {
     }
 
     async fn compare_all(&mut self, mut progress: impl FnMut(u64) + Send) -> Result<(), Error> {
-        let inner = std::sync::Arc::clone(&self.gateway.inner);
+        let inner = Arc::clone(&self.gateway.inner);
         let (mut after, mut compared) = (String::new(), 0);
         loop {
             let rows = inner.journal.store().tokens(&after, COMPARE_PAGE).await;
@@ -388,6 +389,7 @@ impl ImportCheck {
         let own = seen.account == tag_of(&record.account);
         seen.held = match (seen.held, own) {
             (Held::Disputed, _) => Held::Disputed,
+            (Held::Here, true) => Held::Here,
             (_, true) if row.method.state == MethodState::Revoking => Held::Leaving,
             (_, true) => Held::Here,
             (held @ (Held::Here | Held::Leaving), false) => held,

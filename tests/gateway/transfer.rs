@@ -1003,6 +1003,12 @@ async fn a_header_that_lies_about_time_or_name_is_refused() {
     let lines = sender.file(&[record("a-1", "t-1")], 1);
     let read = import_as(&world.gateway, &lines, &sender.keys(), false).await;
     assert_eq!(read.unwrap_err().field_path(), Some("iat"));
+    for at in [i64::MAX, i64::MAX / 1000] {
+        sender.at = at;
+        let lines = sender.file(&[record("a-1", "t-1")], 1);
+        let read = import_as(&world.gateway, &lines, &sender.keys(), false).await;
+        assert_eq!(read.unwrap_err().field_path(), Some("iat"), "{at}");
+    }
     let sender = Sender::to(&world).await;
     for (from, code) in [
         (CARD, Code::CardNumber),
