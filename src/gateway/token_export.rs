@@ -262,7 +262,7 @@ impl TokenExport {
                 };
                 let token = inner
                     .vault
-                    .open_token(&view::token_context(&row.record), &row.record.sealed);
+                    .open_token(&view::context_of(&row.record), &row.record.sealed);
                 let (Ok(token), Ok(account)) = (token, inner.account_id_of(&row.account)) else {
                     left_out.unopened += 1;
                     return None;

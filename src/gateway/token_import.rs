@@ -377,7 +377,7 @@ impl ImportCheck {
 
     fn compare_one(&mut self, inner: &Inner, row: &TokenRow) {
         let record = &row.record;
-        let context = view::token_context(record);
+        let context = view::context_of(record);
         let Ok(token) = inner.vault.open_token(&context, &record.sealed) else {
             tracing::warn!(method = %row.method.id, "a record does not open and is compared with nothing");
             return;
@@ -693,7 +693,7 @@ impl Inner {
             sealed: Vec::new(),
             created_at: now,
         };
-        let context = view::token_context(&row);
+        let context = view::context_of(&row);
         let sealed = self.seal(&context, valid.token.expose().as_bytes()).await?;
         row.generation = sealed.generation;
         row.sealed = sealed.bytes;

@@ -10,7 +10,7 @@ use crate::message::{
 };
 use crate::store::{
     AccountRow, MethodRow, MethodState, OperationRow, OperationState, OperationType, PaymentRow,
-    PaymentState, SealedText, SetupRow, SetupState, Step,
+    PaymentState, RecordRow, SealedText, SetupRow, SetupState, Step,
 };
 use crate::vault::{Context, Purpose};
 
@@ -324,6 +324,11 @@ pub(super) const fn token_context<'a>(
         record,
         purpose: Purpose::Token,
     }
+}
+
+/// The same of a record's row.
+pub(super) fn context_of(row: &RecordRow) -> Context<'_> {
+    token_context(&row.account, &row.provider, &row.merchant, &row.id)
 }
 
 fn unopened(what: &str) -> Error {
