@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use cardless::config::{Environment, Settings};
+use cardless::exchange::transfer::{MAX_RECORDS_PER_LINE, Part, Reader, TYP};
 use cardless::exchange::{Answer, PublicKey, Received, Request, SecretKey, jwe, jws, seal};
 use cardless::pan::{Scan, find, find_in_url, withhold};
 use cardless::vault::{Context, KeyRing, Purpose, Vault};
@@ -240,6 +241,32 @@ pub fn sealed(data: &[u8]) {
     } else if verified.is_ok() {
         jws(text);
     }
+}
+
+/// What a sender of provider tokens can write: each line of the input is what a line of its file says.
+/// The digest at the end is over what was sealed, so no input has it.
+pub fn tokens(data: &[u8]) {
+    let senders = vec![SIGNING.public().clone()];
+    let mut reader = Reader::new(vec![RECEIVING.clone()], senders);
+    for (at, claims) in (0..).zip(data.split(|byte| *byte == b'\n')) {
+        let signed = jws::sign(claims, TYP, &SIGNING).unwrap();
+        let to = RECEIVING.public();
+        let Ok(line) = jwe::seal(signed.as_bytes(), TYP, Some("JWT"), to, &Fixed) else {
+            return;
+        };
+        let before = reader.records();
+        match reader.line((line + "\n").as_bytes()) {
+            Ok(Part::Header(_)) => assert_eq!(at, 0),
+            Ok(Part::Records(records)) => {
+                assert!(at > 0 && (1..=MAX_RECORDS_PER_LINE).contains(&records.len()));
+                let count = u64::try_from(records.len()).unwrap();
+                assert_eq!(reader.records(), before + count);
+            }
+            Ok(Part::End) => unreachable!("a digest was guessed"),
+            Err(_) => break,
+        }
+    }
+    assert!(reader.end().is_err());
 }
 
 /// The keys of both sides: the words `sign` and `receive`, hashed.

@@ -31,6 +31,7 @@ const TARGETS: &[Target] = &[
     ("claims", fuzz::claims),
     ("jwk", fuzz::jwk),
     ("sealed", fuzz::sealed),
+    ("tokens", fuzz::tokens),
 ];
 
 /// These read what an adapter shows to a fuzzer only; the adapter's own tests give it bodies.
