@@ -154,8 +154,9 @@
 //!   `a_link_that_another_process_has_begun_is_not_taken_back`.
 //! - No write that the disk refused is carried out after all: `tests/crash`,
 //!   `what_the_disk_refuses_is_neither_done_nor_lost`, `a_full_disk_is_told_and_forgiven`.
-//! - No token, key, secret or account id in a log line, an error or the database's bytes:
-//!   `tests/secrecy.rs`, `canaries_appear_nowhere`.
+//! - No token, key, secret or account id in a log line, an error, a panic, the database's bytes or
+//!   what the program prints: `tests/secrecy`, `canaries_appear_nowhere`,
+//!   `no_secret_comes_out_of_the_program`.
 //! - No record is sealed under a key generation that another process has retired, and none is lost
 //!   by a rotation of the keys: `tests/gateway`, `a_seal_that_comes_too_late_is_not_kept`,
 //!   `after_a_rotation_everything_opens_under_the_new_generation`,

@@ -126,8 +126,9 @@ struct Inner {
     wake: Notify,
 }
 
-/// Who asks, and under which `Idempotency-Key`.
-#[derive(Debug, Clone)]
+/// Who asks, and under which `Idempotency-Key`. Its `Debug` does not show the key, which callers make
+/// from what they like: the store keeps a keyed hash of it only.
+#[derive(Clone)]
 pub struct RequestKey {
     client: String,
     key: String,
@@ -153,6 +154,14 @@ pub struct GatewayBuilder {
     entropy: Arc<dyn Entropy>,
     public_url: String,
     delivery: Option<deliver::Delivery>,
+}
+
+impl fmt::Debug for RequestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestKey")
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RequestKey {

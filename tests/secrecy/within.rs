@@ -1,22 +1,19 @@
-//! Canaries appear nowhere: not in a log line, not in an error, not in the database's bytes.
+//! A whole life at each of the three providers, in this process, through the service's router and
+//! with faults: link, charge, refund, lost replies, forged webhooks, wrong keys, a card number, a
+//! panic in the midst of a call.
 //!
-//! A whole life at each of the three providers runs in this process, through the service's router
-//! and with faults: link, charge, refund, lost replies, forged webhooks, wrong keys, a card number.
-//! Every log line is kept at `TRACE`, every error is printed in every way there is, the store is a
-//! file. Then the secrets are looked for: those of the settings and the key file, what the caller
-//! must not find again (API key, account id, idempotency keys), and what the wire really carried
-//! (provider tokens, access tokens, `Authorization` headers, hosted pages).
-//!
-//! The judge is judged first: it must find a canary that was planted in each of the three places.
+//! Every log line is kept at `TRACE`, every error and every type that holds a secret is printed in
+//! every way there is, the store is a file. Then the secrets are looked for: those of the settings
+//! and the key file, what the caller must not find again (API key, account id, idempotency keys),
+//! and what the wire really carried (provider tokens, access tokens, `Authorization` headers, hosted
+//! pages).
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
-use std::collections::BTreeSet;
+use std::backtrace::Backtrace;
 use std::error::Error as StdError;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -24,9 +21,11 @@ use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use cardless::account::AccountId;
 use cardless::client::Client;
 use cardless::config::{Environment, Settings};
 use cardless::error::Causes;
+use cardless::exchange::{SecretKey, Usage};
 use cardless::gateway::{Gateway, RequestKey, Role};
 use cardless::message::{
     Amount, Capture, CaptureRequest, Initiator, LinkRequest, PayRequest, RefundRequest,
@@ -34,27 +33,30 @@ use cardless::message::{
 };
 use cardless::serve::router;
 use cardless::store::{SqliteStore, Threads};
-use cardless::vault::KeyRing;
-use cardless::webhook::Endpoint;
+use cardless::vault::{KeyFile, KeyRing, Vault};
+use cardless::webhook::{Endpoint, SigningSecrets};
 use cardless_aduno::Aduno;
-use cardless_contract::{Clock, PaymentProvider, Secrets, SystemClock, SystemEntropy, async_trait};
+use cardless_contract::{
+    Clock, PaymentProvider, ProviderToken, Secrets, SystemClock, SystemEntropy,
+};
 use cardless_paypal::PayPal;
 use cardless_postfinance::PostFinance;
 use cardless_sandbox::{
     Addresses, Deliver, Fault, FaultKind, Provider, Sandbox, WebhookRoute, print_settings,
 };
-use cardless_transport::{HttpClient, InProcessClient, InProcessServer, Reply, SendError};
+use cardless_transport::{HttpClient as _, InProcessClient, InProcessServer, Reply};
 use http::{Request, Response};
-use serde_json::Value;
 use tower::ServiceExt as _;
-use tracing::field::{Field, Visit};
-use tracing::span;
+
+use crate::canary::{Canaries, Place, found, judge};
+use crate::lines::Lines;
+use crate::wire::{Door, PLANTED_PANIC, Tap, Wire};
 
 /// Published test numbers of a card, as a caller might write them into a text.
 const CARDS: [&str; 2] = ["4242424242424242", "4242 4242 4242 4242"];
 
 /// What the caller's account ids, keys and pages begin with.
-const CANARY: &str = "canary";
+const CANARY: &str = "canary-bird";
 
 /// What a caller must know to be stored in plain; it shows that the database is really read.
 const REFERENCE: &str = "plain-reference";
@@ -62,29 +64,14 @@ const REFERENCE: &str = "plain-reference";
 /// How long a call to the sandbox may take, in tokio's paused time.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A secret shorter than this is too likely to appear by chance.
-const SHORTEST: usize = 6;
-
 /// Where the sandbox's ids begin, since PostFinance's tokens are ids: long enough to be told apart.
 const FIRST_ID: u64 = 7_351_406_000;
-
-/// Members of a provider's answer that hold a secret.
-const SECRET_MEMBERS: [&str; 5] = [
-    "access_token",
-    "alias",
-    "vault_id",
-    "securityToken",
-    "secret",
-];
-
-/// Paths whose answers name a token by `id`: PayPal's payment tokens, PostFinance's tokens.
-const TOKEN_PATHS: [&str; 2] = ["/v3/vault/payment-tokens", "/payment/tokens"];
 
 /// Where the service is reached; nothing listens there.
 const PUBLIC_URL: &str = "http://127.0.0.1:8080";
 
 /// Where events go, and what they are signed with.
-const EVENTS_URL: &str = "https://billing.example/canary?key=canary";
+const EVENTS_URL: &str = "https://billing.example/canary-bird?key=canary-bird";
 const EVENTS_SECRET: &str = "whsec_Y2FuYXJ5LXNpZ25pbmctc2VjcmV0LWNhbmFyeQ==";
 
 /// How many calls of a round go wrong: enough to reach beyond the first request of a charge.
@@ -115,19 +102,22 @@ async fn the_finder_finds_what_was_planted() {
     let request = pay_request(Provider::Aduno, planted, Capture::Automatic);
     stage.client.pay("a-key", &request).await.unwrap();
 
-    for (place, text) in stage.places() {
+    for place in stage.places().await {
+        if ["metrics", "a panic"].contains(&place.name.as_str()) {
+            continue;
+        }
         assert!(
-            found(&text, planted),
-            "the finder misses what is in {place}"
+            found(&place.bytes, planted),
+            "the finder misses what is in {}",
+            place.name
         );
         assert!(
-            !found(&text, "never-planted"),
-            "the finder sees ghosts in {place}"
+            !found(&place.bytes, "never-planted"),
+            "the finder sees ghosts in {}",
+            place.name
         );
     }
-    assert!(found(&stage.lines.text(), "planted-in-a-span"));
-    assert!(found("70 6c 61 706c616e746564", "planted"));
-    assert!(found("[112, 108, 97, 110, 116, 101, 100]", "planted"));
+    assert!(found(stage.lines.text().as_bytes(), "planted-in-a-span"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,6 +128,10 @@ async fn canaries_appear_nowhere() {
     }
     stage.use_wrong_secrets().await;
     stage.deliver_events().await;
+    stage.show_what_holds_secrets();
+    for provider in Provider::ALL {
+        stage.panic_at(provider).await;
+    }
 
     let secrets = stage.secrets();
     for what in [
@@ -146,12 +140,9 @@ async fn canaries_appear_nowhere() {
         "access_token",
         "a hosted page's address",
     ] {
-        assert!(
-            secrets.iter().any(|(kind, _)| kind == what),
-            "{what} was never seen"
-        );
+        assert!(secrets.kinds().contains(what), "{what} was never seen");
     }
-    let places = stage.places();
+    let places = stage.places().await;
     for (sign, place) in [
         ("request leaves", 0),
         ("path=\"/v3/vault/payment-tokens/…\"", 0),
@@ -161,17 +152,18 @@ async fn canaries_appear_nowhere() {
         ("Interrupted", 1),
         ("Authentication", 1),
         ("card_number", 1),
+        ("ProviderToken", 1),
         (REFERENCE, 2),
+        ("cardless_kek_uses", 3),
+        ("within.rs", 4),
     ] {
-        let (name, text) = &places[place];
-        assert!(found(text, sign), "{sign} is not in {name}: did it happen?");
+        let Place { name, bytes, .. } = &places[place];
+        assert!(
+            found(bytes, sign),
+            "{sign} is not in {name}: did it happen?"
+        );
     }
-    let mut told = Vec::new();
-    for (place, text) in &places {
-        let inside = secrets.iter().filter(|(_, secret)| found(text, secret));
-        told.extend(inside.map(|(what, secret)| format!("{what} is in {place}: {secret}")));
-    }
-    assert_eq!(told, Vec::<String>::new());
+    assert_eq!(judge(&secrets, &places), Vec::<String>::new());
 }
 
 /// The sandbox, the gateway over it, the service before it, and everything that is kept.
@@ -185,6 +177,8 @@ struct Stage {
     api_key: String,
     folder: tempfile::TempDir,
     wire: Wire,
+    panics: Arc<AtomicBool>,
+    panicked: Arc<Mutex<String>>,
     lines: Lines,
     noted: Mutex<String>,
     _guard: tracing::subscriber::DefaultGuard,
@@ -197,6 +191,7 @@ impl Stage {
         let sandbox = Sandbox::new(Arc::new(SystemClock::default())).with_first_id(FIRST_ID);
         let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
         let wire = Wire::default();
+        let panics = Arc::new(AtomicBool::new(false));
         let settings = print_settings(&Addresses::default());
         let keys = KeyRing::generate(&SystemEntropy).unwrap().to_string();
         let folder = tempfile::tempdir().unwrap();
@@ -206,7 +201,7 @@ impl Stage {
             .clock(clock.clone())
             .keys(KeyRing::parse(&keys).unwrap())
             .store(Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap()));
-        for provider in adapters(&settings, &sandbox, &wire, &clock) {
+        for provider in adapters(&settings, &sandbox, (&wire, &panics), &clock) {
             builder = builder.provider(provider);
         }
         let secrets = Secrets::new(vec![EVENTS_SECRET.to_owned()]).unwrap();
@@ -234,6 +229,8 @@ impl Stage {
             api_key,
             folder,
             wire,
+            panics,
+            panicked: keep_panics(),
             lines,
             noted: Mutex::default(),
             _guard: guard,
@@ -400,7 +397,7 @@ impl Stage {
             settings = settings.replace(secret, &format!("{CANARY}-secret"));
         }
         let clock: Arc<dyn Clock> = Arc::new(self.sandbox.clock());
-        for adapter in adapters(&settings, &self.sandbox, &self.wire, &clock) {
+        for adapter in adapters(&settings, &self.sandbox, (&self.wire, &self.panics), &clock) {
             self.note_result(&adapter.probe().await);
             self.note_text(&format!("{adapter:?}"));
         }
@@ -423,7 +420,7 @@ impl Stage {
         assert!(metrics.contains("cardless_events_waiting 0\n"), "{metrics}");
         for (url, secret) in [
             (EVENTS_URL, format!("{CANARY}-secret")),
-            ("http://canary.example/", EVENTS_SECRET.to_owned()),
+            ("http://canary-bird.example/", EVENTS_SECRET.to_owned()),
         ] {
             let secrets = Secrets::new(vec![secret]).unwrap();
             self.note_result(&Endpoint::new(url, &secrets));
@@ -461,52 +458,105 @@ impl Stage {
         writeln!(self.noted.lock().unwrap(), "{text}").unwrap();
     }
 
+    /// Prints everything that holds a secret as `Debug` does, in both ways.
+    fn show_what_holds_secrets(&self) {
+        let path = Path::new("cardless.toml");
+        let settings = Settings::parse(path, &self.settings, &Environment::default()).unwrap();
+        let environment: Environment = [("CARDLESS__KEYS__PASSPHRASE", EVENTS_SECRET)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect();
+        let secrets = Secrets::new(vec![EVENTS_SECRET.to_owned(), self.api_key.clone()]).unwrap();
+        let keys = KeyRing::parse(&self.keys).unwrap();
+        let endpoint = Secrets::new(vec![EVENTS_SECRET.to_owned()]).unwrap();
+        let private = SecretKey::generate(Usage::Both, &SystemEntropy).unwrap();
+        self.wire
+            .keep("a client's private key", &private_half(&private));
+        let token = "canary-bird-token";
+        self.wire.keep("a provider token", token);
+        self.note_debug(&settings);
+        self.note_debug(&environment);
+        self.note_debug(&secrets);
+        self.note_debug(&keys);
+        self.note_debug(&Vault::new(keys, Arc::new(SystemEntropy)));
+        self.note_debug(&KeyFile::new(path).under(secrets));
+        self.note_debug(&Endpoint::new(EVENTS_URL, &endpoint).unwrap());
+        self.note_debug(&SigningSecrets::new(&endpoint).unwrap());
+        self.note_debug(&private);
+        self.note_debug(&ProviderToken::new(token).unwrap());
+        self.note_debug(&AccountId::new(account(Provider::Aduno)).unwrap());
+        self.note_debug(&RequestKey::new("shop", key(Provider::Aduno, "debug")).unwrap());
+        self.note_debug(&self.client);
+        self.note_debug(&self.gateway);
+    }
+
+    fn note_debug(&self, value: &dyn std::fmt::Debug) {
+        self.note_text(&format!("{value:?} {value:#?}"));
+    }
+
+    /// Lets a charge panic where its token, its credentials and its account are in scope.
+    async fn panic_at(&self, provider: Provider) {
+        let mut request = pay_request(provider, "panic", Capture::Automatic);
+        // The account's own method is revoked by now; that of its first payment is not.
+        request.account.push_str("-first");
+        let gateway = &self.gateway;
+        let key = RequestKey::new("shop", key(provider, "panic")).unwrap();
+        self.panics.store(true, Ordering::Relaxed);
+        // The gateway runs a call as a task of its own, so that the caller gets an answer.
+        let error = gateway.pay(&key, &request).await.unwrap_err();
+        assert!(found(Causes(&error).to_string().as_bytes(), PLANTED_PANIC));
+        self.note(&error);
+    }
+
     /// Everywhere where no secret may be.
-    fn places(&self) -> [(&'static str, String); 3] {
+    async fn places(&self) -> [Place; 5] {
         let errors = self.noted.lock().unwrap().clone();
+        let panics = self.panicked.lock().unwrap().clone();
         [
-            ("the log", self.lines.text()),
-            ("an error", errors),
-            ("the database", self.database()),
+            Place::new(
+                "the log, in this process",
+                self.lines.text(),
+                "request leaves",
+            ),
+            Place::new("errors and what Debug shows", errors, "KeyRing"),
+            Place::new("the database, in this process", self.database(), REFERENCE),
+            Place::new(
+                "metrics",
+                self.gateway.metrics().await.unwrap(),
+                "cardless_kek_uses",
+            ),
+            Place::new("a panic", panics, PLANTED_PANIC),
         ]
     }
 
     /// The bytes of the database and of its write-ahead log.
-    fn database(&self) -> String {
-        let mut text = String::new();
+    fn database(&self) -> Vec<u8> {
+        let mut all = Vec::new();
         for file in std::fs::read_dir(self.folder.path()).unwrap() {
-            let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            text.push_str(&String::from_utf8_lossy(&bytes));
+            all.extend(std::fs::read(file.unwrap().path()).unwrap());
         }
-        text
+        all
     }
 
     /// What must be nowhere: what it is, and how it reads.
-    fn secrets(&self) -> BTreeSet<(String, String)> {
-        let mut secrets = self.wire.0.lock().unwrap().clone();
-        let mut add = |what: &str, secret: &str| {
-            secrets.insert((what.to_owned(), secret.to_owned()));
-        };
-        add("what a caller's account or key begins with", CANARY);
-        add("an API key", &self.api_key);
-        add("a signing secret", EVENTS_SECRET);
-        add(
-            "a signing secret",
-            EVENTS_SECRET.trim_start_matches("whsec_"),
-        );
+    fn secrets(&self) -> Canaries {
+        let mut secrets = self.wire.canaries();
+        secrets.plant("what a caller's account or key begins with", CANARY);
+        secrets.plant("an API key", &self.api_key);
+        secrets.plant("a signing secret", EVENTS_SECRET);
+        let signing = EVENTS_SECRET.trim_start_matches("whsec_");
+        secrets.plant_base64("a signing secret", signing);
         for card in CARDS {
-            add("a card number", card);
+            secrets.plant("a card number", card);
         }
         for (what, text) in [
             ("the settings", &self.settings),
             ("the key file", &self.keys),
         ] {
             for value in secret_settings(text) {
-                add(what, &value);
-                if let Ok(decoded) = STANDARD.decode(&value)
-                    && let Ok(text) = String::from_utf8(decoded)
-                {
-                    add(what, &text);
+                secrets.plant(what, &value);
+                if let Ok(decoded) = STANDARD.decode(&value) {
+                    secrets.plant(what, decoded);
                 }
             }
         }
@@ -514,11 +564,38 @@ impl Stage {
     }
 }
 
+/// The private number of a key.
+fn private_half(key: &SecretKey) -> String {
+    let jwk: serde_json::Value = serde_json::from_str(&key.to_private_jwk()).unwrap();
+    jwk["d"].as_str().unwrap().to_owned()
+}
+
+/// Keeps what every panic of this process says from now on, with its backtrace.
+fn keep_panics() -> Arc<Mutex<String>> {
+    static PANICS: Mutex<Option<Arc<Mutex<String>>>> = Mutex::new(None);
+    let mut kept = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = kept.get_or_insert_with(|| {
+        let kept = Arc::new(Mutex::new(String::new()));
+        let (to, before) = (Arc::clone(&kept), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |panic| {
+            let text = format!("{panic}\n{panic:?}\n{}\n", Backtrace::force_capture());
+            to.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_str(&text);
+            if panic.payload_as_str() != Some(PLANTED_PANIC) {
+                before(panic);
+            }
+        }));
+        kept
+    });
+    Arc::clone(kept)
+}
+
 /// The adapters of the settings, each through a tap into the sandbox.
 fn adapters(
     settings: &str,
     sandbox: &Sandbox,
-    wire: &Wire,
+    (wire, panics): (&Wire, &Arc<AtomicBool>),
     clock: &Arc<dyn Clock>,
 ) -> [Arc<dyn PaymentProvider>; 3] {
     let settings = Settings::parse(Path::new("test"), settings, &Environment::default()).unwrap();
@@ -527,6 +604,7 @@ fn adapters(
         Arc::new(Tap {
             inner,
             wire: wire.clone(),
+            panics: Arc::clone(panics),
         })
     };
     let config = settings.provider("paypal").unwrap().unwrap();
@@ -578,17 +656,6 @@ fn secret_settings(text: &str) -> Vec<String> {
     secret
 }
 
-/// Whether a secret stands in a text, as it is, in hexadecimal, or as a list of its bytes.
-fn found(text: &str, secret: &str) -> bool {
-    let hex = secret
-        .bytes()
-        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-    let list = format!("{:?}", secret.as_bytes());
-    [secret, &hex, list.trim_matches(['[', ']'])]
-        .iter()
-        .any(|way| text.contains(way))
-}
-
 /// A billing service that takes every event but the first two that come.
 #[derive(Debug, Default)]
 struct Billing(AtomicU32);
@@ -604,144 +671,5 @@ impl InProcessServer for Billing {
             _ => {}
         }
         Reply::Answer(answer)
-    }
-}
-
-/// What the wire carried that nobody else may see: what it is, and how it reads.
-#[derive(Clone, Default)]
-struct Wire(Arc<Mutex<BTreeSet<(String, String)>>>);
-
-impl Wire {
-    fn keep(&self, what: &str, secret: &str) {
-        assert!(
-            secret.len() >= SHORTEST,
-            "{what} is too short to be looked for: {secret}"
-        );
-        self.0
-            .lock()
-            .unwrap()
-            .insert((what.to_owned(), secret.to_owned()));
-    }
-
-    /// Keeps the secrets of an answer.
-    fn keep_answer(&self, path: &str, body: &[u8]) {
-        let Ok(answer) = serde_json::from_slice::<Value>(body) else {
-            return;
-        };
-        if TOKEN_PATHS.iter().any(|start| path.contains(start)) {
-            self.keep_id("a provider token", &answer);
-        }
-        self.keep_members(&answer);
-    }
-
-    fn keep_members(&self, value: &Value) {
-        match value {
-            Value::Object(members) => {
-                for (name, member) in members {
-                    if SECRET_MEMBERS.contains(&name.as_str())
-                        && let Some(text) = member.as_str()
-                    {
-                        self.keep(name, text);
-                    }
-                    if name == "token" {
-                        self.keep_id("a provider token", member);
-                    }
-                    self.keep_members(member);
-                }
-            }
-            Value::Array(members) => members.iter().for_each(|member| self.keep_members(member)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
-
-    fn keep_id(&self, what: &str, value: &Value) {
-        match value.get("id") {
-            Some(Value::String(id)) => self.keep(what, id),
-            Some(Value::Number(id)) => self.keep(what, &id.to_string()),
-            _ => {}
-        }
-    }
-}
-
-/// A provider's client that keeps the secrets that pass.
-struct Tap {
-    inner: InProcessClient,
-    wire: Wire,
-}
-
-/// An adapter's `Debug` shows its client, and this one holds the whole sandbox.
-impl fmt::Debug for Tap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tap")
-    }
-}
-
-#[async_trait]
-impl HttpClient for Tap {
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
-        let path = request.uri().path().to_owned();
-        if let Some(value) = request.headers().get("authorization") {
-            let value = value.to_str().unwrap();
-            let (_, credentials) = value.split_once(' ').unwrap();
-            self.wire.keep("an Authorization header", credentials);
-        }
-        let answer = self.inner.send(request).await?;
-        self.wire.keep_answer(&path, answer.body());
-        Ok(answer)
-    }
-}
-
-/// The service's router as the other side of a client.
-#[derive(Debug)]
-struct Door(Router);
-
-#[async_trait]
-impl HttpClient for Door {
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
-        let answer = self
-            .0
-            .clone()
-            .oneshot(request.map(Body::from))
-            .await
-            .unwrap();
-        let (parts, body) = answer.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        Ok(Response::from_parts(parts, body))
-    }
-}
-
-/// Keeps every span and event, at every level, as text.
-#[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<String>>);
-
-impl Lines {
-    fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl tracing::Subscriber for Lines {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
-        span.record(&mut self.clone());
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, values: &span::Record<'_>) {
-        values.record(&mut self.clone());
-    }
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut self.clone());
-        self.0.lock().unwrap().push('\n');
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-impl Visit for Lines {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        write!(self.0.lock().unwrap(), "{field}={value:?} ").unwrap();
     }
 }
