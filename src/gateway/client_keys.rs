@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::audit::{AuditAction, AuditDraft, AuditObject};
 use super::clients::{ClientInfo, Role, check_name, client_taken};
-use super::{Gateway, check, stored};
+use super::{Gateway, Inner, check, stored};
 use crate::error::{Code, Error};
 use crate::exchange::{PublicKey, Usage};
 use crate::store::{Change, ClientKeyRow, ClientRow, StoreError, Subject};
+use crate::vault::HashPurpose;
 
 /// How many keys of a client may be live at once.
 pub const MAX_LIVE_KEYS: usize = 8;
@@ -88,7 +89,8 @@ impl Gateway {
             created_at: now,
             revoked_at: None,
         };
-        let rows: Vec<_> = keys.iter().map(|key| key_row(name, key, now)).collect();
+        let row = |key| self.inner.public_key_row(name, role.as_str(), key, now);
+        let rows: Vec<_> = keys.iter().map(row).collect();
         let mut batch = vec![Change::InsertClient(client)];
         batch.extend(rows.iter().cloned().map(Change::InsertClientKey));
         batch.push(line.detail("role", role).detail("sealed", true).change());
@@ -126,7 +128,11 @@ impl Gateway {
         let live = client.keys.iter().filter(|key| key.revoked_at.is_none());
         check_count(live.count() + keys.len())?;
         let now = self.inner.journal.now();
-        let rows: Vec<_> = keys.iter().map(|key| key_row(name, key, now)).collect();
+        let row = |key| {
+            self.inner
+                .public_key_row(name, client.role.as_str(), key, now)
+        };
+        let rows: Vec<_> = keys.iter().map(row).collect();
         let keys = rows.iter().cloned().map(Change::InsertClientKey);
         let mut batch: Vec<_> = keys.collect();
         batch.push(line.detail("keys", rows.len()).change());
@@ -178,17 +184,68 @@ impl Gateway {
     }
 }
 
-/// The keys that are not revoked, the newest first.
-pub(super) fn live_keys(rows: &[ClientKeyRow]) -> Result<Vec<PublicKey>, Error> {
-    rows.iter()
-        .filter(|row| row.revoked_at.is_none())
-        .map(|row| {
-            let usage = Usage::parse(&row.usage);
-            usage
-                .and_then(|usage| PublicKey::from_point(&row.kid, usage, &row.point).ok())
-                .ok_or_else(|| Error::new(Code::Internal, "A stored public key can't be read."))
-        })
-        .collect()
+impl Inner {
+    /// The keys that are not revoked, the newest first. One that this installation has not
+    /// registered for this client in this role is passed over.
+    pub(super) fn live_keys(
+        &self,
+        client: &ClientRow,
+        rows: &[ClientKeyRow],
+    ) -> Result<Vec<PublicKey>, Error> {
+        rows.iter()
+            .filter(|row| row.revoked_at.is_none() && self.is_registered(client, row))
+            .map(|row| {
+                let usage = Usage::parse(&row.usage);
+                usage
+                    .and_then(|usage| PublicKey::from_point(&row.kid, usage, &row.point).ok())
+                    .ok_or_else(|| Error::new(Code::Internal, "A stored public key can't be read."))
+            })
+            .collect()
+    }
+
+    fn is_registered(&self, client: &ClientRow, row: &ClientKeyRow) -> bool {
+        let bytes = bound(&client.name, &client.role, row);
+        let registered = self
+            .vault
+            .verify_hash(HashPurpose::ApiKey, &bytes, &row.mac);
+        if !registered {
+            tracing::warn!(
+                client = %client.name,
+                kid = %row.kid,
+                "a public key stands in the store that was not registered there as it is"
+            );
+        }
+        registered
+    }
+
+    fn public_key_row(
+        &self,
+        client: &str,
+        role: &str,
+        key: &PublicKey,
+        now: Timestamp,
+    ) -> ClientKeyRow {
+        let mut row = ClientKeyRow {
+            kid: key.kid().to_owned(),
+            client: client.to_owned(),
+            thumbprint: key.thumbprint(),
+            usage: key.usage().as_str().to_owned(),
+            point: key.to_point(),
+            mac: Vec::new(),
+            created_at: now,
+            revoked_at: None,
+        };
+        let bytes = bound(client, role, &row);
+        row.mac = self.vault.keyed_hash(HashPurpose::ApiKey, &bytes).to_vec();
+        row
+    }
+}
+
+/// What a key's MAC is over. No API key begins like that, and no part holds a zero byte but the
+/// last.
+fn bound(client: &str, role: &str, row: &ClientKeyRow) -> Vec<u8> {
+    let parts = ["public key", client, role, &row.kid, &row.usage, ""].join("\0");
+    [parts.as_bytes(), &row.point].concat()
 }
 
 pub(super) fn info(row: ClientKeyRow) -> ClientKeyInfo {
@@ -207,18 +264,6 @@ fn read(public_keys: &str) -> Result<Vec<PublicKey>, Error> {
         check::no_card_number("kid", key.kid())?;
     }
     Ok(keys)
-}
-
-fn key_row(client: &str, key: &PublicKey, now: Timestamp) -> ClientKeyRow {
-    ClientKeyRow {
-        kid: key.kid().to_owned(),
-        client: client.to_owned(),
-        thumbprint: key.thumbprint(),
-        usage: key.usage().as_str().to_owned(),
-        point: key.to_point(),
-        created_at: now,
-        revoked_at: None,
-    }
 }
 
 fn check_count(keys: usize) -> Result<(), Error> {

@@ -13,7 +13,6 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 use serde_json::{Value, json};
 
-use super::client_keys::live_keys;
 use super::clients::role_of;
 use super::{Gateway, Inner, Role, stored};
 use crate::account::{AccountId, Handle, HandleKind};
@@ -98,7 +97,7 @@ impl Gateway {
         let (client, keys) = client
             .filter(|(client, _)| client.sealed && client.revoked_at.is_none())
             .ok_or_else(|| refused("signed by no client"))?;
-        let keys = live_keys(&keys)?;
+        let keys = inner.live_keys(&client, &keys)?;
         let signer = keys.iter().find(|key| key.kid() == opened.kid());
         let signer = signer.ok_or_else(|| refused("signed by a revoked key"))?;
         let claims = opened

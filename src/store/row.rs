@@ -646,6 +646,9 @@ pub struct ClientKeyRow {
     pub usage: String,
     /// The point on the curve: 65 bytes.
     pub point: Vec<u8>,
+    /// A MAC over all of the above and the client's role, so that nobody adds a key who can write to
+    /// the store only.
+    pub mac: Vec<u8>,
     /// When it was added.
     pub created_at: Timestamp,
     /// When it was revoked.

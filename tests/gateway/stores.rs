@@ -145,10 +145,11 @@ async fn an_account_with_more_methods_than_a_page_keeps_its_default() {
 }
 
 /// What of the schema holds bytes that are no seal: keyed hashes, and a client's public key.
-const HASHES: [&str; 11] = [
+const HASHES: [&str; 12] = [
     "audit_head.last",
     "audit_head.mac",
     "audit_lines.mac",
+    "client_keys.mac",
     "client_keys.point",
     "clients.key_hash",
     "erasures.subject",

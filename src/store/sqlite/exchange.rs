@@ -46,14 +46,15 @@ pub(super) fn generations(connection: &Connection, limit: u32) -> Result<Vec<(St
 pub(super) fn insert_key(connection: &Connection, row: &ClientKeyRow) -> Result<()> {
     one(
         connection,
-        "INSERT INTO client_keys (kid, client, thumbprint, usage, point, created_at, revoked_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO client_keys (kid, client, thumbprint, usage, point, mac, created_at, revoked_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             row.kid,
             row.client,
             row.thumbprint,
             row.usage,
             row.point,
+            row.mac,
             row.created_at.millis(),
             row.revoked_at.map(|at| at.millis())
         ],
@@ -123,6 +124,7 @@ fn key_row(row: &Row<'_>) -> Read<ClientKeyRow> {
         thumbprint: row.get("thumbprint")?,
         usage: row.get("usage")?,
         point: row.get("point")?,
+        mac: row.get("mac")?,
         created_at: time(row, "created_at")?,
         revoked_at: time_if_any(row, "revoked_at")?,
     })

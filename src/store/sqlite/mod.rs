@@ -52,6 +52,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0012_last_answers.sql"),
     include_str!("0013_merchants.sql"),
     include_str!("0014_clock_steps.sql"),
+    include_str!("0015_client_key_macs.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
