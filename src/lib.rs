@@ -107,6 +107,7 @@
 //! | [`registry`] | settings to providers; the one file that names the adapters |
 //! | `serve` | the HTTP service (feature `serve`) |
 //! | [`client`] | speaks to a running service with the types of [`message`] |
+//! | [`scope`] | the evidence for the PCI review: what each column of the store holds |
 //! | `cli` | the command line, in the program (feature `cli`) |
 //!
 //! # What is absent
@@ -167,7 +168,8 @@
 //!   `what_is_sealed_is_counted`.
 //! - No core dump of the program: `tests/service`, `no_core_dump_can_hold_a_key`.
 //! - No destroyed key opens anything, a backup from before included: `tests/gateway`,
-//!   `a_backup_from_before_a_destroyed_generation_opens_nothing`.
+//!   `a_backup_from_before_a_destroyed_generation_opens_nothing`, and with the program: `tests/service`,
+//!   `a_restored_backup_from_before_a_destroyed_generation_is_refused`.
 //! - No handle is replaced twice in one rotation, wherever it is interrupted, and no payment sees an
 //!   error of it: `tests/service`,
 //!   `handles_are_rotated_while_payments_go_on_and_the_program_is_killed`; and an old handle whose
@@ -188,6 +190,9 @@
 //!   `tests/gateway`, `every_way_of_tampering_is_found_and_located`, `a_new_line_hides_no_tampering`.
 //! - No record opens anywhere but where it belongs: `tests/vault`, `every_other_place_is_refused`,
 //!   `every_flipped_bit_is_refused`.
+//! - No column that is in no class, and none of them says whether two accounts hold the same token, to
+//!   whoever has the database alone; nor does writing to it charge another account's token or make a
+//!   client: `tests/secrecy`, `what_a_thief_gets`.
 //! - No card number comes in: `tests/service`, `a_card_number_is_refused_wherever_it_stands`;
 //!   `pan`, `no_separator_hides_a_number`, `no_script_hides_a_number`.
 //! - No key or address of a key is taken from a sealed message, no message counts twice, and no
@@ -222,6 +227,7 @@ pub mod message;
 pub mod pan;
 mod protected;
 pub mod registry;
+pub mod scope;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod store;

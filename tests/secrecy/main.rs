@@ -4,7 +4,8 @@
 //! `within` runs a whole life in this process, where the wire can be tapped and a call can be made
 //! to panic; `program` runs the program itself, with every verb, kills and crashes. Both plant
 //! secrets, look for each in every form that `canary` knows, and print what they looked through
-//! (`cargo test --test secrecy -- --nocapture`). The finder is judged first.
+//! (`cargo test --test secrecy -- --nocapture`). The finder is judged first. `thief` has the database
+//! file alone, and tries what can be done with it.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,5 +20,6 @@ mod keys;
 mod lines;
 mod program;
 mod stand;
+mod thief;
 mod wire;
 mod within;

@@ -592,7 +592,7 @@ fn keep_panics() -> Arc<Mutex<String>> {
 }
 
 /// The adapters of the settings, each through a tap into the sandbox.
-fn adapters(
+pub(crate) fn adapters(
     settings: &str,
     sandbox: &Sandbox,
     (wire, panics): (&Wire, &Arc<AtomicBool>),

@@ -114,6 +114,49 @@ async fn keys_are_rotated_while_payments_go_on_and_the_program_is_killed() {
     assert!(out.contains("destroyed") && out.contains("gone"), "{out}");
 }
 
+/// The database is put back as it was before the keys were rotated and the old ones destroyed; the
+/// key file is today's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_backup_from_before_a_destroyed_generation_is_refused() {
+    let desk = Desk::new().await;
+    desk.charged("paypal").await;
+    let place = |name: &str| desk.folder.path().join(name);
+    let copy = rusqlite::Connection::open(place("cardless.db")).unwrap();
+    let backup = place("backup.db");
+    copy.execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+        .unwrap();
+    drop(copy);
+    let restored = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cardless"));
+        command
+            .current_dir(desk.folder.path())
+            .args(arguments)
+            .env_clear()
+            .env("CARDLESS__STORE__URL", "sqlite:backup.db")
+            .env("CARDLESS__SERVICE__LISTEN", "127.0.0.1:0");
+        let output: Output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let opening = ["payment", "list", "--json"];
+    // While the old key exists, the backup is good.
+    assert_eq!(desk.run(&["rotate", "keys"]).0, 0);
+    let (code, said) = restored(&opening);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(ACCOUNT), "{said}");
+
+    assert_eq!(desk.run(&["rotate", "keys", "--destroy-retired"]).0, 0);
+    for arguments in [&["serve"][..], &["check"], &opening, &["rotate", "keys"]] {
+        let (code, said) = restored(arguments);
+        assert_eq!(code, Some(1), "{arguments:?} {said}");
+        let gone = said.contains("can't be opened any more") || said.contains("does not open");
+        assert!(gone && !said.contains(ACCOUNT), "{arguments:?} {said}");
+    }
+    // Today's database is as good as ever.
+    let (code, out, err) = desk.run(&opening);
+    assert_eq!((code, out.contains(ACCOUNT)), (0, true), "{err}");
+}
+
 const PASSPHRASE: &str = "CARDLESS__KEYS__PASSPHRASE";
 
 fn under(folder: &TempDir, passphrase: &str, arguments: &[&str]) -> (i32, String, String) {
