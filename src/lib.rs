@@ -89,6 +89,7 @@
 //!
 //! ```text
 //! cli, serve ─► gateway ─► vault, journal, store      journal ─► store      registry ─► the adapters
+//! cli ─► scope ─► gateway
 //! ```
 //!
 //! | module | is |
@@ -107,7 +108,7 @@
 //! | [`registry`] | settings to providers; the one file that names the adapters |
 //! | `serve` | the HTTP service (feature `serve`) |
 //! | [`client`] | speaks to a running service with the types of [`message`] |
-//! | [`scope`] | the evidence for the PCI review: what each column of the store holds |
+//! | [`scope`] | the evidence for the PCI review: statements about the running system, and what shows each |
 //! | `cli` | the command line, in the program (feature `cli`) |
 //!
 //! # What is absent
@@ -195,6 +196,9 @@
 //!   client: `tests/secrecy`, `what_a_thief_gets`.
 //! - No card number comes in: `tests/service`, `a_card_number_is_refused_wherever_it_stands`;
 //!   `pan`, `no_separator_hides_a_number`, `no_script_hides_a_number`.
+//! - No column called like card data, no card number in any value of the store, and nothing unsealed
+//!   where a seal belongs, without `cardless scope --prove` saying so: `tests/service`,
+//!   `the_report_is_of_the_live_store_and_every_planted_fault_is_found`.
 //! - No key or address of a key is taken from a sealed message, no message counts twice, and no
 //!   answer tells why one was refused: `tests/exchange`,
 //!   `every_hostile_message_gets_the_same_answer_and_leaves_nothing`,

@@ -89,7 +89,7 @@ enum Verb {
     Import(import::Arguments),
     /// Write the provider tokens to a file that only its recipient can open.
     Export(export::Arguments),
-    /// Look through files and dumps for card numbers.
+    /// Evidence for the PCI review, from the running system; card numbers in files and dumps.
     Scope(scope::Arguments),
     /// The audit log: who did what, and whether anybody has tampered with it.
     #[command(subcommand)]
@@ -115,11 +115,6 @@ pub(crate) enum Failure {
 type Outcome = Result<(), Failure>;
 
 impl Failure {
-    /// Something that a later version does.
-    fn not_yet(what: &str) -> Self {
-        Self::Usage(format!("{what} is not available yet in this version."))
-    }
-
     fn failed(error: impl fmt::Display) -> Self {
         Self::Failed(error.to_string())
     }
@@ -237,7 +232,7 @@ fn run(cli: Cli) -> Outcome {
             Verb::Rotate(command) => rotate::run(&context, command).await,
             Verb::Import(arguments) => import::run(&context, arguments).await,
             Verb::Export(arguments) => export::run(&context, arguments).await,
-            Verb::Scope(arguments) => scope::run(&arguments),
+            Verb::Scope(arguments) => scope::run(&context, &arguments).await,
             Verb::Audit(command) => audit::run(&context, command).await,
             #[cfg(feature = "sandbox")]
             Verb::Sandbox(arguments) => sandbox::run(&arguments).await,

@@ -1,28 +1,44 @@
-//! `scope`: evidence for the PCI review. In this version: `--scan`, the card-number net over files
-//! and dumps.
+//! `scope`: evidence for the PCI review, from the running system; and `--scan`, the card-number net
+//! over files and dumps.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use cardless::pan::{self, Encoding, Scan};
+use cardless::scope::Report as Evidence;
 
 use super::progress::Progress;
-use super::{Failure, Outcome, say, say_json, table};
+use super::{Context, Failure, Outcome, Providers, say, say_json, table};
 
 /// What `scope` takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Look for card numbers in these files, in every file of these folders, and in standard input
     /// for `-`. Exit code 1 if there is one, or if something can't be read.
-    #[arg(long, num_args = 1.., value_name = "FILE")]
+    #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with_all = ["format", "prove"])]
     scan: Vec<PathBuf>,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t = Format::Md)]
+    format: Format,
+    /// Print only the statements that do not hold. Exit code 1 if there is one.
+    #[arg(long)]
+    prove: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How the report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// JSON, for programs.
+    Json,
+    /// Markdown, for people.
+    Md,
 }
 
 /// How many places are listed; all are counted.
@@ -57,10 +73,68 @@ struct Unread {
     error: String,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Outcome {
+pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     if arguments.scan.is_empty() {
-        return Err(Failure::not_yet("`scope` without --scan"));
+        return evidence(context, arguments).await;
     }
+    scan(arguments)
+}
+
+/// The report, or with `--prove` what does not hold.
+async fn evidence(context: &Context, arguments: &Arguments) -> Outcome {
+    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    let mut progress: Option<Progress> = None;
+    let report = Evidence::of(&gateway, |done, all| {
+        let progress = progress.get_or_insert_with(|| Progress::new("columns", all));
+        progress.at(done);
+    });
+    let report = report.await?;
+    if let Some(progress) = progress {
+        progress.end();
+    }
+    if arguments.prove {
+        return prove(&report, arguments.json);
+    }
+    if arguments.json || arguments.format == Format::Json {
+        return say_json(&report);
+    }
+    say(report.to_markdown())
+}
+
+fn prove(report: &Evidence, json: bool) -> Outcome {
+    let failed: Vec<_> = report.failed().collect();
+    if json {
+        say_json(&failed)?;
+    } else {
+        for statement in &failed {
+            say(format_args!(
+                "{} does not hold: {}",
+                statement.id, statement.says
+            ))?;
+            for fault in &statement.faults {
+                say(format_args!("  {fault}"))?;
+            }
+        }
+    }
+    let statements = report
+        .sections
+        .iter()
+        .map(|section| section.statements.len());
+    let all: usize = statements.sum();
+    if failed.is_empty() {
+        return if json {
+            Ok(())
+        } else {
+            say(format_args!("all {all} statements hold"))
+        };
+    }
+    Err(Failure::Failed(format!(
+        "{} of {all} statements do not hold; find out how that came about before anything else",
+        failed.len()
+    )))
+}
+
+fn scan(arguments: &Arguments) -> Outcome {
     let mut report = Report::default();
     let files: Vec<PathBuf> = arguments
         .scan

@@ -85,7 +85,7 @@ use crate::error::{Code, Error};
 use crate::journal::Journal;
 use crate::journal::audit::Chain;
 pub use crate::journal::audit::{AuditAnchor, AuditAnchorError, AuditFault, AuditReport};
-use crate::store::{KeyRow, Store, StoreError};
+use crate::store::{KeyRow, Store, StoreError, StoredColumn, StoredValue};
 use crate::vault::{HashPurpose, KeyRing, Vault};
 
 /// How long after its acceptance a payment may still be reserved or committed (`DESIGN`, rule 8).
@@ -208,6 +208,28 @@ impl Gateway {
         let parts = self.inner.live.parts();
         let providers: Vec<_> = parts.providers.values().cloned().collect();
         probe_all(&providers).await
+    }
+
+    /// The columns of the store as it is.
+    pub(crate) async fn columns(&self) -> Result<Vec<StoredColumn>, Error> {
+        let store = self.inner.journal.store();
+        store.columns().await.map_err(stored)
+    }
+
+    /// What stands in one of them, in the store's own order and after `after`.
+    pub(crate) async fn values(
+        &self,
+        column: &StoredColumn,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredValue>, Error> {
+        let store = self.inner.journal.store();
+        store.values(column, after, limit).await.map_err(stored)
+    }
+
+    /// The time, by the gateway's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.journal.now()
     }
 
     /// Whether the store answers and takes what is written.

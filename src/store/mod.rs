@@ -602,6 +602,43 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// How much of each column is sealed under each generation.
     async fn count_sealed(&self) -> Result<Vec<(SealedColumn, String, u64)>>;
+
+    /// The columns of the schema as it is, also those that no version of this program has made.
+    async fn columns(&self) -> Result<Vec<StoredColumn>>;
+
+    /// What stands in a column, in the store's own order and after `after`.
+    async fn values(
+        &self,
+        column: &StoredColumn,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredValue>>;
+}
+
+/// A column of the live schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredColumn {
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A value of a column, whatever it is; a number as its digits.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredValue {
+    /// Where it stands in the store's own order.
+    pub place: i64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for StoredValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredValue")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How many methods an account can have.

@@ -24,6 +24,7 @@ mod rotate;
 mod rotation;
 mod round;
 mod scan;
+mod scope;
 mod support;
 mod transfer;
 mod world;

@@ -15,6 +15,7 @@ mod generation;
 mod handle;
 mod read;
 mod rotation;
+mod schema;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ use super::{
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
     HeldTopicRow, KeyRow, LastAnswerRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
     PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SealedColumn,
-    SealedRow, SetupRow, Store, StoreError, TokenRow,
+    SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -760,5 +761,20 @@ impl Store for SqliteStore {
 
     async fn count_sealed(&self) -> Result<Vec<(SealedColumn, String, u64)>> {
         self.read(generation::count_sealed).await
+    }
+
+    async fn columns(&self) -> Result<Vec<StoredColumn>> {
+        self.read(schema::columns).await
+    }
+
+    async fn values(
+        &self,
+        column: &StoredColumn,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredValue>> {
+        let column = column.clone();
+        self.read(move |connection| schema::values(connection, &column, after, limit))
+            .await
     }
 }

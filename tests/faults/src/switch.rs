@@ -11,7 +11,7 @@ use cardless::store::{
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
     HeldTopicRow, KeyRow, LastAnswerRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
     PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn, SealedRow,
-    SetupRow, Store, StoreError, TokenRow,
+    SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
 };
 use cardless_contract::Timestamp;
 use tokio::sync::Notify;
@@ -465,5 +465,18 @@ impl Store for Disk {
 
     async fn count_sealed(&self) -> Answer<Vec<(SealedColumn, String, u64)>> {
         through!(self, count_sealed())
+    }
+
+    async fn columns(&self) -> Answer<Vec<StoredColumn>> {
+        through!(self, columns())
+    }
+
+    async fn values(
+        &self,
+        column: &StoredColumn,
+        after: i64,
+        limit: u32,
+    ) -> Answer<Vec<StoredValue>> {
+        through!(self, values(column, after, limit))
     }
 }

@@ -1,0 +1,344 @@
+//! Data stored: every column and what it holds, a look for card numbers through every value, and
+//! what is sealed under which key.
+
+use std::collections::BTreeMap;
+
+use super::columns::{self, Class};
+use super::{Question, Section, Statement, Table};
+use crate::error::Error;
+use crate::gateway::{Gateway, KeyGeneration};
+use crate::pan::{self, Scan};
+use crate::store::StoredColumn;
+
+/// How many values are looked through at a time.
+const VALUES_AT_ONCE: u32 = 2_000;
+
+/// What stands between two values while they are looked through: no number goes on beyond it.
+const BETWEEN: &[u8] = b"\n|\n";
+
+/// What a sealed value begins with: message format version 2, suite 0x0478.
+const SEALED_BEGINS: [u8; 3] = [2, 0x04, 0x78];
+
+/// What a column of card data could be called. A column of ours that is called so has no business
+/// here, whatever it holds.
+const CARD_WORDS: [&str; 16] = [
+    "pan",
+    "card",
+    "cardnumber",
+    "cvv",
+    "cvc",
+    "cvv2",
+    "cvc2",
+    "cid",
+    "expiry",
+    "expiration",
+    "exp_month",
+    "exp_year",
+    "track",
+    "pin",
+    "holder",
+    "iban",
+];
+
+/// What was seen in one column.
+#[derive(Debug, Default)]
+struct Seen {
+    values: u64,
+    bytes: u64,
+    /// By the rule that finds them.
+    numbers: BTreeMap<&'static str, u64>,
+    /// Values that do not begin as a sealed one must.
+    not_sealed: u64,
+}
+
+/// A column, what it is on our list, and what was seen in it.
+struct Looked {
+    column: StoredColumn,
+    class: Option<Class>,
+    seen: Seen,
+}
+
+impl Looked {
+    fn name(&self) -> String {
+        // Whoever can write to the file chooses what a column is called.
+        let name = format!("{}.{}", self.column.table, self.column.name);
+        pan::withhold(&name).into_owned()
+    }
+}
+
+pub(super) async fn section(
+    gateway: &Gateway,
+    mut progress: impl FnMut(u64, u64) + Send,
+) -> Result<Section, Error> {
+    let all = gateway.columns().await?;
+    let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
+    let mut looked = Vec::new();
+    for (done, column) in (1..).zip(all) {
+        looked.push(look_at(gateway, column).await?);
+        progress(done, total);
+    }
+    let keys = gateway.keys().await?.generations;
+    Ok(Section {
+        id: "data",
+        title: "Data stored",
+        statements: vec![
+            classes(&looked),
+            names(&looked),
+            numbers(&looked),
+            sealed(&looked),
+            generations(&keys),
+        ],
+        questions: vec![Question {
+            id: "data-q1",
+            requirements: &["3.2.1", "9.4"],
+            asks: "Where else is data of this installation kept (backups, copies of the database, exports, \
+                   the log's destination), who can read it there, and when is it destroyed?",
+        }],
+    })
+}
+
+async fn look_at(gateway: &Gateway, column: StoredColumn) -> Result<Looked, Error> {
+    let class = columns::class(&column.table, &column.name);
+    let mut seen = Seen::default();
+    let mut after = 0;
+    loop {
+        let batch = gateway.values(&column, after, VALUES_AT_ONCE).await?;
+        let Some(last) = batch.last() else { break };
+        after = last.place;
+        let values: Vec<&[u8]> = batch.iter().map(|value| value.bytes.as_slice()).collect();
+        seen.look_at(&values, class);
+    }
+    Ok(Looked {
+        column,
+        class,
+        seen,
+    })
+}
+
+impl Seen {
+    fn look_at(&mut self, values: &[&[u8]], class: Option<Class>) {
+        for value in values {
+            self.values += 1;
+            self.bytes += u64::try_from(value.len()).unwrap_or(u64::MAX);
+            if class == Some(Class::Sealed) && !value.starts_with(&SEALED_BEGINS) {
+                self.not_sealed += 1;
+            }
+        }
+        let all = values.join(BETWEEN);
+        let mut scan = Scan::new(all.as_slice());
+        // Reading from memory does not fail.
+        while let Ok(Some(found)) = scan.step() {
+            for finding in found {
+                *self.numbers.entry(finding.rule).or_default() += 1;
+            }
+        }
+    }
+}
+
+fn classes(looked: &[Looked]) -> Statement {
+    let strange = looked.iter().filter(|one| one.class.is_none());
+    let mut faults: Vec<String> = strange
+        .map(|one| format!("{} is in the store and not on the list", one.name()))
+        .collect();
+    let lacking = columns::all().filter(|listed| {
+        let same =
+            |one: &Looked| one.column.table == listed.table && one.column.name == listed.name;
+        !looked.iter().any(same)
+    });
+    faults.extend(lacking.map(|listed| {
+        let (table, name) = (listed.table, listed.name);
+        format!("{table}.{name} is on the list and not in the store")
+    }));
+    let rows = looked
+        .iter()
+        .map(|one| {
+            let class = one.class.map_or("?", Class::as_str);
+            vec![one.name(), class.to_owned(), one.seen.values.to_string()]
+        })
+        .collect();
+    Statement {
+        id: "data-1",
+        requirements: &["3.2.1", "3.3.1", "12.5.2"],
+        says: "What each column of the store holds is known, and no class of it is account data",
+        proof: "the live schema, compared with the program's list",
+        holds: faults.is_empty(),
+        faults,
+        evidence: Table {
+            header: vec!["column", "holds", "values"],
+            rows,
+        },
+    }
+}
+
+fn names(looked: &[Looked]) -> Statement {
+    let named = looked
+        .iter()
+        .filter(|one| is_called_like_card_data(&one.column));
+    let faults: Vec<String> = named
+        .map(|one| format!("{} is called like card data", one.name()))
+        .collect();
+    Statement {
+        id: "data-2",
+        requirements: &["3.2.1", "3.3.1", "3.3.2"],
+        says: "No table and no column is called like card data",
+        proof: "the live schema, word by word",
+        holds: faults.is_empty(),
+        faults,
+        evidence: Table {
+            header: vec!["words that were looked for"],
+            rows: vec![vec![CARD_WORDS.join(", ")]],
+        },
+    }
+}
+
+/// Looks at each word of a name: `payments.card_number` has `card`, `records.discard` has not.
+fn is_called_like_card_data(column: &StoredColumn) -> bool {
+    let whole = [&column.table, &column.name].map(|name| name.to_lowercase());
+    let mut words = whole
+        .iter()
+        .flat_map(|name| name.split(|letter: char| !letter.is_alphanumeric()))
+        .chain(whole.iter().map(String::as_str));
+    words.any(|word| CARD_WORDS.contains(&word))
+}
+
+fn numbers(looked: &[Looked]) -> Statement {
+    let mut faults = Vec::new();
+    for one in looked {
+        for (rule, count) in &one.seen.numbers {
+            faults.push(format!(
+                "{count} in {} pass for card numbers ({rule})",
+                one.name()
+            ));
+        }
+    }
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let by_class = Class::ALL.into_iter().map(Some).chain([None]);
+    for class in by_class {
+        let of_class = || looked.iter().filter(move |one| one.class == class);
+        if of_class().next().is_none() {
+            continue;
+        }
+        let sum =
+            |of: fn(&Seen) -> u64| of_class().map(|one| of(&one.seen)).sum::<u64>().to_string();
+        rows.push(vec![
+            class.map_or("?", Class::as_str).to_owned(),
+            sum(|seen| seen.values),
+            sum(|seen| seen.bytes),
+            sum(|seen| seen.numbers.values().sum()),
+        ]);
+    }
+    Statement {
+        id: "data-3",
+        requirements: &["3.2.1", "3.3.1", "3.5.1"],
+        says: "No value in the store passes for a card number",
+        proof: "the net for card numbers over every value of every column, in every usual encoding",
+        holds: faults.is_empty(),
+        faults,
+        evidence: Table {
+            header: vec!["what the column holds", "values", "bytes", "found"],
+            rows,
+        },
+    }
+}
+
+fn sealed(looked: &[Looked]) -> Statement {
+    let ours = || looked.iter().filter(|one| one.class == Some(Class::Sealed));
+    let faults: Vec<String> = ours()
+        .filter(|one| one.seen.not_sealed > 0)
+        .map(|one| format!("{} in {} are not sealed", one.seen.not_sealed, one.name()))
+        .collect();
+    let rows = ours()
+        .map(|one| {
+            vec![
+                one.name(),
+                one.seen.values.to_string(),
+                one.seen.bytes.to_string(),
+            ]
+        })
+        .collect();
+    Statement {
+        id: "data-4",
+        requirements: &["3.5.1", "12.3.3"],
+        says: "Tokens, account ids and pages' addresses are sealed: AWS Encryption SDK message format 2, \
+               suite 0x0478 (AES-256-GCM, HKDF-SHA-512, key commitment)",
+        proof: "version and suite at the beginning of each value",
+        holds: faults.is_empty(),
+        faults,
+        evidence: Table {
+            header: vec!["column", "values", "bytes"],
+            rows,
+        },
+    }
+}
+
+fn generations(keys: &[KeyGeneration]) -> Statement {
+    let lost = keys.iter().filter(|one| one.sealed > 0 && !one.present);
+    let faults: Vec<String> = lost
+        .map(|one| {
+            format!(
+                "{} values are under {}, whose key is not there",
+                one.sealed, one.id
+            )
+        })
+        .collect();
+    let rows = keys
+        .iter()
+        .map(|one| {
+            vec![
+                one.id.clone(),
+                one.state.to_owned(),
+                one.sealed.to_string(),
+                one.uses.to_string(),
+                one.created_at.to_string(),
+            ]
+        })
+        .collect();
+    Statement {
+        id: "data-5",
+        requirements: &["3.6.1", "3.7.1", "3.7.4"],
+        says: "Every sealed value is under a generation whose key is in the key file, outside of the store",
+        proof: "a count over all sealed columns, and the key file's generations",
+        holds: faults.is_empty(),
+        faults,
+        evidence: Table {
+            header: vec!["generation", "state", "sealed under it", "uses", "made"],
+            rows,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_card_data_is_known_by_its_words() {
+        let named = |table: &str, name: &str| {
+            is_called_like_card_data(&StoredColumn {
+                table: table.to_owned(),
+                name: name.to_owned(),
+            })
+        };
+        for (table, name) in [
+            ("payments", "card_number"),
+            ("cards", "pan"),
+            ("payments", "CVV"),
+            ("payments", "exp_month"),
+            ("card", "x"),
+        ] {
+            assert!(named(table, name), "{table}.{name}");
+        }
+        assert!(!named("records", "discard") && !named("companies", "expanse"));
+        assert!(!columns::all().any(|column| named(column.table, column.name)));
+    }
+
+    #[test]
+    fn a_number_is_found_in_its_value_and_not_across_two() {
+        let mut seen = Seen::default();
+        seen.look_at(&[b"4242 4242", b"4242 4242"], None);
+        assert!(seen.numbers.is_empty());
+        seen.look_at(&[b"a", b"4242 4242 4242 4242"], None);
+        assert_eq!(seen.numbers, [("visa", 1)].into());
+        assert_eq!((seen.values, seen.bytes), (4, 38));
+    }
+}
