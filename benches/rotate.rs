@@ -2,17 +2,21 @@
 //! is of the limits that were measured in the same run.
 //!
 //! ```text
-//! cargo bench --bench rotate                    # a million records; a few minutes, 2 GB of disk
-//! cargo bench --bench rotate -- 50000           # fewer
+//! cargo bench --bench rotate                    # a million records; a few minutes, 3 GB of disk
+//! cargo bench --bench rotate -- --load          # without the rotation alone
+//! cargo bench --bench rotate -- --records 50000 --kill 5
 //! ```
 //!
 //! 1. A store is filled with records, each a sealed token.
 //! 2. Two floors, without which no rotation can be faster: opening and sealing in memory on all
 //!    cores, and reading and writing the same bytes in SQLite in the same batches.
 //! 3. The program rotates the keys, alone.
-//! 4. It rotates them again while this process charges at the sandbox as fast as it can, and is
-//!    killed three times (SIGKILL) and started again. No payment may see an error.
+//! 4. A backup is made. The program rotates them again while this process charges at the sandbox as
+//!    fast as it can, and is killed three times (SIGKILL), anywhere, and started again. No payment
+//!    may see an error.
 //! 5. `--destroy-retired`; then every record is opened, and must hold what it held.
+//! 6. The backup is put in the place of the database: the program refuses it, and not one record of
+//!    it opens.
 
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
@@ -28,12 +32,25 @@ use cardless::gateway::{Gateway, RESEAL_BATCH, RequestKey};
 use cardless::message::{Amount, Capture, Initiator, LinkRequest, PayRequest, PaymentStatus};
 use cardless::store::{AccountRow, Change, RecordRow, SealedColumn, SqliteStore, Store, Threads};
 use cardless::vault::{Context, KeyRing, Purpose, Vault};
-use cardless_contract::{SystemClock, SystemEntropy, Timestamp};
+use cardless_contract::{Entropy as _, SystemClock, SystemEntropy, Timestamp};
 use cardless_sandbox::{Addresses, Provider, Sandbox, print_settings};
 use cardless_transport::HttpClient as _;
 use rusqlite::Connection;
 
+/// What is asked for on the command line.
+struct Options {
+    records: u64,
+    /// How often the rotation beside payments is killed.
+    kills: usize,
+    /// Only the rotation beside payments.
+    load_only: bool,
+}
+
 const RECORDS: u64 = 1_000_000;
+const KILLS: usize = 3;
+
+/// Where a rotation is killed, in thousandths of the records: not so late that it is over by then.
+const KILLED_BY: u64 = 900;
 
 /// How many accounts the records belong to.
 const ACCOUNTS: u64 = 1000;
@@ -43,6 +60,9 @@ const FILL_BATCH: u64 = 10_000;
 
 /// How many records the cryptographic floor is measured with.
 const SAMPLE: u32 = 200_000;
+
+/// The backup's file.
+const BACKUP: &str = "backup.db";
 
 /// How long a call to the sandbox may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -58,9 +78,11 @@ struct Load {
 
 #[tokio::main]
 async fn main() -> Result {
-    // Cargo adds `--bench`; a number is ours.
-    let wanted = std::env::args().find_map(|argument| argument.parse().ok());
-    let records = wanted.unwrap_or(RECORDS);
+    let Options {
+        records,
+        kills,
+        load_only,
+    } = Options::read(std::env::args().skip(1))?;
     let folder = tempfile::tempdir()?;
     let place = folder.path();
     let init = program(place, &["init"]).status()?;
@@ -81,19 +103,42 @@ async fn main() -> Result {
         sqlite.as_millis()
     );
 
-    let alone = rotate_alone(place)?;
-    report("rotate keys, alone", alone, crypto, sqlite);
+    let report = |what: &str, took| report(what, records, took, crypto, sqlite);
+    if !load_only {
+        report("rotate keys, alone", rotate_alone(place)?);
+        destroy(place)?;
+    }
+    back_up(place)?;
+    let (beside, load) = rotate_beside(place, records, kills).await?;
+    let what = format!("rotate keys, beside payments, killed {kills} times");
+    report(&what, beside);
+    load.print(beside)?;
     destroy(place)?;
-    let (beside, load) = rotate_beside(place, records).await?;
-    report(
-        "rotate keys, beside payments, killed three times",
-        beside,
-        crypto,
-        sqlite,
-    );
-    load.print()?;
-    destroy(place)?;
-    open_all(place, records).await
+    open_all(place, records).await?;
+    open_backup(place, records).await
+}
+
+impl Options {
+    fn read(mut given: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self {
+            records: RECORDS,
+            kills: KILLS,
+            load_only: false,
+        };
+        while let Some(argument) = given.next() {
+            let mut number = || given.next().ok_or("a number is missing");
+            match argument.as_str() {
+                // Cargo adds this one.
+                "--bench" => {}
+                "--load" => options.load_only = true,
+                "--records" => options.records = number()?.parse()?,
+                "--kill" => options.kills = number()?.parse()?,
+                strange => return Err(format!("{strange} is not known here").into()),
+            }
+        }
+        ensure(options.records > 0, "there is a record")?;
+        Ok(options)
+    }
 }
 
 fn cores() -> usize {
@@ -288,18 +333,35 @@ fn destroy(place: &Path) -> Result {
     ensure(status.success(), "the retired keys are destroyed")
 }
 
-/// Rotates, killed at a quarter, a half and three quarters, while this process charges.
-async fn rotate_beside(place: &Path, records: u64) -> Result<(Duration, Load)> {
+/// Where the rotation is killed each time: records that are done by then, in their order.
+fn kills_at(records: u64, kills: usize) -> Result<Vec<u64>> {
+    let mut drawn = vec![0; kills * size_of::<u32>()];
+    SystemEntropy.fill(&mut drawn)?;
+    let (numbers, _) = drawn.as_chunks();
+    let thousandth = |bytes: &[u8; 4]| u64::from(u32::from_be_bytes(*bytes)) % KILLED_BY;
+    let mut at: Vec<u64> = numbers
+        .iter()
+        .map(|bytes| records * thousandth(bytes) / 1000)
+        .collect();
+    at.sort_unstable();
+    Ok(at)
+}
+
+/// Rotates and is killed, anywhere, while this process charges.
+async fn rotate_beside(place: &Path, records: u64, kills: usize) -> Result<(Duration, Load)> {
     let (gateway, method) = paying(place).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(charge(gateway.clone(), method, Arc::clone(&stop)));
     let began = Instant::now();
-    for quarter in 1..=3 {
+    for wanted in kills_at(records, kills)? {
         let mut child = program(place, &["rotate", "keys"]).spawn()?;
-        until_done(&gateway, &mut child, records * quarter / 4).await?;
+        let done = until_done(&gateway, &mut child, wanted).await?;
         child.kill()?;
         child.wait()?;
-        println!("killed at {} s", began.elapsed().as_secs());
+        println!(
+            "killed after {} ms with {done} records done",
+            began.elapsed().as_millis()
+        );
     }
     let mut last = program(place, &["rotate", "keys"]).spawn()?;
     while last.try_wait()?.is_none() {
@@ -311,12 +373,12 @@ async fn rotate_beside(place: &Path, records: u64) -> Result<(Duration, Load)> {
     Ok((took, load.await??))
 }
 
-async fn until_done(gateway: &Gateway, child: &mut Child, wanted: u64) -> Result {
+async fn until_done(gateway: &Gateway, child: &mut Child, wanted: u64) -> Result<u64> {
     loop {
         let rotations = gateway.rotations().await?;
         let present = rotations.first().filter(|found| found.ended_at.is_none());
-        if present.is_some_and(|found| found.done >= wanted) {
-            return Ok(());
+        if let Some(found) = present.filter(|found| found.done >= wanted) {
+            return Ok(found.done);
         }
         ensure(
             child.try_wait()?.is_none(),
@@ -388,6 +450,44 @@ async fn charge(gateway: Gateway, method: String, stop: Arc<AtomicBool>) -> Resu
     Ok(load)
 }
 
+fn back_up(place: &Path) -> Result {
+    let backup = place.join(BACKUP);
+    let backup = backup.to_str().ok_or("a path that is no text")?;
+    Connection::open(database(place))?.execute("VACUUM INTO ?1", [backup])?;
+    Ok(())
+}
+
+/// The program refuses the backup with the keys of today, and no record of it opens.
+async fn open_backup(place: &Path, records: u64) -> Result {
+    let refused = program(place, &["serve"])
+        .env("CARDLESS__STORE__URL", format!("sqlite:{BACKUP}"))
+        .stderr(Stdio::piped())
+        .output()?;
+    let said = String::from_utf8(refused.stderr)?;
+    ensure(!refused.status.success(), "the program refuses the backup")?;
+    println!("a backup from before the rotation: {}", said.trim());
+    let url = format!("sqlite:{}", place.join(BACKUP).display());
+    let store = SqliteStore::open(&url, Threads::Own)?;
+    let vault = Vault::new(keys(place)?, Arc::new(SystemEntropy));
+    let mut unopened = 0;
+    for (column, generation, _) in store.count_sealed().await? {
+        let mut after = 0;
+        loop {
+            let rows = store.sealed(column, &generation, after, 10_000).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.place;
+            for row in rows.iter().filter(|row| row.provider == "paypal") {
+                let opened = vault.open(&context(&row.account, &row.id), &row.bytes);
+                ensure(opened.is_err(), "no record of the backup opens")?;
+                unopened += 1;
+            }
+        }
+    }
+    ensure(unopened == records, "the backup has every record")?;
+    println!("none of its {unopened} records opens");
+    Ok(())
+}
+
 /// Every record opens, and holds what it held.
 async fn open_all(place: &Path, records: u64) -> Result {
     let store = open(place)?;
@@ -414,12 +514,13 @@ async fn open_all(place: &Path, records: u64) -> Result {
 }
 
 impl Load {
-    fn print(mut self) -> Result {
+    fn print(mut self, within: Duration) -> Result {
         self.millis.sort_unstable();
         let count = self.millis.len();
         let at = |percent: usize| self.millis.get(count.saturating_sub(1) * percent / 100);
         println!(
-            "{count} payments meanwhile, {} errors; p50 {} ms, p99 {} ms, longest {} ms",
+            "{count} payments meanwhile ({} a second), {} errors; p50 {} ms, p99 {} ms, longest {} ms",
+            per_second(u64::try_from(count)?, within),
             self.errors.len(),
             at(50).unwrap_or(&0),
             at(99).unwrap_or(&0),
@@ -432,12 +533,17 @@ impl Load {
     }
 }
 
-fn report(what: &str, took: Duration, crypto: Duration, sqlite: Duration) {
+fn per_second(count: u64, within: Duration) -> u128 {
+    u128::from(count) * 1000 / within.as_millis().max(1)
+}
+
+fn report(what: &str, records: u64, took: Duration, crypto: Duration, sqlite: Duration) {
     let millis = took.as_millis().max(1);
     let slower = crypto.max(sqlite).as_millis().max(1);
     println!(
-        "{what}: {millis} ms; {}% of the cryptographic limit, {}% of SQLite's; {}.{:02} x the slower \
+        "{what}: {millis} ms, {} records a second; {}% of the cryptographic limit, {}% of SQLite's; {}.{:02} x the slower \
          floor",
+        per_second(records, took),
         crypto.as_millis() * 100 / millis,
         sqlite.as_millis() * 100 / millis,
         millis / slower,
