@@ -165,6 +165,10 @@ const TABLES: &[(&str, Classes)] = &[
         ],
     ),
     (
+        "clock_steps",
+        &[(Class::Time, &["at"]), (Class::Number, &["millis"])],
+    ),
+    (
         "clients",
         &[
             (Class::PersonText, &["name"]),

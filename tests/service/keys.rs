@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::people::Desk;
 use crate::rotation::{killed_beside_payments, pay};
+use crate::world::ACCOUNT;
 
 /// How many records there are beside the one that is charged.
 const RECORDS: usize = 2000;
