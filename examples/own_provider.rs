@@ -128,6 +128,7 @@ impl House {
             repeat_refund: Repeat::AfterQuestion,
             longest_delay: Duration::ZERO,
             customer_window: Duration::from_secs(600),
+            page_moves_money: false,
         };
         let book = Book {
             left_minor,

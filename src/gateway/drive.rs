@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cardless_contract::{
-    CaptureMode, Clock, CommitRequest, Delivery, ErrorKind, Found, IdempotencyKey, Initiator,
-    LookupRequest, Outcome, Payment as Seen, PaymentProvider, PaymentRequest, ProviderError,
-    ProviderToken, RedirectUrl, Reference, Repeat, ReservationId, Timestamp, VoidRequest,
+    Capabilities, CaptureMode, Clock, CommitRequest, Delivery, ErrorKind, Found, IdempotencyKey,
+    Initiator, LookupRequest, Outcome, Payment as Seen, PaymentPhase, PaymentProvider,
+    PaymentRequest, ProviderError, ProviderToken, RedirectUrl, Reference, Repeat, ReservationId,
+    Timestamp, VoidRequest,
 };
 
 use super::heard::Said;
@@ -33,7 +34,8 @@ pub(super) const PARK_UNKNOWN_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// first.
 pub(super) const MIN_QUESTIONS: u32 = 8;
 
-/// How long a provider may say that it is working before a person must look.
+/// How long a provider may say that it is working, or leave a page open that moves money, before a
+/// person must look.
 pub(super) const PARK_PENDING_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How often a word that we do not know is asked about before a person must look.
@@ -426,7 +428,7 @@ impl Drive {
                 .await?;
                 Ok(Flow::Stop)
             }
-            Next::NotCommitted => self.not_committed().await,
+            Next::NotCommitted => self.not_committed(seen.phase).await,
             Next::Release => self.release().await,
             Next::AskAgain if now.since(self.row.created_at) > PARK_PENDING_AFTER => {
                 self.park().await
@@ -436,13 +438,13 @@ impl Drive {
     }
 
     /// The provider's object stands and nothing has moved.
-    async fn not_committed(&mut self) -> Result<Flow, Error> {
+    async fn not_committed(&mut self, phase: PaymentPhase) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
         if self.row.step == Step::Closing {
             return self.end_closed().await;
         }
         if self.waits_for_customer_page() {
-            return self.wait_for_customer().await;
+            return self.wait_for_customer(phase).await;
         }
         if self.row.step == Step::Waiting {
             // The customer has approved: the round that this opens has its own time. Otherwise it
@@ -471,30 +473,38 @@ impl Drive {
         self.row.step == Step::Waiting && self.page_moves_money()
     }
 
-    /// The customer was sent to a page that itself takes or holds the amount.
     fn page_moves_money(&self) -> bool {
-        self.row.initiator == InitiatorText::Customer
-            && self.row.commit_round == 0
-            && self.row.redirect.is_some()
+        page_moves_money(&self.row, self.provider.capabilities())
     }
 
     fn too_late(&self, now: Timestamp) -> bool {
         now.since(self.row.accepted_at) > COMMIT_WITHIN
     }
 
-    async fn wait_for_customer(&mut self) -> Result<Flow, Error> {
+    /// The customer has not finished. A page that moves money is not over because the customer's time
+    /// is: only its provider ends it.
+    async fn wait_for_customer(&mut self, phase: PaymentPhase) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
         let until = self.customer_until();
-        if now >= until {
+        let only_shown = self.page_moves_money() && phase == PaymentPhase::Reserved;
+        if now >= until && !only_shown {
             return self
                 .change(|row, _| {
                     state::close(row, PaymentState::Failed, Some("customer_did_not_come"));
                 })
                 .await;
         }
+        if self.page_is_open_for_too_long(now) {
+            return self.park().await;
+        }
         let state = self.row.state;
-        let at = until.min(now.plus(pause(self.row.attempts.saturating_add(4))));
+        let later = now.plus(pause(self.row.attempts.saturating_add(4)));
+        let at = if now < until { until.min(later) } else { later };
         self.ask_again(state, at).await
+    }
+
+    fn page_is_open_for_too_long(&self, now: Timestamp) -> bool {
+        self.page_moves_money() && now.since(self.row.accepted_at) > PARK_PENDING_AFTER
     }
 
     fn customer_until(&self) -> Timestamp {
@@ -508,17 +518,10 @@ impl Drive {
     async fn still_customer(&mut self, url: &RedirectUrl) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
         if self.row.step == Step::Closing {
-            return self.not_committed().await;
+            return self.not_committed(PaymentPhase::Reserved).await;
         }
-        if now >= self.customer_until() {
-            return self
-                .change(|row, _| {
-                    state::close(row, PaymentState::Failed, Some("customer_did_not_come"));
-                })
-                .await;
-        }
-        if self.row.state == PaymentState::ActionRequired {
-            return self.wait_for_customer().await;
+        if self.row.state == PaymentState::ActionRequired || now >= self.customer_until() {
+            return self.wait_for_customer(PaymentPhase::Reserved).await;
         }
         self.customer_must_act(None, url).await
     }
@@ -565,19 +568,22 @@ impl Drive {
         }
     }
 
-    /// Ends a closed payment that moved nothing, once the customer's page can't move anything.
+    /// Ends a closed payment that moved nothing, unless the customer's page can still move something.
     async fn end_closed(&mut self) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        if self.page_moves_money() && now < self.customer_until() {
-            let until = self.customer_until();
-            return self.ask_again(PaymentState::Pending, until).await;
+        if !self.page_moves_money() {
+            return self.end_closed_now().await;
         }
-        self.end_closed_now().await
+        if self.page_is_open_for_too_long(now) {
+            return self.park().await;
+        }
+        let at = now.plus(pause(self.row.attempts.saturating_add(4)));
+        self.ask_again(PaymentState::Pending, at).await
     }
 
     async fn end_closed_now(&mut self) -> Result<Flow, Error> {
         self.settle_with(|row, now| {
-            state::end_without_money(row, cardless_contract::PaymentPhase::Voided, now);
+            state::end_without_money(row, PaymentPhase::Voided, now);
         })
         .await
     }
@@ -983,6 +989,13 @@ impl Drive {
     fn key(&self, step: &str) -> Result<IdempotencyKey, Error> {
         key_of(&self.row.id, step)
     }
+}
+
+/// Whether the customer was sent to a page that itself takes or holds the amount.
+pub(super) fn page_moves_money(row: &PaymentRow, capabilities: &Capabilities) -> bool {
+    capabilities.page_moves_money
+        && row.initiator == InitiatorText::Customer
+        && row.redirect.is_some()
 }
 
 /// Whether a reserve may be sent again.

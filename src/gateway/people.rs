@@ -13,6 +13,7 @@ use cardless_contract::{
 use serde::Serialize;
 
 use super::audit::{Actor, AuditAction, AuditObject};
+use super::drive::page_moves_money;
 use super::heard::LastAnswer;
 use super::link::on_a_task;
 use super::operate::lookup;
@@ -25,8 +26,8 @@ use crate::journal::state::{self, Next};
 use crate::journal::{Leased, Reload, Written, release_row};
 use crate::message::{Page, Payment, PaymentStatus};
 use crate::store::{
-    Change, InitiatorText, OperationRow, OperationState, OperationType, PaymentFilter, PaymentRow,
-    PaymentState, ResolutionRow, Step,
+    Change, OperationRow, OperationState, OperationType, PaymentFilter, PaymentRow, PaymentState,
+    ResolutionRow, Step,
 };
 
 /// The most payments that one page of [`Gateway::cases`] has.
@@ -515,6 +516,12 @@ impl Inner {
         // What an answer proves, it proves of the moment of its question.
         let now = self.journal.now();
         let heard = self.hear_payment(provider.as_ref(), row).await?;
+        let payable = page_moves_money(row, provider.capabilities()) && is_payable(&heard.reading);
+        if payable && wanted != PaymentState::Captured {
+            return Err(contradicted(
+                "still lets the customer pay at its page; end it there first, then resolve again",
+            ));
+        }
         let quiet = quiet_payment(row, provider.as_ref());
         let holds = provider.capabilities().reserve_holds;
         let by = decide_payment(row, &heard.reading, wanted, holds, quiet, now)?;
@@ -843,14 +850,21 @@ fn decide_operation(
     }
 }
 
-/// From when nothing can be on its way: what we sent has arrived or never will, and the customer's
-/// page takes nothing any more.
+/// Whether the customer's page stands open at the provider.
+fn is_payable(reading: &Reading) -> bool {
+    match reading {
+        Reading::Seen(seen) => seen.phase == PaymentPhase::Reserved && seen.captured.is_zero(),
+        Reading::Undecided { customer, .. } => *customer,
+        Reading::Declined(_) | Reading::Absent | Reading::Unread => false,
+    }
+}
+
+/// From when nothing can be on its way: what we sent has arrived or never will, and the customer has
+/// had the time that the provider's page is expected to take.
 fn quiet_payment(row: &PaymentRow, provider: &dyn PaymentProvider) -> Option<Timestamp> {
     let capabilities = provider.capabilities();
     let sent = row.last_sent_at.map(|at| quiet_at(at, capabilities));
-    let page =
-        row.initiator == InitiatorText::Customer && row.commit_round == 0 && row.redirect.is_some();
-    let customer = page.then(|| {
+    let customer = page_moves_money(row, capabilities).then(|| {
         row.accepted_at
             .plus(capabilities.customer_window)
             .plus(capabilities.longest_delay)

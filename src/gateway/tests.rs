@@ -96,5 +96,6 @@ fn capabilities() -> Capabilities {
         repeat_refund: repeat,
         longest_delay: 120 * SECOND,
         customer_window: Duration::from_hours(1),
+        page_moves_money: false,
     }
 }

@@ -156,12 +156,14 @@ impl Shape {
             repeat_refund: keyed,
             longest_delay: LONGEST_DELAY,
             customer_window: CUSTOMER_WINDOW,
+            page_moves_money: false,
         };
         match self {
             Self::TwoCalls => base,
             Self::Page => Capabilities {
                 refund_per_capture: false,
                 setup_takes_payment: true,
+                page_moves_money: true,
                 find_by_reference: true,
                 repeat_setup: Repeat::AfterQuestion,
                 repeat_reserve: Repeat::AfterQuestion,
@@ -174,6 +176,7 @@ impl Shape {
                 several_captures: false,
                 refund_per_capture: false,
                 setup_takes_payment: true,
+                page_moves_money: true,
                 reserve_holds: true,
                 ..base
             },
@@ -253,7 +256,7 @@ impl Fake {
         let (id, object) = self.object(payment);
         let mut state = self.state.lock().unwrap();
         assert_eq!(object.phase, Phase::AwaitsCustomer);
-        if self.capabilities.setup_takes_payment {
+        if self.capabilities.page_moves_money {
             // The page takes or holds the amount.
             state.take(&id, object.capture == CaptureMode::Automatic);
         } else {
@@ -674,7 +677,7 @@ impl PaymentProvider for Fake {
         }
         let keyed = self.capabilities.repeat_reserve != Repeat::AfterQuestion;
         let holds = self.capabilities.reserve_holds;
-        let takes = self.capabilities.setup_takes_payment;
+        let takes = self.capabilities.page_moves_money;
         let (key, request) = (key.as_str().to_owned(), request.clone());
         let note = format!("{} {key}", request.reference);
         let make = move |state: &mut State| {
@@ -734,7 +737,7 @@ impl PaymentProvider for Fake {
     ) -> Result<Outcome<Payment>> {
         let id = request.reservation.as_str().to_owned();
         let holds = self.capabilities.reserve_holds;
-        let takes = self.capabilities.setup_takes_payment;
+        let takes = self.capabilities.page_moves_money;
         let working = id.clone();
         let ran = self
             .call(

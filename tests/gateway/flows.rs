@@ -364,6 +364,7 @@ async fn declines_settle_and_suspend_a_method_that_is_gone() {
 async fn a_declined_commit_of_a_customer_releases_the_hold() {
     let mut capabilities = Shape::Holds.capabilities();
     capabilities.setup_takes_payment = false;
+    capabilities.page_moves_money = false;
     let world = World::with(capabilities, |_| {});
     world.linked().await;
     world.fake.fault("commit", Fault::Declined);
@@ -559,14 +560,111 @@ async fn a_customer_who_is_present_approves_and_pays_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_customer_who_does_not_come_ends_the_payment() {
-    for shape in SHAPES {
+    // Nothing moves by an approval alone, so the payment may end while its page is open.
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&present("r-1")).await;
+    world.run_hours(2).await;
+    let ended = world.payment(&payment.id).await;
+    assert_eq!(ended.status, PaymentStatus::Failed);
+    assert_eq!(ended.failure.unwrap().code, "customer_did_not_come");
+    world.fake.approve(&payment.id);
+    world.webhook("e-1", &payment.id).await;
+    world.run_hours(2).await;
+    assert_eq!(world.fake.moved(Kind::Capture, &payment.id), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_outlives_the_customers_time_keeps_its_payment_open() {
+    for shape in [Shape::Page, Shape::Holds] {
         let world = World::new(shape);
         world.linked().await;
         let payment = world.pay(&present("r-1")).await;
         world.run_hours(2).await;
-        let payment = world.payment(&payment.id).await;
-        assert_eq!(payment.status, PaymentStatus::Failed, "{shape:?}");
-        assert_eq!(payment.failure.unwrap().code, "customer_did_not_come");
+        assert_eq!(
+            world.payment(&payment.id).await.status,
+            PaymentStatus::ActionRequired,
+            "{shape:?}"
+        );
+        // The reference is not free, so nobody charges beside the open page.
+        let second = world.gateway.pay(&world.key(), &charge("r-1")).await;
+        assert_eq!(code(second), Code::OutcomeUnknown, "{shape:?}");
+        world.fake.approve(&payment.id);
+        world.run_hours(2).await;
+        assert_eq!(
+            world.payment(&payment.id).await.status,
+            PaymentStatus::Captured,
+            "{shape:?}"
+        );
+        assert_eq!(world.fake.moved(Kind::Capture, &payment.id), (1, 4990));
+        world.books_fit(&payment.id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_its_provider_never_ends_is_left_to_a_person() {
+    for shape in [Shape::Page, Shape::Holds] {
+        let world = World::new(shape);
+        world.linked().await;
+        let payment = world.pay(&present("r-1")).await;
+        for _ in 0..31 {
+            world.clock.forward(Duration::from_secs(24 * 3600));
+            world.reconcile().await;
+        }
+        assert_eq!(
+            world.payment(&payment.id).await.status,
+            PaymentStatus::Parked,
+            "{shape:?}"
+        );
+        world.fake.approve(&payment.id);
+        world.webhook("e-1", &payment.id).await;
+        world.run_minutes(1).await;
+        assert_eq!(
+            world.payment(&payment.id).await.status,
+            PaymentStatus::Captured,
+            "{shape:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_its_provider_has_ended_ends_the_payment() {
+    for shape in [Shape::Page, Shape::Holds] {
+        for voided in [false, true] {
+            let world = World::new(shape);
+            world.linked().await;
+            let payment = world.pay(&present("r-1")).await;
+            if voided {
+                let void = world
+                    .gateway
+                    .void(&world.key(), &payment.id, &release())
+                    .await;
+                assert!(void.unwrap().open);
+            }
+            world.run_hours(2).await;
+            let open = world.payment(&payment.id).await.status;
+            let expected = if voided {
+                PaymentStatus::Pending
+            } else {
+                PaymentStatus::ActionRequired
+            };
+            assert_eq!(open, expected, "{shape:?}");
+            world
+                .fake
+                .change(&payment.id, |object| object.phase = Phase::Lapsed);
+            world.run_hours(2).await;
+            let ended = world.payment(&payment.id).await;
+            if voided {
+                assert_eq!(ended.status, PaymentStatus::Voided, "{shape:?}");
+            } else {
+                assert_eq!(ended.status, PaymentStatus::Failed, "{shape:?}");
+                assert_eq!(ended.failure.unwrap().code, "expired_at_provider");
+            }
+            assert_eq!(
+                world.pay(&charge("r-1")).await.status,
+                PaymentStatus::Captured
+            );
+        }
     }
 }
 

@@ -265,17 +265,37 @@ async fn nothing_ends_as_failed_while_it_may_be_on_its_way() {
     let resolved = world.resolve(&end(&payment.id, ResolveAs::Failed)).await;
     assert!(resolved.unwrap().as_wanted);
 
-    // A page that takes the money itself stays open for longer than a request.
+    // A page that takes the money itself stays open until its provider ends it.
     let world = World::new(Shape::Page);
     world.linked().await;
     let payment = world.pay(&present("r-1")).await;
     assert_eq!(payment.status, PaymentStatus::ActionRequired);
     world.park(&payment.id).await;
+    for how in [ResolveAs::Failed, ResolveAs::Voided] {
+        let end = end(&payment.id, how);
+        let payable = "still lets the customer pay";
+        world.refuses(&end, Code::InvalidState, payable).await;
+        world.clock.forward(crate::fake::CUSTOMER_WINDOW);
+        world.refuses(&end, Code::InvalidState, payable).await;
+    }
+    world.fake.change(&payment.id, |object| {
+        object.phase = crate::fake::Phase::Lapsed;
+    });
+    let failed = end(&payment.id, ResolveAs::Failed);
+    assert!(world.resolve(&failed).await.unwrap().as_wanted);
+
+    // Whoever gets no answer takes the customer's time and looks.
+    let world = World::new(Shape::Page);
+    world.linked().await;
+    let payment = world.pay(&present("r-1")).await;
+    world.park(&payment.id).await;
+    world.fake.fault("lookup", Fault::LostBefore);
     let failed = end(&payment.id, ResolveAs::Failed);
     world
         .refuses(&failed, Code::InvalidState, "on its way")
         .await;
     world.clock.forward(crate::fake::CUSTOMER_WINDOW);
+    world.fake.fault("lookup", Fault::LostBefore);
     assert!(world.resolve(&failed).await.unwrap().as_wanted);
 }
 

@@ -7,7 +7,7 @@ use cardless_contract::{
     CaptureMode, Currency, Decline, DeclineCategory, Found, Money, Movement, MovementState,
     ObjectId, Operation, Outcome, Payment, PaymentPhase, PaymentRequest, ProviderCode,
     ProviderToken, RedirectUrl, Reference, ReservationId, RetryAdvice, SetupPayment, SetupProgress,
-    SetupRequest, TokenFault, Unmapped,
+    SetupRequest, Timestamp, TokenFault, Unmapped,
 };
 
 use crate::error::Refusal;
@@ -339,11 +339,13 @@ pub(crate) fn payment_of(
     })
 }
 
-/// A payment as its status shows it. `page` is the address of the payment page's host.
+/// A payment as its status shows it. `page` is the address of the payment page's host; `surely_past`
+/// lies so far back that what has expired by then has expired on the provider's clock too.
 pub(crate) fn payment(
     status: &Status,
     expected: &Expected<'_>,
     page: &str,
+    surely_past: Timestamp,
 ) -> Result<Outcome<Payment>, Mismatch> {
     expected.agrees(status)?;
     match status.kind.as_deref() {
@@ -354,6 +356,9 @@ pub(crate) fn payment(
     let currency = currency_of(status, expected)?;
     let of = |phase| payment_of(expected.id, phase, Money::zero(currency));
     Ok(match State::of(status) {
+        State::WithCustomer if never_begun(status, surely_past) => {
+            Outcome::Done(of(PaymentPhase::Expired)?)
+        }
         State::WithCustomer => {
             let url = start_page(page, expected.id).ok_or(Mismatch("page"))?;
             Outcome::ActionRequired(of(PaymentPhase::Reserved)?, url)
@@ -376,6 +381,19 @@ pub(crate) fn payment(
         State::Failed(reason) => Outcome::Declined(failure(reason)),
         State::Unmapped(word) => Outcome::Unmapped(word),
     })
+}
+
+/// Whether the customer has not begun and can't any more (`providers/aduno.md` §4). In the middle of
+/// a challenge the time of the page says nothing.
+fn never_begun(status: &Status, surely_past: Timestamp) -> bool {
+    let init = status
+        .detail
+        .as_ref()
+        .and_then(|detail| detail.init.as_ref());
+    let expires = init
+        .and_then(|init| init.expires.as_deref())
+        .and_then(Timestamp::parse_rfc3339);
+    status.status == "initialized" && expires.is_some_and(|expires| expires < surely_past)
 }
 
 /// A setup as its status shows it.
@@ -782,6 +800,7 @@ mod tests {
             &serde_json::from_value(status).unwrap(),
             &expected,
             "https://pay.example",
+            Timestamp::parse_rfc3339("2026-01-01T12:00:00Z").unwrap(),
         )
     }
 
@@ -799,6 +818,22 @@ mod tests {
             };
             assert_eq!(payment.phase, Reserved);
             assert_eq!(url.expose(), format!("https://pay.example/v1/start/{ID}"));
+        }
+        // Whoever has not begun in time can't any more; whoever has begun may still finish.
+        for (word, expires, open) in [
+            ("initialized", "2026-01-01T12:00:00Z", true),
+            ("initialized", "2026-01-01T11:59:59Z", false),
+            ("challenge_required", "2026-01-01T11:59:59Z", true),
+            ("challenge_ongoing", "2026-01-01T11:59:59Z", true),
+            ("initialized", "soon", true),
+        ] {
+            match read(status(word, json!({"init": {"expires": expires}}))) {
+                Ok(Outcome::ActionRequired(..)) => assert!(open, "{word} {expires}"),
+                Ok(Outcome::Done(payment)) => {
+                    assert_eq!((open, payment.phase), (false, Expired), "{word} {expires}");
+                }
+                other => panic!("{word} {expires}: {other:?}"),
+            }
         }
         assert!(matches!(
             read(status("authenticated", json!({}))),

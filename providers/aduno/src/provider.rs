@@ -41,7 +41,8 @@ const KEY_WINDOW: Duration = Duration::from_secs(60 * 60);
 /// the 60 (`providers/aduno.md` §8).
 const LONGEST_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// How long a customer has at the page (`providers/aduno.md` §4).
+/// How long a customer has to begin at the page (`providers/aduno.md` §4). Whoever is in the middle
+/// of a challenge by then may still finish, so the transaction's status alone ends a payment.
 const CUSTOMER_WINDOW: Duration = Duration::from_secs(30 * 60);
 
 /// The id that [`PaymentProvider::probe`] asks for: well formed, of a day that never was.
@@ -96,6 +97,7 @@ fn capabilities() -> Capabilities {
         repeat_refund: keyed,
         longest_delay: LONGEST_DELAY,
         customer_window: CUSTOMER_WINDOW,
+        page_moves_money: true,
     }
 }
 
@@ -537,7 +539,8 @@ impl Aduno {
     async fn ask(&self, expected: &Expected<'_>) -> Result<Outcome<Payment>> {
         let status = self.client.status(expected.id).await;
         let status = status.map_err(|failure| self.failed(failure))?;
-        mapping::payment(&status, expected, &self.settings.page)
+        let surely_past = self.clock.now().minus(LONGEST_DELAY);
+        mapping::payment(&status, expected, &self.settings.page, surely_past)
             .map_err(|mismatch| self.mismatched(mismatch))
     }
 

@@ -173,6 +173,8 @@ pub(crate) struct Status {
 #[derive(Default, Deserialize)]
 pub(crate) struct Detail {
     #[serde(default)]
+    pub(crate) init: Option<Begun>,
+    #[serde(default)]
     pub(crate) authorize: Option<Amount>,
     #[serde(default)]
     pub(crate) settle: Option<Amount>,
@@ -180,6 +182,13 @@ pub(crate) struct Detail {
     pub(crate) credit: Option<Amount>,
     #[serde(default)]
     pub(crate) fail: Option<Fail>,
+}
+
+/// Until when the customer may begin.
+#[derive(Deserialize)]
+pub(crate) struct Begun {
+    #[serde(default)]
+    pub(crate) expires: Option<String>,
 }
 
 /// An amount in the currency's smallest unit.

@@ -39,8 +39,17 @@ pub struct Capabilities {
     /// including the clock skew between us and the provider. A "not found" proves something only
     /// if it was asked this long after the last send.
     pub longest_delay: Duration,
-    /// How long a customer has to finish at the provider's page.
+    /// How long a customer has to finish at the provider's page. Where the page itself moves money
+    /// this is no end: it is how long a customer is expected to take.
     pub customer_window: Duration,
+    /// The page that a payment's customer is sent to itself holds or takes the amount, with no
+    /// commit of ours behind it. Such a payment ends without money only when a read says that the
+    /// provider has ended its object ([`Outcome::Declined`](crate::Outcome::Declined),
+    /// [`PaymentPhase::Voided`](crate::PaymentPhase::Voided) or
+    /// [`PaymentPhase::Expired`](crate::PaymentPhase::Expired)), however long that takes. Where
+    /// this is false the customer only approves, nothing moves before the next commit, and a
+    /// payment may end while its page is open.
+    pub page_moves_money: bool,
 }
 
 /// When the same step may be sent again, with the same key, after its outcome is unknown.

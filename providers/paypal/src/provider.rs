@@ -981,5 +981,7 @@ const fn capabilities(order_flow: OrderFlow) -> Capabilities {
         repeat_refund: Repeat::Keyed(PAYMENTS_WINDOW),
         longest_delay: LONGEST_DELAY,
         customer_window: CUSTOMER_WINDOW,
+        // An approval moves nothing: the capture or authorize call that follows does (§6.4).
+        page_moves_money: false,
     }
 }

@@ -28,7 +28,9 @@ const NAME: &str = "postfinance";
 /// gives no number; its SDKs wait 25 s (`providers/postfinance.md` §5.4), and clocks may differ.
 const LONGEST_DELAY: Duration = Duration::from_secs(120);
 
-/// How long a customer has at the payment page. PostFinance gives no number.
+/// How long a customer is expected to take at the payment page. It is no end of the page:
+/// PostFinance gives each transaction a time of its own (`authorizationTimeoutOn`), which "may change
+/// over time", and has no call that ends one before it is authorized. So only its state ends a payment.
 const CUSTOMER_WINDOW: Duration = Duration::from_secs(60 * 60);
 
 /// A reference that no payment has: ours are longer.
@@ -702,6 +704,7 @@ fn capabilities() -> Capabilities {
         repeat_refund: Repeat::KeyedForever,
         longest_delay: LONGEST_DELAY,
         customer_window: CUSTOMER_WINDOW,
+        page_moves_money: true,
     }
 }
 

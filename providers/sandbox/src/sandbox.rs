@@ -129,6 +129,14 @@ impl Sandbox {
         self
     }
 
+    /// The same sandbox before anything has happened at PostFinance, whose transactions wait so long
+    /// for their payers. The real one gives each transaction a time of its own and promises none.
+    #[must_use]
+    pub fn with_postfinance_open_for(self, time: Duration) -> Self {
+        self.lock().postfinance.dialect = Box::new(PostFinance::open_for(time));
+        self
+    }
+
     /// The clock that all three share. A service in the same process can run on it.
     pub fn clock(&self) -> SandboxClock {
         self.clock.clone()

@@ -15,12 +15,15 @@ use crate::world::Broken;
 /// How often everything is looked at until nothing is open.
 const MAX_ROUNDS: u32 = 120;
 
-/// How far the clock moves between the first looks, and between the later ones.
+/// How far the clock moves between the first looks, between the later ones, and between the last.
 const FIRST_ROUND: Duration = Duration::from_secs(400);
 const ROUND: Duration = Duration::from_secs(3600);
+const LAST_ROUND: Duration = Duration::from_secs(24 * 3600);
 
-/// How many rounds are short.
+/// How many rounds are short, and from which on they are long: together they are longer than the
+/// month after which a person must look at a page that is still open.
 const FIRST_ROUNDS: u32 = 5;
+const LAST_ROUNDS_FROM: u32 = 60;
 
 /// How long a person takes at the end.
 const HOURS_AT_THE_END: u64 = 3;
@@ -66,10 +69,10 @@ impl Run {
     async fn rounds(&mut self) -> Result<(), Broken> {
         self.found.open = None;
         for round in 0..MAX_ROUNDS {
-            let time = if round < FIRST_ROUNDS {
-                FIRST_ROUND
-            } else {
-                ROUND
+            let time = match round {
+                0..FIRST_ROUNDS => FIRST_ROUND,
+                FIRST_ROUNDS..LAST_ROUNDS_FROM => ROUND,
+                _ => LAST_ROUND,
             };
             self.advance(time).await;
             let report = self.world.process(0).gateway.reconcile().await?;

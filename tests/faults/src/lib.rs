@@ -28,6 +28,8 @@
 //!   window of a provider and past the 400 days of a key; a process's clock is set forth and back.
 //! - **Webhooks** in order, twice, reversed, in part, or months late; and every tenth seed once in
 //!   each order, to the same end.
+//! - **Worlds**: PayPal's flow in two calls or in one; PostFinance's page can be paid for as long as
+//!   the gateway expects a customer to take, or for hours, a day or weeks longer.
 //! - **People**: customers who approve, decline, leave, and come back; operators who end what is
 //!   parked, as the ledger says.
 //!
@@ -60,6 +62,7 @@ mod run;
 mod seam;
 mod shrink;
 mod switch;
+mod traits;
 mod world;
 
 pub use arrival::arrivals;

@@ -13,6 +13,7 @@ use crate::invariant::Violation;
 use crate::judge::{self, Evidence};
 use crate::output::Output;
 use crate::plan::{Call, Decision, Delivery, FAULTS, OPERATIONS, PROVIDERS, Step};
+use crate::traits::Traits;
 use crate::world::{Broken, World, provider_of};
 
 /// How long a call may take in paused time before it counts as stuck.
@@ -94,9 +95,11 @@ pub fn run_arriving(seed: u64, steps: &[Step], order: Arrival) -> Result<Outcome
         .start_paused(true)
         .build()?;
     runtime.block_on(async {
-        let world = World::new(seed, output)?;
+        let traits = Traits::of(seed);
+        let world = World::with(seed, output, &traits)?;
         let methods = world.link_all().await?;
         let mut run = Run::new(world, methods);
+        run.note(traits.show());
         for step in steps {
             if order != Arrival::AsPlanned && matches!(step, Step::Webhooks(..)) {
                 continue;

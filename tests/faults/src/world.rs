@@ -18,6 +18,7 @@ use crate::plan::{Decision, PROVIDERS};
 use crate::random::SeededEntropy;
 use crate::seam::Seam;
 use crate::switch::{Befallen, Disk, Switch};
+use crate::traits::Traits;
 
 /// The accounts: one with much business, one with little, and one that has nothing.
 pub(crate) const ACCOUNTS: [&str; 3] = ["canary-account-a", "canary-account-b", "canary-account-c"];
@@ -65,7 +66,13 @@ struct Parts<'a> {
 
 impl World {
     pub(crate) fn new(seed: u64, output: Output) -> Result<Self, Broken> {
-        let sandbox = Sandbox::new(Arc::new(TrueTime::begin())).with_first_id(FIRST_ID);
+        Self::with(seed, output, &Traits::PLAIN)
+    }
+
+    pub(crate) fn with(seed: u64, output: Output, traits: &Traits) -> Result<Self, Broken> {
+        let sandbox = Sandbox::new(Arc::new(TrueTime::begin()))
+            .with_first_id(FIRST_ID)
+            .with_postfinance_open_for(traits.page_open_for);
         for name in PROVIDERS {
             sandbox.route_webhooks(&WebhookRoute {
                 provider: provider_of(name),
@@ -81,7 +88,7 @@ impl World {
         for account in ACCOUNTS {
             output.secret("an account's id", account);
         }
-        let settings: toml::Table = text.parse()?;
+        let settings = traits.settings(text.parse()?);
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open("sqlite::memory:", Threads::Caller)?);
         let vault = Vault::new(KeyRing::parse(&keys)?, Arc::new(entropy));

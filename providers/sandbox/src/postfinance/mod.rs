@@ -16,6 +16,7 @@ mod token;
 mod webhook;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cardless_transport::Response;
@@ -50,8 +51,10 @@ const MAX_LIMIT: usize = 100;
 const MAX_OFFSET: usize = 10_000;
 
 /// The provider's state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PostFinance {
+    /// How long a new transaction waits for its payer.
+    open_for: Duration,
     transactions: BTreeMap<i64, Transaction>,
     completions: BTreeMap<i64, Completion>,
     voids: BTreeMap<i64, Void>,
@@ -62,6 +65,12 @@ pub(crate) struct PostFinance {
     urls: BTreeMap<i64, WebhookUrl>,
     listeners: BTreeMap<i64, Listener>,
     events: Vec<Event>,
+}
+
+impl Default for PostFinance {
+    fn default() -> Self {
+        Self::open_for(model::OPEN)
+    }
 }
 
 /// An answer before it is bytes.
@@ -127,11 +136,28 @@ impl Dialect for PostFinance {
     }
 
     fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::open_for(self.open_for);
     }
 }
 
 impl PostFinance {
+    /// Nothing has happened yet, and a transaction waits so long for its payer.
+    pub(crate) const fn open_for(open_for: Duration) -> Self {
+        Self {
+            open_for,
+            transactions: BTreeMap::new(),
+            completions: BTreeMap::new(),
+            voids: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            charges: BTreeMap::new(),
+            urls: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            events: Vec::new(),
+        }
+    }
+
     fn api(&mut self, call: &Call, world: &mut World<'_>) -> Answer {
         let path = call
             .path

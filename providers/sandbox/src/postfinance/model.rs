@@ -12,8 +12,10 @@ use crate::dialect::Mode;
 /// How long an authorization is held before it lapses.
 pub(super) const HOLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// How long a transaction waits for its payer or for being processed.
-pub(super) const OPEN: Duration = Duration::from_secs(60 * 60);
+/// How long a transaction waits for its payer or for being processed, unless a sandbox is told
+/// otherwise. PostFinance gives each transaction a time of its own and names no number, so this is
+/// longer than anybody should guess.
+pub(super) const OPEN: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// The opaque id of the failure reason that the sandbox gives.
 const FAILURE_REASON: i64 = 17;
@@ -57,6 +59,8 @@ pub(super) struct Transaction {
     pub(super) retry: bool,
     pub(super) auto_confirm: bool,
     pub(super) created: Timestamp,
+    /// Until when it waits.
+    pub(super) open_until: Timestamp,
     pub(super) authorized: Option<Timestamp>,
     pub(super) completed_on: Option<Timestamp>,
     pub(super) failed_on: Option<Timestamp>,
@@ -186,7 +190,7 @@ impl Transaction {
     }
 
     pub(super) fn show(&self, token: Option<&Token>) -> Json {
-        let open_until = self.is_open().then(|| self.created.plus(OPEN));
+        let open_until = self.is_open().then_some(self.open_until);
         let held_until = self.authorized.filter(|_| self.state == "AUTHORIZED");
         Object::new()
             .put("id", self.id)

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::{Json, Object, minor, money};
-use super::model::{Charge, Completion, DECLINED, Failure, HOLD, LineItem, OPEN, Transaction};
+use super::model::{Charge, Completion, DECLINED, Failure, HOLD, LineItem, Transaction};
 use super::webhook::{Entity, Event};
 use super::{
     AUTHENTICATION_KEY_RAW, Answer, Fault, PAGE_PATH, PostFinance, Reply, SPACE_ID, body, next_id,
@@ -82,7 +82,7 @@ impl PostFinance {
         if body.line_items.is_none() {
             return Err(Fault::invalid("lineItems is required."));
         }
-        let mut transaction = blank(next_id(world), world.now)?;
+        let mut transaction = blank(next_id(world), world.now, self.open_for)?;
         self.change(&mut transaction, body)?;
         // Making a transaction declines nothing (§5.3): the fault meets it when it is paid.
         transaction.fate = call.mode;
@@ -91,7 +91,7 @@ impl PostFinance {
 
     /// A transaction that renews a token's credentials; it has no items yet (§2.3).
     pub(super) fn transaction_for_token(&mut self, token: i64, world: &mut World<'_>) -> Answer {
-        let mut transaction = blank(next_id(world), world.now)?;
+        let mut transaction = blank(next_id(world), world.now, self.open_for)?;
         transaction.token = Some(token);
         transaction.tokenization = Some("FORCE_UPDATE".to_owned());
         Ok(Reply::Json(200, self.add(transaction)))
@@ -168,7 +168,7 @@ impl PostFinance {
                 .filter(|_| transaction.state == "AUTHORIZED");
             if transaction.due.is_some_and(|due| due <= now) {
                 self.succeed(id, world);
-            } else if transaction.is_open() && now.since(transaction.created) >= OPEN {
+            } else if transaction.is_open() && now >= transaction.open_until {
                 self.fail(id, DECLINED, now);
             } else if held_since.is_some_and(|since| now.since(since) >= HOLD) {
                 self.lapse(id, world);
@@ -490,7 +490,7 @@ pub(super) fn record(
     }
 }
 
-fn blank(id: i64, now: Timestamp) -> Result<Transaction, Fault> {
+fn blank(id: i64, now: Timestamp, open_for: Duration) -> Result<Transaction, Fault> {
     let francs = Currency::from_code("CHF");
     Ok(Transaction {
         id,
@@ -513,6 +513,7 @@ fn blank(id: i64, now: Timestamp) -> Result<Transaction, Fault> {
         retry: true,
         auto_confirm: true,
         created: now,
+        open_until: now.plus(open_for),
         authorized: None,
         completed_on: None,
         failed_on: None,

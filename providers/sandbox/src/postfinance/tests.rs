@@ -6,6 +6,7 @@ use ring::hmac;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde_json::{Value, json};
 
+use super::model::OPEN;
 use super::*;
 use crate::dialect::{Mode, OutgoingWebhook, PENDING_SECONDS};
 use crate::ledger::Ledger;
@@ -269,7 +270,9 @@ fn a_registration_makes_a_token_and_moves_nothing() {
     let abandoned = bench.create("", "0");
     assert_eq!(bench.decide(&abandoned, "abandon"), "https://a.example/nok");
     assert_eq!(bench.state(&abandoned), "PENDING");
-    bench.advance(60 * 60);
+    bench.advance(OPEN.as_secs() - 1);
+    assert_eq!(bench.state(&abandoned), "PENDING");
+    bench.advance(OPEN.as_secs());
     assert_eq!(bench.state(&abandoned), "FAILED");
 }
 
