@@ -699,8 +699,10 @@ impl Drive {
                 row.reservation = Some(id.clone());
             }
             if by_commit && row.step == Step::Committing {
-                // The round that the customer's approval opens is not sent yet.
                 row.commit_round += 1;
+            }
+            if matches!(row.step, Step::Reserving | Step::Committing) {
+                // The round that the customer's approval opens is not sent yet.
                 if row.first_sent_at == row.last_sent_at {
                     // It was sent once and answered: nothing of it is on its way any more.
                     row.last_sent_at = None;

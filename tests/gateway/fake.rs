@@ -118,6 +118,8 @@ pub(crate) struct Fake {
     pub(crate) state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
     pub(crate) hold_for: Option<Duration>,
+    /// A customer's reserve gives the page at once, whatever the page does.
+    pub(crate) asks_at_reserve: bool,
 }
 
 pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(120);
@@ -204,6 +206,7 @@ impl Fake {
             clock,
             other_merchant: AtomicBool::new(false),
             hold_for: None,
+            asks_at_reserve: false,
         }
     }
 
@@ -677,7 +680,7 @@ impl PaymentProvider for Fake {
         }
         let keyed = self.capabilities.repeat_reserve != Repeat::AfterQuestion;
         let holds = self.capabilities.reserve_holds;
-        let takes = self.capabilities.page_moves_money;
+        let asks = self.capabilities.page_moves_money || self.asks_at_reserve;
         let (key, request) = (key.as_str().to_owned(), request.clone());
         let note = format!("{} {key}", request.reference);
         let make = move |state: &mut State| {
@@ -685,7 +688,7 @@ impl PaymentProvider for Fake {
                 return id.clone();
             }
             let id = state.id("R");
-            let page = takes && request.initiator == Initiator::Customer;
+            let page = asks && request.initiator == Initiator::Customer;
             state.reserved_by_key.insert(key, id.clone());
             state.objects.insert(
                 id.clone(),

@@ -668,6 +668,59 @@ async fn a_page_that_its_provider_has_ended_ends_the_payment() {
     }
 }
 
+/// Reserve gives the page, where the customer only approves; what was asked for then is held, and
+/// the commit takes it (PayPal's one-call flow).
+fn one_call() -> World {
+    let mut capabilities = Shape::Holds.capabilities();
+    capabilities.setup_takes_payment = false;
+    capabilities.page_moves_money = false;
+    World::with(capabilities, |fake| fake.asks_at_reserve = true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_customer_approves_at_reserve_is_committed() {
+    for manual in [false, true] {
+        let world = one_call();
+        world.linked().await;
+        let mut request = present("r-1");
+        if manual {
+            request.capture = cardless::message::Capture::Manual;
+        }
+        let payment = world.pay(&request).await;
+        assert_eq!(payment.status, PaymentStatus::ActionRequired);
+        // Longer than a commit may wait after the charge was asked for.
+        world.run_minutes(40).await;
+        assert_eq!(world.fake.calls("commit"), 0);
+        world.fake.approve(&payment.id);
+        world.webhook("e-1", &payment.id).await;
+        world.run_minutes(2).await;
+        let (status, kind) = if manual {
+            (PaymentStatus::Authorized, Kind::Hold)
+        } else {
+            (PaymentStatus::Captured, Kind::Capture)
+        };
+        assert_eq!(world.payment(&payment.id).await.status, status);
+        assert_eq!(world.fake.moved(kind, &payment.id), (1, 4990));
+        assert_eq!(world.fake.calls("commit"), 1);
+        world.books_fit(&payment.id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_customer_approves_at_reserve_ends_without_a_commit() {
+    let world = one_call();
+    world.linked().await;
+    let payment = world.pay(&present("r-1")).await;
+    world.run_hours(2).await;
+    let ended = world.payment(&payment.id).await;
+    assert_eq!(ended.status, PaymentStatus::Failed);
+    assert_eq!(ended.failure.unwrap().code, "customer_did_not_come");
+    world.fake.approve(&payment.id);
+    world.webhook("e-1", &payment.id).await;
+    world.run_hours(1).await;
+    assert_eq!(world.fake.calls("commit"), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_voided_payment_page_that_is_paid_after_all_is_captured() {
     for shape in [Shape::Page, Shape::Holds] {

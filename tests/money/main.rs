@@ -8,6 +8,7 @@
 
 mod erasure;
 mod late;
+mod one_call;
 mod world;
 
 use cardless::message::{

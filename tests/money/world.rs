@@ -33,6 +33,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) key_file: String,
     url: String,
+    order_flow: &'static str,
     keys: std::cell::Cell<u32>,
 }
 
@@ -94,10 +95,19 @@ impl World {
 
     /// On a store of the test's own.
     pub(crate) fn on(url: &str) -> Self {
+        Self::with(url, "two_calls")
+    }
+
+    /// PayPal is given the token with the order.
+    pub(crate) fn one_call() -> Self {
+        Self::with("sqlite::memory:", "one_call")
+    }
+
+    fn with(url: &str, order_flow: &'static str) -> Self {
         let sandbox = Sandbox::new(Arc::new(Morning));
         let key_file = KeyRing::generate(&SystemEntropy).unwrap().to_string();
         let nap = Arc::new(Nap::default());
-        let (store, gateway) = process(&sandbox, &nap, url, &key_file);
+        let (store, gateway) = process(&sandbox, &nap, url, &key_file, order_flow);
         Self {
             sandbox,
             gateway,
@@ -105,13 +115,20 @@ impl World {
             store,
             key_file,
             url: url.to_owned(),
+            order_flow,
             keys: std::cell::Cell::new(0),
         }
     }
 
     /// The process ends, and another begins on the same file.
     pub(crate) fn restart(&mut self) {
-        let (store, gateway) = process(&self.sandbox, &self.nap, &self.url, &self.key_file);
+        let (store, gateway) = process(
+            &self.sandbox,
+            &self.nap,
+            &self.url,
+            &self.key_file,
+            self.order_flow,
+        );
         self.gateway = gateway;
         self.store = store;
     }
@@ -162,6 +179,18 @@ impl World {
             .strip_prefix("http://127.0.0.1:8080/return/")
             .unwrap();
         self.gateway.returned(back).await.unwrap().location
+    }
+
+    /// The latest way back that a provider was told, as what follows `/return/`.
+    pub(crate) fn way_back(&self) -> String {
+        const RETURN: &str = "http://127.0.0.1:8080/return/";
+        let requests = self.sandbox.requests(None);
+        let mut told = requests.iter().rev().filter_map(|request| {
+            let (_, after) = request.body.split_once(RETURN)?;
+            let end = after.find(['"', '?', '&'])?;
+            Some(after.get(..end)?.to_owned())
+        });
+        told.next().unwrap()
     }
 
     pub(crate) async fn link(&self, provider: &str) -> String {
@@ -224,8 +253,11 @@ fn process(
     nap: &Arc<Nap>,
     url: &str,
     key_file: &str,
+    order_flow: &str,
 ) -> (Arc<dyn Store>, Gateway) {
-    let settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
+    let mut settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
+    let paypal = settings["providers"]["paypal"].as_table_mut().unwrap();
+    paypal.insert("order_flow".into(), order_flow.into());
     let table = |name: &str| settings["providers"][name].clone();
     let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
     let client = |provider| -> Arc<Sleeper> {

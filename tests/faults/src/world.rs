@@ -45,6 +45,8 @@ pub(crate) struct World {
     befallen: Befallen,
     keys: String,
     settings: toml::Table,
+    /// PayPal is given the token with the order.
+    pub(crate) one_call: bool,
     born: u64,
     seed: u64,
 }
@@ -117,6 +119,7 @@ impl World {
             befallen: Befallen::default(),
             keys,
             settings,
+            one_call: traits.one_call,
             born,
             seed,
         })

@@ -39,6 +39,8 @@ pub struct Evidence {
     pub ledger: Vec<Entry>,
     /// Every state in which an object was ever durable, in order.
     pub history: BTreeMap<String, Vec<Glimpse>>,
+    /// PayPal is given the token with the order, so that a reserve holds there.
+    pub one_call: bool,
     /// What left.
     pub sent: Vec<Sent>,
     /// Every token that was sealed, with the accounts that it was sealed for.
@@ -177,6 +179,7 @@ pub(crate) async fn gather(run: &mut Run) -> Result<Evidence, Broken> {
     );
     Ok(Evidence {
         ledger: world.sandbox.ledger(),
+        one_call: world.one_call,
         sent: world.seam.sent(),
         output: world.output.text() + &rows,
         found: run.found.clone(),
