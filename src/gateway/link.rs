@@ -122,7 +122,8 @@ impl Gateway {
     ///
     /// A query of `cancelled=1` (PayPal's way back for a customer who says no, whom its API shows
     /// as undecided) is believed so far that the setup or payment is closed. At worst that makes
-    /// nothing happen.
+    /// nothing happen. Where the provider's page itself moves money it is not believed: the page can
+    /// still be paid, and the provider tells when it can't.
     ///
     /// # Errors
     ///
@@ -144,8 +145,9 @@ impl Gateway {
 
     async fn setup_returned(&self, id: &str, cancelled: bool) -> Result<ReturnTo, Error> {
         let mut setup = self.complete_link(id).await?;
-        if cancelled && setup.status == SetupStatus::AwaitingCustomer {
-            let row = self.inner.setup_row(id).await?;
+        let row = self.inner.setup_row(id).await?;
+        let believed = cancelled && !self.inner.may_be_paid_after_a_no(&row.provider)?;
+        if believed && row.state == SetupState::AwaitingCustomer {
             if let Some(leased) = self.inner.journal.lease(&row).await.map_err(stored)? {
                 let decline = Some(cancelled_decline());
                 self.inner
@@ -157,7 +159,6 @@ impl Gateway {
         if let Some(page) = self.inner.next_page(setup.payment.as_deref()).await? {
             return Ok(ReturnTo { location: page });
         }
-        let row = self.inner.setup_row(id).await?;
         let status = word(&setup.status)?;
         return_to(&row.return_url, &[("setup", id), ("status", &status)])
     }
@@ -165,7 +166,8 @@ impl Gateway {
     async fn payment_returned(&self, id: &str, cancelled: bool) -> Result<ReturnTo, Error> {
         let row = self.inner.payment_row(id).await?;
         let mut row = self.inner.look_now(row).await?;
-        if cancelled && row.state == PaymentState::ActionRequired {
+        let believed = cancelled && !self.inner.may_be_paid_after_a_no(&row.provider)?;
+        if believed && row.state == PaymentState::ActionRequired {
             row = self.inner.close_cancelled(row).await?;
         }
         if let Some(setup) = &row.setup {
@@ -183,7 +185,24 @@ impl Gateway {
     }
 }
 
+/// How the payment that is taken at a setup's own page bears on the setup's end.
+enum AtItsPage {
+    /// There is none, or it has moved nothing and never will.
+    Nothing,
+    /// It can still be paid.
+    Open,
+    /// A person must look at it.
+    Parked,
+    /// It was paid, or the amount is held.
+    Paid,
+}
+
 impl Inner {
+    /// Whether a page of this provider can be paid although its customer has said no there.
+    fn may_be_paid_after_a_no(&self, provider: &str) -> Result<bool, Error> {
+        Ok(self.provider(provider)?.capabilities().page_moves_money)
+    }
+
     fn known_provider(&self, name: &str) -> Result<Arc<dyn PaymentProvider>, Error> {
         let parts = self.live.parts();
         parts.providers.get(name).cloned().ok_or_else(|| {
@@ -456,18 +475,58 @@ impl Inner {
         .await
     }
 
-    /// Asks again later; in the end it has expired, since nobody was sent to its page.
+    /// Asks again later; in the end it has expired, unless a payment at its page lives on.
     async fn setup_later(&self, row: SetupRow) -> Result<SetupRow, Error> {
         let now = self.journal.now();
-        if now >= row.expires_at.plus(PARK_UNKNOWN_AFTER) {
-            return self.end_setup(row, SetupState::Expired, None).await;
-        }
+        let over = now >= row.expires_at.plus(PARK_UNKNOWN_AFTER);
+        let asks = match self.at_its_page(&row).await? {
+            AtItsPage::Nothing if over => {
+                return self.end_setup(row, SetupState::Expired, None).await;
+            }
+            AtItsPage::Paid if over => {
+                return self.end_setup(row, SetupState::PaidNotLinked, None).await;
+            }
+            AtItsPage::Nothing | AtItsPage::Paid | AtItsPage::Open => true,
+            // The payment's end wakes it.
+            AtItsPage::Parked => false,
+        };
         self.change_setup(&row, |row| {
             row.attempts = row.attempts.saturating_add(1);
-            release_row(row, Some(now.plus(pause(row.attempts))));
+            release_row(row, asks.then(|| now.plus(pause(row.attempts))));
             Vec::new()
         })
         .await
+    }
+
+    /// The customer's time is over, and the provider still waits. A setup whose page takes a payment
+    /// ends with that payment and not before.
+    async fn nobody_came(&self, row: SetupRow) -> Result<SetupRow, Error> {
+        match self.at_its_page(&row).await? {
+            AtItsPage::Nothing => self.end_setup(row, SetupState::Expired, None).await,
+            AtItsPage::Open | AtItsPage::Parked | AtItsPage::Paid => self.setup_later(row).await,
+        }
+    }
+
+    async fn at_its_page(&self, row: &SetupRow) -> Result<AtItsPage, Error> {
+        let provider = self.provider(&row.provider)?;
+        let shown = row.state == SetupState::AwaitingCustomer;
+        let Some(id) = row
+            .payment
+            .as_ref()
+            .filter(|_| shown && provider.capabilities().setup_takes_payment)
+        else {
+            return Ok(AtItsPage::Nothing);
+        };
+        Ok(match self.payment_row(id).await?.state {
+            PaymentState::ActionRequired | PaymentState::Pending | PaymentState::Unknown => {
+                AtItsPage::Open
+            }
+            PaymentState::Parked => AtItsPage::Parked,
+            PaymentState::Authorized | PaymentState::Captured => AtItsPage::Paid,
+            PaymentState::Declined | PaymentState::Failed | PaymentState::Voided => {
+                AtItsPage::Nothing
+            }
+        })
     }
 
     /// Moves a leased setup on: begins it again, or asks how far it is.
@@ -500,7 +559,7 @@ impl Inner {
         let (clock, by) = (self.journal.clock(), row.lease_until());
         match leaving_by(clock, by, provider.complete_setup(&key, &request)).await {
             Ok(SetupProgress::AwaitingCustomer) if self.journal.now() >= row.expires_at => {
-                self.end_setup(row, SetupState::Expired, None).await
+                self.nobody_came(row).await
             }
             Ok(SetupProgress::AwaitingCustomer | SetupProgress::Pending) => {
                 self.setup_later(row).await
@@ -729,7 +788,7 @@ impl Inner {
             webhook_url: self.webhook_url(&row.provider),
             language: row.language.clone(),
             payment,
-            at: row.created_at,
+            at: self.journal.now(),
         })
     }
 

@@ -283,6 +283,11 @@ impl Inner {
     pub(super) fn payment_concluded(&self, row: &PaymentRow) -> Vec<Change> {
         let kind = format!("payment.{}", row.state.as_str());
         let mut batch = vec![self.journal.event(&row.account, kind, &row.id)];
+        if row.step == Step::Settled {
+            // A setup whose page takes the payment ends with it.
+            let at = self.journal.now();
+            batch.extend(row.setup.clone().map(|id| Change::WakeSetup { id, at }));
+        }
         if row.step == Step::Settled
             && let Ok(view) = view::payment_view(row, String::new(), &[])
             && let Ok(answer) = serde_json::to_string(&view)

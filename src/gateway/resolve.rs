@@ -17,7 +17,8 @@ use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
 use crate::journal::{LEASE, Leased, Reload};
 use crate::store::{
-    Change, Due, ErasureRow, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow, Step,
+    Change, Due, ErasureRow, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow,
+    SetupState, Step,
 };
 
 /// How often the resolver looks for what is due, if nobody wakes it.
@@ -63,7 +64,7 @@ pub struct ReconcileReport {
     pub leased: u64,
     /// When the last of those leases ends; then they can be looked at whoever had them.
     pub leased_until: Option<Timestamp>,
-    /// Of these: a person must look.
+    /// Of these: a person must look, at them or at the payment that a setup waits for.
     pub parked: u64,
     /// Of these: could not be looked at; the log says why.
     pub errors: u64,
@@ -253,10 +254,11 @@ impl Inner {
                     Taken::Leased(until) => return Ok(Standing::Leased(until)),
                 };
                 let row = self.drive_setup(row).await?;
-                Ok(if row.next_at.is_some() {
-                    Standing::Open
-                } else {
-                    Standing::Concluded
+                Ok(match (row.next_at, row.state) {
+                    (Some(_), _) => Standing::Open,
+                    // It waits with its payment.
+                    (None, SetupState::AwaitingCustomer) => Standing::Parked,
+                    (None, _) => Standing::Concluded,
                 })
             }
             Due::Erasure(id) => {

@@ -316,3 +316,69 @@ async fn two_links_at_once_make_one_default_and_block_nobody() {
     assert_eq!(methods.len(), 4);
     assert_eq!(methods.iter().filter(|method| method.default).count(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_setup_whose_payment_can_still_be_paid_stays_open() {
+    for shape in [Shape::Page, Shape::Holds] {
+        for (progress, status) in [
+            ("linked", SetupStatus::Completed),
+            ("no_token", SetupStatus::PaidNotLinked),
+        ] {
+            let world = World::new(shape);
+            let setup = world
+                .gateway
+                .link(&world.key(), &link_and_pay("r-1"))
+                .await
+                .unwrap()
+                .body;
+            let id = setup.payment.clone().unwrap();
+            // Beyond every time after which a setup by itself is over.
+            for _ in 0..3 {
+                world.clock.forward(Duration::from_secs(24 * 3600));
+                world.fake.fault("complete_setup", Fault::LostBefore);
+                world.reconcile().await;
+                world.reconcile().await;
+            }
+            let waits = world.gateway.setup(&setup.id).await.unwrap();
+            assert_eq!(waits.status, SetupStatus::AwaitingCustomer, "{shape:?}");
+            world.fake.approve(&id);
+            world.fake.end_setup(progress);
+            world.run_hours(2).await;
+            let ended = world.gateway.setup(&setup.id).await.unwrap();
+            assert_eq!(ended.status, status, "{shape:?}");
+            assert_eq!(world.payment(&id).await.status, PaymentStatus::Captured);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setup_waits_with_its_parked_payment_and_ends_with_it() {
+    let world = World::new(Shape::Page);
+    let setup = world
+        .gateway
+        .link(&world.key(), &link_and_pay("r-1"))
+        .await
+        .unwrap()
+        .body;
+    let id = setup.payment.clone().unwrap();
+    for _ in 0..32 {
+        world.clock.forward(Duration::from_secs(24 * 3600));
+        world.reconcile().await;
+    }
+    assert_eq!(world.payment(&id).await.status, PaymentStatus::Parked);
+    let report = world.reconcile().await;
+    assert_eq!((report.looked_at, report.parked), (2, 2));
+    let asked = world.fake.calls("complete_setup");
+    world.run_hours(3).await;
+    assert_eq!(world.fake.calls("complete_setup"), asked);
+    let waits = world.gateway.setup(&setup.id).await.unwrap();
+    assert_eq!(waits.status, SetupStatus::AwaitingCustomer);
+    world
+        .fake
+        .change(&id, |object| object.phase = crate::fake::Phase::Lapsed);
+    world.webhook("e-1", &id).await;
+    world.run_minutes(2).await;
+    assert_eq!(world.payment(&id).await.status, PaymentStatus::Failed);
+    let ended = world.gateway.setup(&setup.id).await.unwrap();
+    assert_eq!(ended.status, SetupStatus::Expired);
+}

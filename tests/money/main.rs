@@ -9,6 +9,7 @@
 mod erasure;
 mod late;
 mod one_call;
+mod returns;
 mod world;
 
 use cardless::message::{

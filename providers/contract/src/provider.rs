@@ -256,7 +256,7 @@ pub struct SetupRequest {
     pub language: Option<String>,
     /// The first payment, where [`Capabilities::setup_takes_payment`].
     pub payment: Option<SetupPayment>,
-    /// When it was asked for.
+    /// When this request is made: the customer's time at the page counts from here.
     pub at: Timestamp,
 }
 
