@@ -97,10 +97,7 @@ impl Gateway {
     /// [`Code::NotFound`], [`Code::StoreUnavailable`].
     pub async fn complete_link(&self, setup: &str) -> Result<Setup, Error> {
         let row = self.inner.setup_row(setup).await?;
-        let row = match self.inner.lease_in_a_moment(row).await? {
-            Ok(leased) => on_a_task(self.inner.clone().drive_setup(leased)).await?,
-            Err(row) => row,
-        };
+        let row = self.inner.complete(row).await?;
         let account = self.inner.account_id(&row.account).await?;
         self.inner.setup_view(&row, account).await
     }
@@ -144,7 +141,16 @@ impl Gateway {
     }
 
     async fn setup_returned(&self, id: &str, cancelled: bool) -> Result<ReturnTo, Error> {
-        let mut setup = self.complete_link(id).await?;
+        let mut row = self.inner.setup_row(id).await?;
+        let open = matches!(
+            row.state,
+            SetupState::Beginning | SetupState::AwaitingCustomer
+        );
+        if self.inner.asks_for_browser(id, open) {
+            row.attempts = before_this_look(row.attempts);
+            self.inner.complete(row).await?;
+        }
+        let mut setup = self.setup(id).await?;
         let row = self.inner.setup_row(id).await?;
         let believed = cancelled && !self.inner.may_be_paid_after_a_no(&row.provider)?;
         if believed && row.state == SetupState::AwaitingCustomer {
@@ -164,8 +170,11 @@ impl Gateway {
     }
 
     async fn payment_returned(&self, id: &str, cancelled: bool) -> Result<ReturnTo, Error> {
-        let row = self.inner.payment_row(id).await?;
-        let mut row = self.inner.look_now(row).await?;
+        let mut row = self.inner.payment_row(id).await?;
+        if self.inner.asks_for_browser(id, row.step != Step::Settled) {
+            row.attempts = before_this_look(row.attempts);
+            row = self.inner.look_now(row).await?;
+        }
         let believed = cancelled && !self.inner.may_be_paid_after_a_no(&row.provider)?;
         if believed && row.state == PaymentState::ActionRequired {
             row = self.inner.close_cancelled(row).await?;
@@ -198,6 +207,20 @@ enum AtItsPage {
 }
 
 impl Inner {
+    /// Whether a browser that came back makes us ask: about what is open, and now and then only. What
+    /// is settled is looked at by the resolver and by webhooks.
+    fn asks_for_browser(&self, id: &str, open: bool) -> bool {
+        open && self.returns.may_look(id, self.journal.now())
+    }
+
+    /// Asks how far a setup is, unless somebody else does.
+    async fn complete(self: &Arc<Self>, row: SetupRow) -> Result<SetupRow, Error> {
+        match self.lease_in_a_moment(row).await? {
+            Ok(leased) => on_a_task(self.clone().drive_setup(leased)).await,
+            Err(row) => Ok(row),
+        }
+    }
+
     /// Whether a page of this provider can be paid although its customer has said no there.
     fn may_be_paid_after_a_no(&self, provider: &str) -> Result<bool, Error> {
         Ok(self.provider(provider)?.capabilities().page_moves_money)
@@ -871,6 +894,12 @@ impl Inner {
             Written::Yes(row) | Written::Lost(row) => Ok(row),
         }
     }
+}
+
+/// How many questions there were, for a look that is not one of the resolver's: these become rarer
+/// with each, and after some of them a person must look. A look counts itself afterwards.
+const fn before_this_look(attempts: u32) -> u32 {
+    attempts.saturating_sub(1)
 }
 
 /// Runs work on a task of its own, so that a caller who goes away does not cut it short.

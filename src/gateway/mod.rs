@@ -34,6 +34,7 @@ mod refusals;
 mod reload;
 mod reseal;
 mod resolve;
+mod returns;
 mod rights;
 mod rotate;
 mod seal;
@@ -122,6 +123,7 @@ struct Inner {
     entropy: Arc<dyn Entropy>,
     public_url: String,
     refusals: refusals::Refusals,
+    returns: returns::Returns,
     service_keys: exchange::ServiceKeys,
     wake: Notify,
 }
@@ -349,6 +351,7 @@ impl GatewayBuilder {
                 entropy: self.entropy,
                 public_url: self.public_url,
                 refusals: refusals::Refusals::default(),
+                returns: returns::Returns::default(),
                 service_keys: exchange::ServiceKeys::default(),
                 wake: Notify::new(),
             }),
