@@ -24,7 +24,7 @@ use cardless::store::{SqliteStore, Threads};
 use cardless::vault::KeyRing;
 use cardless_contract::{
     BodySeal, Capabilities, CaptureMode, CaptureRequest, CommitRequest, Decline, DeclineCategory,
-    Delivery, ErrorKind, Found, IdempotencyKey, LookupRequest, Money, Notification,
+    Delivery, ErrorKind, Found, HoldState, IdempotencyKey, LookupRequest, Money, Notification,
     NotificationError, Operation, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
     PaymentRequest, ProviderCode, ProviderError, ProviderName, ProviderToken, RawNotification,
     RedirectUrl, Reference, RefundRequest, Repeat, ReservationId, RetryAdvice, SetupCompletion,
@@ -164,6 +164,12 @@ impl House {
             phase,
             authorization: None,
             expires_at: None,
+            // One capture takes all that was held.
+            hold: if taken {
+                HoldState::Ended
+            } else {
+                HoldState::NotTold
+            },
             captured: if taken {
                 amount
             } else {

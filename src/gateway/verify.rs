@@ -1,13 +1,16 @@
 //! Compares our books with the providers', to the cent: `reconcile --verify`. It reads and tells,
 //! and changes nothing.
 
-use cardless_contract::{ErrorKind, Money, Outcome, Payment as Seen, PaymentPhase, ProviderName};
+use cardless_contract::{
+    ErrorKind, HoldState, Money, Outcome, Payment as Seen, PaymentPhase, ProviderName,
+};
 use serde::Serialize;
 
 use super::people::{lookup_request, phase_word};
 use super::view::provider_name;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
+use crate::journal::state;
 use crate::store::{PaymentRow, PaymentState};
 
 /// How many payments one page compares.
@@ -75,6 +78,7 @@ pub struct VerifyPage {
 struct Theirs {
     /// In one word.
     status: &'static str,
+    hold: HoldState,
     captured: Money,
     refunded: Option<Money>,
     reversed: Option<Money>,
@@ -204,6 +208,7 @@ impl Inner {
         let request = lookup_request(row).map_err(said)?;
         let nothing = |status| Theirs {
             status,
+            hold: HoldState::NotTold,
             captured: row.money(0),
             refunded: Some(row.money(0)),
             reversed: None,
@@ -230,6 +235,7 @@ fn theirs(status: &'static str, seen: &Seen) -> Theirs {
         .then(|| Money::zero(seen.captured.currency()));
     Theirs {
         status,
+        hold: seen.hold,
         captured: seen.captured,
         refunded: seen.refunded.or(none),
         reversed: seen.reversed,
@@ -283,8 +289,10 @@ fn status_fits(row: &PaymentRow, theirs: &Theirs, several_captures: bool) -> boo
         },
         PaymentState::Authorized => match theirs.status {
             "authorized" => true,
-            // What is captured in part reads as captured at some.
-            "captured" => several_captures && row.captured > 0 && row.captured < row.authorized,
+            // What is captured in part reads as captured at some, while the rest is held.
+            "captured" => {
+                row.captured > 0 && state::may_take_more(row, theirs.hold, several_captures)
+            }
             _ => false,
         },
         // An object that moved and holds nothing, whatever its name there.

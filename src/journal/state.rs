@@ -4,14 +4,14 @@
 //! | --- | --- | --- |
 //! | reserved | a commit is missing | nothing |
 //! | authorized | `authorized` if manual, else a commit is missing | nothing |
-//! | captured | `captured` | amounts grow; `authorized` becomes `captured` |
+//! | captured | `captured` | amounts grow; `authorized` becomes `captured`, once nothing is held any more |
 //! | voided, expired | `voided`, or what it was closed as | `authorized` becomes `voided` |
 //!
 //! A status that is final never goes back. Amounts grow only.
 
 use std::time::Duration;
 
-use cardless_contract::{Decline, Payment, PaymentPhase, Timestamp};
+use cardless_contract::{Decline, HoldState, Payment, PaymentPhase, Timestamp};
 
 use super::release_row;
 use crate::store::{CaptureText, PaymentRow, PaymentState, Step};
@@ -83,7 +83,8 @@ pub(crate) fn conclude(
 }
 
 /// Takes what a read of a settled payment shows: what happened elsewhere. Answers whether anything
-/// has changed. With `several_captures` a part that was taken says nothing about the rest.
+/// has changed. With `several_captures` a part that was taken says nothing about the rest, unless
+/// the read tells that its hold has ended.
 pub(crate) fn follow(
     row: &mut PaymentRow,
     seen: &Payment,
@@ -101,7 +102,7 @@ pub(crate) fn follow(
     }
     if row.state == PaymentState::Authorized && row.reserved_capture == 0 {
         match seen.phase {
-            PaymentPhase::Captured if several_captures && row.captured < row.authorized => {}
+            PaymentPhase::Captured if may_take_more(row, seen.hold, several_captures) => {}
             PaymentPhase::Captured => row.state = PaymentState::Captured,
             PaymentPhase::Voided | PaymentPhase::Expired if row.captured > 0 => {
                 row.state = PaymentState::Captured;
@@ -122,6 +123,20 @@ pub(crate) fn follow(
         row.updated_at = now;
     }
     changed
+}
+
+/// Whether more can be taken of what is captured in part and reads as captured.
+pub(crate) const fn may_take_more(
+    row: &PaymentRow,
+    hold: HoldState,
+    several_captures: bool,
+) -> bool {
+    let may = match hold {
+        HoldState::Alive => true,
+        HoldState::Ended => false,
+        HoldState::NotTold => several_captures,
+    };
+    may && row.captured < row.authorized
 }
 
 /// When to look whether a hold has lapsed: not every provider says so by itself, and not every one

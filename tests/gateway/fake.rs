@@ -450,6 +450,13 @@ impl Fake {
                 .hold_for
                 .map(|time| self.clock.now().plus(time))
                 .filter(|_| object.phase == Phase::Held),
+            hold: match object.phase {
+                Phase::Held => HoldState::Alive,
+                Phase::Taken | Phase::Released | Phase::Lapsed | Phase::Refused => HoldState::Ended,
+                Phase::Created | Phase::AwaitsCustomer | Phase::Approved | Phase::Working => {
+                    HoldState::NotTold
+                }
+            },
             captured: money(object.captured),
             refunded: Some(money(object.refunded)),
             reversed: None,

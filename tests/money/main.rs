@@ -13,8 +13,8 @@ mod returns;
 mod world;
 
 use cardless::message::{
-    Amount, Capture, CaptureRequest, Initiator, OperationStatus, PaymentStatus, RefundRequest,
-    SetupStatus, VoidRequest,
+    Amount, Capture, CaptureRequest, ErasureStatus, Initiator, OperationStatus, PaymentStatus,
+    RefundRequest, SetupStatus, VoidRequest,
 };
 use cardless_sandbox::EntryKind;
 use world::{ALL, World};
@@ -113,6 +113,54 @@ async fn a_hold_that_lapses_is_noticed_whether_or_not_its_end_was_told() {
         let payment = world.gateway.payment(&id).await.unwrap();
         assert_eq!(payment.status, PaymentStatus::Voided, "{provider}");
         assert!(payment.expires_at.is_none(), "{provider}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_lapses_after_a_part_was_taken_ends_as_captured_and_is_erased() {
+    for provider in ALL {
+        let world = World::new();
+        let method = world.link(provider).await;
+        let mut request = World::charge(&method, 5000, "invoice-1");
+        request.capture = Capture::Manual;
+        let id = world.pay(&request).await.id;
+        let part = CaptureRequest {
+            account: "acct-7".into(),
+            amount: Some(Amount::new("CHF", 1500)),
+            last: Some(false),
+        };
+        let key = world.key();
+        let Ok(answer) = world.gateway.capture(&key, &id, &part).await else {
+            assert_eq!(provider, "aduno", "it takes one capture");
+            continue;
+        };
+        assert_eq!(answer.body.status, PaymentStatus::Authorized, "{provider}");
+        // A look at what is still held ends nothing.
+        world.settle().await;
+        let payment = world.gateway.payment(&id).await.unwrap();
+        assert_eq!(payment.status, PaymentStatus::Authorized, "{provider}");
+        assert!(world.gateway.verify().await.unwrap().is_clean());
+
+        world.sandbox.advance(35 * DAY);
+        let report = world.gateway.verify().await.unwrap();
+        let found = report.differences.iter().map(|found| found.what);
+        assert!(found.eq(["status"]), "{provider}: {report:?}");
+        let a_moment = tokio::time::sleep(std::time::Duration::from_secs(2));
+        world.gateway.run(a_moment).await;
+        let payment = world.gateway.payment(&id).await.unwrap();
+        assert_eq!(payment.status, PaymentStatus::Captured, "{provider}");
+        assert_eq!(payment.captured.minor(), 1500, "{provider}");
+        assert!(payment.expires_at.is_none(), "{provider}");
+        assert!(world.gateway.verify().await.unwrap().is_clean());
+        let row = world.store.payment(&id).await.unwrap().unwrap();
+        assert_eq!(row.next_at, None, "{provider}: nobody asks for ever");
+        let key = world.key();
+        let erasure = world.gateway.erase(&key, "acct-7").await.unwrap().body;
+        assert_eq!(
+            erasure.status,
+            ErasureStatus::Erased,
+            "{provider}: {erasure:?}"
+        );
     }
 }
 

@@ -4,10 +4,10 @@
 use std::ops::RangeInclusive;
 
 use cardless_contract::{
-    CaptureMode, Currency, Decline, DeclineCategory, Found, Money, Movement, MovementState,
-    ObjectId, Operation, Outcome, Payment, PaymentPhase, PaymentRequest, ProviderCode,
-    ProviderToken, RedirectUrl, Reference, ReservationId, RetryAdvice, SetupPayment, SetupProgress,
-    SetupRequest, Timestamp, TokenFault, Unmapped,
+    CaptureMode, Currency, Decline, DeclineCategory, Found, HoldState, Money, Movement,
+    MovementState, ObjectId, Operation, Outcome, Payment, PaymentPhase, PaymentRequest,
+    ProviderCode, ProviderToken, RedirectUrl, Reference, ReservationId, RetryAdvice, SetupPayment,
+    SetupProgress, SetupRequest, Timestamp, TokenFault, Unmapped,
 };
 
 use crate::error::Refusal;
@@ -331,12 +331,23 @@ pub(crate) fn payment_of(
         phase,
         authorization: None,
         expires_at: None,
+        hold: what_is_left(phase),
         captured,
         refunded: None,
         reversed: None,
         captures,
         refunds: Vec::new(),
     })
+}
+
+/// One settlement takes what it takes and releases the rest: a second one is refused
+/// (`providers/aduno.md` §5.5).
+const fn what_is_left(phase: PaymentPhase) -> HoldState {
+    match phase {
+        PaymentPhase::Reserved => HoldState::NotTold,
+        PaymentPhase::Authorized => HoldState::Alive,
+        PaymentPhase::Captured | PaymentPhase::Voided | PaymentPhase::Expired => HoldState::Ended,
+    }
 }
 
 /// A payment as its status shows it. `page` is the address of the payment page's host; `surely_past`

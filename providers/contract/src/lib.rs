@@ -33,8 +33,8 @@ pub use id::{
 pub use money::{Currency, Money, MoneyError};
 pub use notification::{Notification, NotificationError, RawNotification, Subject};
 pub use outcome::{
-    Decline, DeclineCategory, Found, Movement, MovementState, Operation, Outcome, Payment,
-    PaymentPhase, RetryAdvice, SetupProgress, SetupStarted, Unmapped,
+    Decline, DeclineCategory, Found, HoldState, Movement, MovementState, Operation, Outcome,
+    Payment, PaymentPhase, RetryAdvice, SetupProgress, SetupStarted, Unmapped,
 };
 pub use provider::{
     BodySeal, CaptureMode, CaptureRequest, CommitRequest, Initiator, LookupRequest, NoSeal,

@@ -91,6 +91,9 @@ pub struct Payment {
     pub authorization: Option<ObjectId>,
     /// When a hold lapses, if the provider says.
     pub expires_at: Option<Timestamp>,
+    /// Whether more can be taken of what was held. [`PaymentPhase::Captured`] alone does not tell
+    /// where several captures are possible.
+    pub hold: HoldState,
     /// What was captured in all, once something was.
     pub captured: Money,
     /// What was refunded in all, as far as this read shows it; `None` where it does not.
@@ -116,6 +119,18 @@ pub enum PaymentPhase {
     Voided,
     /// The hold lapsed, or the object did before anything was held. No money was taken.
     Expired,
+}
+
+/// Whether more can be taken of what was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HoldState {
+    /// It is held: more can be taken, or released.
+    Alive,
+    /// Nothing is held any more: all of it was taken, or the rest was released or has lapsed.
+    /// Final.
+    Ended,
+    /// Nothing is held yet, or this read does not tell. Never read it as an end.
+    NotTold,
 }
 
 /// One capture or refund within a payment.

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use cardless_contract::{
-    Capabilities, CaptureMode, Decline, DeclineCategory as Category, Found, Initiator, Money,
-    Movement, MovementState, ObjectId, Operation, Outcome, Payment, PaymentPhase, PaymentRequest,
-    ProviderCode, ProviderToken, RedirectUrl, ReservationId, RetryAdvice as Retry, SetupRequest,
-    Timestamp, TokenFault, Unmapped,
+    Capabilities, CaptureMode, Decline, DeclineCategory as Category, Found, HoldState, Initiator,
+    Money, Movement, MovementState, ObjectId, Operation, Outcome, Payment, PaymentPhase,
+    PaymentRequest, ProviderCode, ProviderToken, RedirectUrl, ReservationId, RetryAdvice as Retry,
+    SetupRequest, Timestamp, TokenFault, Unmapped,
 };
 use cardless_transport::Hosts;
 use url::Url;
@@ -353,6 +353,12 @@ pub(crate) fn nothing_moved(expected: Expected<'_>, phase: PaymentPhase) -> Paym
         phase,
         authorization: None,
         expires_at: None,
+        hold: match phase {
+            PaymentPhase::Voided | PaymentPhase::Expired => HoldState::Ended,
+            PaymentPhase::Reserved | PaymentPhase::Authorized | PaymentPhase::Captured => {
+                HoldState::NotTold
+            }
+        },
         captured: nothing,
         refunded: Some(nothing),
         reversed: None,
@@ -515,6 +521,7 @@ impl<'a> Inner<'a> {
                 .map(|held| object_id(&held.id))
                 .transpose()?,
             expires_at: self.authorization.and_then(expiry),
+            hold: self.hold(),
             captured,
             refunded: self.refunded()?,
             reversed: None,
@@ -529,6 +536,20 @@ impl<'a> Inner<'a> {
                 .map(refund_movement)
                 .collect::<Fit<_>>()?,
         })
+    }
+
+    /// Whether more can be captured: the authorization's own status says so (`providers/paypal.md`
+    /// §6.4). What was captured without one was never held.
+    fn hold(&self) -> HoldState {
+        match self.authorization {
+            None if self.captures.is_empty() => HoldState::NotTold,
+            None => HoldState::Ended,
+            Some(held) => match held.status.as_str() {
+                "CREATED" | "PARTIALLY_CAPTURED" => HoldState::Alive,
+                "CAPTURED" | "VOIDED" | "EXPIRED" | "DENIED" => HoldState::Ended,
+                _ => HoldState::NotTold,
+            },
+        }
     }
 
     /// The sum of the refunds that are shown. `None` where a capture says that more went back
@@ -1040,6 +1061,62 @@ mod tests {
         assert!(matches!(of("PENDING", later), Ok(Outcome::Pending(_))));
         assert!(matches!(of("DENIED", later), Ok(Outcome::Declined(_))));
         assert!(matches!(of("CAPTURED", later), Ok(Outcome::Unmapped(_))));
+    }
+
+    #[test]
+    fn what_was_taken_in_part_is_held_as_the_authorization_says() {
+        let of = |word: &str| {
+            let payments = serde_json::json!({
+                "authorizations": [{"id": "A1", "status": word,
+                    "amount": {"currency_code": "CHF", "value": "49.90"}}],
+                "captures": [capture_json("COMPLETED", "15.00")]});
+            match look(with("COMPLETED", payments)).unwrap() {
+                Outcome::Done(payment) => {
+                    assert_eq!(payment.phase, PaymentPhase::Captured, "{word}");
+                    assert_eq!(payment.captured, chf(1500), "{word}");
+                    payment.hold
+                }
+                other => panic!("{word}: {other:?}"),
+            }
+        };
+        for (word, hold) in [
+            ("CREATED", HoldState::Alive),
+            ("PARTIALLY_CAPTURED", HoldState::Alive),
+            ("CAPTURED", HoldState::Ended),
+            ("VOIDED", HoldState::Ended),
+            ("EXPIRED", HoldState::Ended),
+            ("DENIED", HoldState::Ended),
+            ("PENDING", HoldState::NotTold),
+            ("A_NEW_WORD", HoldState::NotTold),
+        ] {
+            assert_eq!(of(word), hold, "{word}");
+        }
+        let whole = serde_json::json!({"captures": [capture_json("COMPLETED", "49.90")]});
+        let Ok(Outcome::Done(whole)) = look(with("COMPLETED", whole)) else {
+            panic!("a capture without a hold");
+        };
+        assert_eq!(whole.hold, HoldState::Ended);
+    }
+
+    #[test]
+    fn a_hold_that_was_renewed_is_alive_while_one_of_the_two_is() {
+        let held = |id: &str, word: &str| {
+            serde_json::json!({"id": id, "status": word,
+                "amount": {"currency_code": "CHF", "value": "49.90"}})
+        };
+        for (first, second, hold) in [
+            ("VOIDED", "PARTIALLY_CAPTURED", HoldState::Alive),
+            ("PARTIALLY_CAPTURED", "VOIDED", HoldState::Alive),
+            ("VOIDED", "VOIDED", HoldState::Ended),
+        ] {
+            let payments = serde_json::json!({
+                "authorizations": [held("A1", first), held("A2", second)],
+                "captures": [capture_json("COMPLETED", "15.00")]});
+            let Ok(Outcome::Done(payment)) = look(with("COMPLETED", payments)) else {
+                panic!("{first} {second}");
+            };
+            assert_eq!(payment.hold, hold, "{first} {second}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Our requests as PostFinance's, and PostFinance's answers as ours. Pure: nothing is sent here.
 
 use cardless_contract::{
-    CaptureMode, CaptureRequest, Currency, Decline, DeclineCategory, IdempotencyKey, Initiator,
-    Money, Movement, MovementState, ObjectId, Operation, Outcome, Payment, PaymentPhase,
+    CaptureMode, CaptureRequest, Currency, Decline, DeclineCategory, HoldState, IdempotencyKey,
+    Initiator, Money, Movement, MovementState, ObjectId, Operation, Outcome, Payment, PaymentPhase,
     PaymentRequest, ProviderCode, ProviderToken, Reference, RefundRequest, ReservationId,
     RetryAdvice, SetupCompletion, SetupProgress, SetupReference, SetupRequest, Timestamp,
     TokenFault, Unmapped,
@@ -248,6 +248,7 @@ pub(crate) fn payment(
         phase: phase(standing, captured),
         authorization: None,
         expires_at: expiry(answer, standing),
+        hold: hold(standing),
         captured,
         refunded: refunded(answer, expected.amount.currency())?,
         reversed: None,
@@ -658,6 +659,20 @@ const fn phase(standing: Standing, captured: Money) -> PaymentPhase {
         Standing::Authorized | Standing::Completed => PaymentPhase::Authorized,
         Standing::Voided if captured.is_zero() => PaymentPhase::Voided,
         Standing::Fulfilled | Standing::DoNotDeliver | Standing::Voided => PaymentPhase::Captured,
+    }
+}
+
+/// Whether more can be completed: only from AUTHORIZED, and nothing leads back there
+/// (`providers/postfinance.md` §2.6).
+const fn hold(standing: Standing) -> HoldState {
+    match standing {
+        Standing::Authorized => HoldState::Alive,
+        Standing::Completed
+        | Standing::Fulfilled
+        | Standing::DoNotDeliver
+        | Standing::Failed
+        | Standing::Voided => HoldState::Ended,
+        Standing::Reserved | Standing::Processing | Standing::Unknown => HoldState::NotTold,
     }
 }
 

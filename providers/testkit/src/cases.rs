@@ -99,6 +99,7 @@ macro_rules! sandbox_cases {
             a_manual_charge_is_captured_whole
             a_manual_charge_is_captured_in_part
             a_manual_charge_is_captured_in_parts
+            a_hold_that_lapses_after_a_part_is_told
             a_void_releases
             a_capture_is_refunded_whole
             a_capture_is_refunded_in_parts

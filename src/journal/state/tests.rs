@@ -1,7 +1,7 @@
 //! The table of `journal::state`, row by row.
 
 use cardless_contract::{
-    Currency, DeclineCategory, Money, ObjectId, ProviderCode, ReservationId, RetryAdvice,
+    Currency, DeclineCategory, HoldState, Money, ObjectId, ProviderCode, ReservationId, RetryAdvice,
 };
 
 use super::*;
@@ -90,6 +90,7 @@ fn seen(phase: PaymentPhase, captured: i64) -> Payment {
         phase,
         authorization: None,
         expires_at: None,
+        hold: HoldState::NotTold,
         captured: money(captured),
         refunded: None,
         reversed: None,
@@ -285,31 +286,50 @@ fn amounts_grow_only_and_an_open_operation_owns_its_sum() {
         NOW
     ));
     assert_eq!(row, before);
+    let ended = Payment {
+        hold: HoldState::Ended,
+        ..seen(PaymentPhase::Captured, 1000)
+    };
+    assert!(!follow(&mut row, &ended, true, NOW));
+    assert_eq!(row, before);
 }
 
 #[test]
 fn what_happened_elsewhere_moves_a_hold_on() {
+    use HoldState::{Alive, Ended, NotTold};
     use PaymentPhase::{Authorized, Captured, Expired, Reserved, Voided};
     use PaymentState as State;
     let cases = [
-        // Seen, taken there, with several captures, taken here before → state, taken.
-        (Reserved, 0, true, 0, State::Authorized, 0),
-        (Authorized, 0, true, 0, State::Authorized, 0),
-        (Captured, 1000, true, 0, State::Authorized, 1000),
-        (Captured, 1000, false, 0, State::Captured, 1000),
-        (Captured, 4990, true, 0, State::Captured, 4990),
-        (Captured, 4990, true, 4990, State::Captured, 4990),
-        (Captured, 5000, true, 0, State::Captured, 5000),
-        (Voided, 0, true, 0, State::Voided, 0),
-        (Voided, 0, true, 1000, State::Captured, 1000),
-        (Expired, 0, false, 0, State::Voided, 0),
-        (Expired, 0, false, 1000, State::Captured, 1000),
+        // Seen, taken there, the hold there, with several captures, taken here before → state,
+        // taken.
+        (Reserved, 0, NotTold, true, 0, State::Authorized, 0),
+        (Authorized, 0, Alive, true, 0, State::Authorized, 0),
+        // What is held and what was taken meanwhile is concluded elsewhere: PostFinance's COMPLETED.
+        (Authorized, 1000, Ended, true, 0, State::Authorized, 1000),
+        (Captured, 1000, Alive, true, 0, State::Authorized, 1000),
+        (Captured, 1000, NotTold, true, 0, State::Authorized, 1000),
+        (Captured, 1000, NotTold, false, 0, State::Captured, 1000),
+        // The rest has lapsed, or was released in the back office.
+        (Captured, 1000, Ended, true, 0, State::Captured, 1000),
+        (Captured, 1000, Ended, true, 1000, State::Captured, 1000),
+        (Captured, 1000, Ended, true, 2000, State::Captured, 2000),
+        (Captured, 4990, NotTold, true, 0, State::Captured, 4990),
+        (Captured, 4990, NotTold, true, 4990, State::Captured, 4990),
+        (Captured, 5000, NotTold, true, 0, State::Captured, 5000),
+        (Voided, 0, Ended, true, 0, State::Voided, 0),
+        (Voided, 0, Ended, true, 1000, State::Captured, 1000),
+        (Expired, 0, Ended, false, 0, State::Voided, 0),
+        (Expired, 0, Ended, false, 1000, State::Captured, 1000),
     ];
-    for (phase, there, several, before, state, captured) in cases {
-        let case = format!("{phase:?} {there} {several} {before}");
+    for (phase, there, hold, several, before, state, captured) in cases {
+        let case = format!("{phase:?} {there} {hold:?} {several} {before}");
         let mut row = settled(State::Authorized, 4990, before);
         row.expires_at = Some(NOW.plus(HOUR));
-        let changed = follow(&mut row, &seen(phase, there), several, NOW);
+        let there = Payment {
+            hold,
+            ..seen(phase, there)
+        };
+        let changed = follow(&mut row, &there, several, NOW);
         assert_eq!((row.state, row.captured), (state, captured), "{case}");
         assert!(row.authorized >= row.captured, "{case}");
         let moved = state != State::Authorized || captured != before;

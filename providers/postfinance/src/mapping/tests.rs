@@ -175,3 +175,42 @@ fn a_token_from_elsewhere_is_a_number_as_the_provider_writes_it() {
         assert_eq!(check(bad), Err(TokenFault::Shape), "{bad}");
     }
 }
+
+#[test]
+fn only_an_authorized_transaction_still_holds() {
+    use HoldState::{Alive, Ended, NotTold};
+    let reference = Reference::new("pay-1").unwrap();
+    let settings = settings();
+    let amount = Money::new(chf(), 5000).unwrap();
+    let expected = Expected {
+        settings: &settings,
+        id: Some(7),
+        reference: &reference,
+        amount,
+    };
+    for (state, completed, hold) in [
+        ("CONFIRMED", "0", NotTold),
+        ("PROCESSING", "0", NotTold),
+        ("AUTHORIZED", "0", Alive),
+        // Taken in part, and the rest can still be taken.
+        ("AUTHORIZED", "15.00", Alive),
+        ("COMPLETED", "15.00", Ended),
+        ("FULFILL", "15.00", Ended),
+        ("DECLINE", "15.00", Ended),
+        ("VOIDED", "15.00", Ended),
+        ("VOIDED", "0", Ended),
+    ] {
+        let answer: wire::Transaction = serde_json::from_str(&format!(
+            r#"{{"id":7,"state":"{state}","linkedSpaceId":405,"currency":"CHF",
+                "authorizationAmount":50.00,"completedAmount":{completed}}}"#
+        ))
+        .unwrap();
+        let seen = match payment(&answer, None, &expected).unwrap() {
+            Outcome::Done(seen) | Outcome::Pending(seen) | Outcome::Review(seen) => seen,
+            other @ (Outcome::ActionRequired(..) | Outcome::Declined(_) | Outcome::Unmapped(_)) => {
+                panic!("{state}: {other:?}")
+            }
+        };
+        assert_eq!(seen.hold, hold, "{state} {completed}");
+    }
+}

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use cardless_contract::{
-    CaptureMode, Delivery, ErrorKind, Found, Initiator, Money, OperationKind, Outcome, Payment,
-    PaymentPhase, ProviderError, Reference, ReservationId,
+    CaptureMode, Delivery, ErrorKind, Found, HoldState, Initiator, Money, OperationKind, Outcome,
+    Payment, PaymentPhase, ProviderError, Reference, ReservationId,
 };
 
 use super::flow::{
@@ -10,6 +10,9 @@ use super::flow::{
 };
 use super::{Decision, Fault, Fixture, Kind, Step};
 use crate::call::{RETURN_URL, money};
+
+/// Longer than any of the providers holds an amount.
+const LONGER_THAN_ANY_HOLD: Duration = Duration::from_secs(35 * 24 * 3600);
 
 /// How long a pending call stays so, in seconds of the sandbox's clock.
 const PENDING_SECONDS: u64 = 61;
@@ -85,11 +88,35 @@ pub async fn a_manual_charge_is_captured_in_parts(fixture: &impl Fixture) {
         return refused_unsent(fixture, &first).await;
     }
     first.done(fixture).await;
+    let between = read(fixture, &paid).await;
+    assert_eq!(
+        (between.captured, between.hold),
+        (chf(1990), HoldState::Alive)
+    );
     let mut second = Operation::new(OperationKind::Capture, &paid, chf(3000));
     second.before = chf(1990);
     second.done(fixture).await;
     assert_eq!(moved(fixture, Kind::Capture), [chf(1990), chf(3000)]);
-    assert_eq!(read(fixture, &paid).await.captured, chf(4990));
+    let whole = read(fixture, &paid).await;
+    assert_eq!((whole.captured, whole.hold), (chf(4990), HoldState::Ended));
+    documented(fixture);
+}
+
+/// A hold lapses after a part of it was taken: the part stays, and the end of the rest is told.
+pub async fn a_hold_that_lapses_after_a_part_is_told(fixture: &impl Fixture) {
+    if !fixture.provider().capabilities().several_captures {
+        return;
+    }
+    let paid = paid(fixture, chf(4990), CaptureMode::Manual).await;
+    let mut part = Operation::new(OperationKind::Capture, &paid, chf(1990));
+    part.last = false;
+    part.done(fixture).await;
+    fixture.advance(LONGER_THAN_ANY_HOLD);
+    let read = read(fixture, &paid).await;
+    assert_eq!(
+        (read.phase, read.captured, read.hold),
+        (PaymentPhase::Captured, chf(1990), HoldState::Ended)
+    );
     documented(fixture);
 }
 
