@@ -3,15 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cardless_contract::{MovementState, Outcome};
+
 use super::link::on_a_task;
 use super::operate::{Begun, Earlier, exceeds, must_be};
 use super::pay::{in_progress, stored_answer};
+use super::people::lookup_request;
 use super::{Gateway, Inner, RequestKey, check, stored, view};
 use crate::account::{Handle, HandleKind};
 use crate::error::{Code, Error};
 use crate::journal::Leased as _;
 use crate::message::{Answer, Refund, RefundRequest};
-use crate::store::{KeyRow, OperationRow, OperationState, OperationType, PaymentRow, PaymentState};
+use crate::store::{
+    CaptureText, KeyRow, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
+};
+
+/// Captures by their provider's ids, and what each took.
+type Captures = BTreeMap<String, i64>;
 
 impl Gateway {
     /// Gives back a captured amount, or a part of it: `POST /v1/payments/{id}/refunds`.
@@ -19,7 +27,8 @@ impl Gateway {
     /// # Errors
     ///
     /// [`Code::NotFound`], [`Code::InvalidState`], [`Code::AmountExceedsRemaining`],
-    /// [`Code::NotSupported`] and what [`Gateway::pay`] lists.
+    /// [`Code::NotSupported`], [`Code::ProviderUnavailable`] if only the provider knows which
+    /// capture to give back from and does not say, and what [`Gateway::pay`] lists.
     pub async fn refund(
         &self,
         key: &RequestKey,
@@ -28,17 +37,18 @@ impl Gateway {
     ) -> Result<Answer<Refund>, Error> {
         let inner = &self.inner;
         let digest = inner.digest("refund", payment, request)?;
-        inner.own_payment(payment, &request.account).await?;
+        let row = inner.own_payment(payment, &request.account).await?;
         if let Some(row) = inner.seen_key(key, &digest).await? {
             return inner.replay_refund(&row).await;
         }
+        let there = inner.captures_there(&row).await?;
         let begun = inner
             .begin_operation(
                 key,
                 digest,
                 payment,
                 &request.account,
-                |inner, row, operations| inner.new_refund(row, operations, request),
+                |inner, row, operations| inner.new_refund(row, operations, &there, request),
             )
             .await?;
         match begun {
@@ -98,10 +108,50 @@ impl Inner {
         })
     }
 
+    /// What each capture took by the provider's word, where a refund names one and our own books do
+    /// not have them all: somebody has captured in the back office, or a person has called a payment
+    /// captured that nobody could read.
+    async fn captures_there(&self, row: &PaymentRow) -> Result<Captures, Error> {
+        let provider = self.provider(&row.provider)?;
+        if row.captured == 0 || !provider.capabilities().refund_per_capture {
+            return Ok(Captures::new());
+        }
+        let operations = self.journal.store().operations(&row.id).await;
+        let ours = own_captures(row, &operations.map_err(stored)?);
+        if ours.values().sum::<i64>() == row.captured {
+            return Ok(Captures::new());
+        }
+        let unread = Error::new(
+            Code::ProviderUnavailable,
+            "The payment was captured elsewhere, and its provider does not say by which captures. \
+             Nothing was given back; try again.",
+        );
+        let seen = match provider.lookup(&lookup_request(row)?).await {
+            Ok(Outcome::Done(seen) | Outcome::Pending(seen) | Outcome::Review(seen)) => seen,
+            Ok(Outcome::ActionRequired(..) | Outcome::Declined(_) | Outcome::Unmapped(_)) => {
+                return Err(unread);
+            }
+            Err(error) => {
+                self.heard(&row.account, &row.id, &error).await;
+                return Err(unread.with_source(error));
+            }
+        };
+        let done = seen
+            .captures
+            .into_iter()
+            .filter(|capture| capture.state == MovementState::Done);
+        let named = done.filter_map(|capture| {
+            let id = capture.id?;
+            Some((id.as_str().to_owned(), capture.amount.minor()))
+        });
+        Ok(named.collect())
+    }
+
     fn new_refund(
         &self,
         row: &mut PaymentRow,
         operations: &[OperationRow],
+        there: &Captures,
         request: &RefundRequest,
     ) -> Result<OperationRow, Error> {
         let provider = self.provider(&row.provider)?;
@@ -127,7 +177,7 @@ impl Inner {
             ));
         }
         let capture = if capabilities.refund_per_capture {
-            Some(capture_to_refund(row, operations, amount.minor())?)
+            Some(capture_to_refund(row, operations, there, amount.minor())?)
         } else {
             None
         };
@@ -147,32 +197,47 @@ impl Inner {
     }
 }
 
-/// The capture that has enough left, where a refund names one.
+/// What our own books know of captures: the one of a commit that took all of it, and those of
+/// operations.
+fn own_captures(payment: &PaymentRow, operations: &[OperationRow]) -> Captures {
+    let at_once =
+        payment.capture == CaptureText::Automatic && payment.captured == payment.amount.minor();
+    let commit = payment.capture_object.as_ref().filter(|_| at_once);
+    let commit = commit.map(|object| (object.clone(), payment.captured));
+    let done = |row: &OperationRow| {
+        let captured = row.kind == OperationType::Capture && row.state == OperationState::Succeeded;
+        let object = row.object.as_ref().filter(|_| captured)?;
+        Some((object.clone(), row.amount.minor()))
+    };
+    commit
+        .into_iter()
+        .chain(operations.iter().filter_map(done))
+        .collect()
+}
+
+/// The capture that has enough left, where a refund names one; `there` is what the provider says
+/// of those that our own books do not have.
 fn capture_to_refund(
     payment: &PaymentRow,
     operations: &[OperationRow],
+    there: &Captures,
     minor: i64,
 ) -> Result<String, Error> {
-    let mut left: BTreeMap<&str, i64> = BTreeMap::new();
-    if let Some(object) = &payment.capture_object {
-        left.insert(object, payment.captured);
-    }
+    let mut left = there.clone();
+    left.extend(own_captures(payment, operations));
     for row in operations {
-        match (row.kind, row.state, &row.object, &row.capture_object) {
-            (OperationType::Capture, OperationState::Succeeded, Some(object), _) => {
-                left.insert(object, row.amount.minor());
-            }
-            (OperationType::Refund, state, _, Some(capture)) if state != OperationState::Failed => {
-                *left.entry(capture).or_insert(0) -= row.amount.minor();
-            }
-            _ => {}
+        if row.kind == OperationType::Refund
+            && row.state != OperationState::Failed
+            && let Some(capture) = &row.capture_object
+        {
+            *left.entry(capture.clone()).or_insert(0) -= row.amount.minor();
         }
     }
     let most = left.values().copied().max().unwrap_or(0);
-    left.iter()
-        .filter(|&(_, &left)| left >= minor)
-        .min_by_key(|&(_, &left)| left)
-        .map(|(object, _)| (*object).to_owned())
+    left.into_iter()
+        .filter(|&(_, left)| left >= minor)
+        .min_by_key(|&(_, left)| left)
+        .map(|(object, _)| object)
         .ok_or_else(|| {
             Error::field(
                 Code::AmountExceedsRemaining,

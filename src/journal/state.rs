@@ -11,7 +11,9 @@
 
 use std::time::Duration;
 
-use cardless_contract::{Decline, HoldState, Payment, PaymentPhase, Timestamp};
+use cardless_contract::{
+    Decline, HoldState, MovementState, ObjectId, Payment, PaymentPhase, Timestamp,
+};
 
 use super::release_row;
 use crate::store::{CaptureText, PaymentRow, PaymentState, Step};
@@ -91,6 +93,7 @@ pub(crate) fn follow(
     several_captures: bool,
     now: Timestamp,
 ) -> bool {
+    learn_objects(row, seen);
     let before = row.clone();
     if row.reserved_capture == 0 {
         row.captured = row.captured.max(seen.captured.minor());
@@ -266,15 +269,33 @@ fn remember_objects(row: &mut PaymentRow, seen: &Payment) {
     if let Some(id) = &seen.authorization {
         row.authorization = Some(id.as_str().to_owned());
     }
-    if let Some(id) = seen
-        .captures
-        .first()
-        .and_then(|capture| capture.id.as_ref())
-    {
-        row.capture_object
-            .get_or_insert_with(|| id.as_str().to_owned());
+    // One that was refused gives nothing back.
+    if let Some(id) = first_capture(seen, |state| state == MovementState::Done) {
+        row.capture_object = Some(id.to_owned());
+    } else if let Some(id) = first_capture(seen, |_| true) {
+        row.capture_object.get_or_insert_with(|| id.to_owned());
     }
     row.expires_at = seen.expires_at.or(row.expires_at);
+}
+
+/// The ids of what somebody else has made, or of what nobody could read when the payment ended.
+/// Those that are known stay. Captures of ours are operations, which have their own.
+fn learn_objects(row: &mut PaymentRow, seen: &Payment) {
+    if row.authorization.is_none() {
+        row.authorization = seen.authorization.as_ref().map(|id| id.as_str().to_owned());
+    }
+    let by_operations =
+        row.capture == CaptureText::Manual && (row.captured > 0 || row.reserved_capture > 0);
+    if row.capture_object.is_none() && !by_operations {
+        let done = first_capture(seen, |state| state == MovementState::Done);
+        row.capture_object = done.map(str::to_owned);
+    }
+}
+
+fn first_capture(seen: &Payment, wanted: impl Fn(MovementState) -> bool) -> Option<&str> {
+    let mut captures = seen.captures.iter();
+    let found = captures.find(|capture| wanted(capture.state))?;
+    found.id.as_ref().map(ObjectId::as_str)
 }
 
 fn grow(row: &mut PaymentRow, seen: &Payment) {

@@ -244,3 +244,79 @@ async fn nothing_looks_at_a_payment_again_without_a_reason() {
     let row = world.store.operation(&refund).await.unwrap().unwrap();
     assert_eq!((row.next_at, row.lease_until.millis()), (None, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_captured_elsewhere_is_given_back_too() {
+    for notified in [true, false] {
+        let world = World::new(Shape::TwoCalls);
+        let id = held(&world, "r-1").await;
+        world.fake.capture_elsewhere(&id, 4990);
+        if notified {
+            world.webhook("e-1", &id).await;
+            world.run_for(Duration::from_secs(2)).await;
+        } else {
+            let answer = capture(&world, &id, take(None, None)).await.unwrap();
+            assert_eq!(answer.operations[0].status, OperationStatus::Failed);
+            world.run_minutes(1).await;
+        }
+        let payment = world.payment(&id).await;
+        assert_eq!(payment.status, PaymentStatus::Captured);
+        for minor in [Some(1000), None] {
+            let given = refund(&world, &id, minor).await.unwrap();
+            assert_eq!(given.status, OperationStatus::Succeeded);
+        }
+        world.books_fit(&id).await;
+        assert_eq!(world.fake.moved(Kind::Refund, &id), (2, 4990));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_several_captures_gives_back_its_own_whoever_made_it() {
+    let world = World::new(Shape::TwoCalls);
+    let id = held(&world, "r-1").await;
+    capture(&world, &id, take(Some(1000), Some(false)))
+        .await
+        .unwrap();
+    world.fake.capture_elsewhere(&id, 3000);
+    world.fake.capture_elsewhere(&id, 990);
+    world.webhook("e-1", &id).await;
+    world.run_for(Duration::from_secs(2)).await;
+    // None of the three has as much.
+    let whole = refund(&world, &id, None).await.unwrap_err();
+    assert_eq!(whole.code(), Code::AmountExceedsRemaining);
+    assert!(whole.message().contains("30.00"), "{whole}");
+    for minor in [2000, 1000, 990, 1000] {
+        let given = refund(&world, &id, Some(minor)).await.unwrap();
+        assert_eq!(given.status, OperationStatus::Succeeded, "{minor}");
+    }
+    world.books_fit(&id).await;
+    assert_eq!(world.fake.moved(Kind::Refund, &id), (4, 4990));
+    // Nobody is asked where our own books tell.
+    let world = World::new(Shape::TwoCalls);
+    let id = held(&world, "r-1").await;
+    capture(&world, &id, take(None, None)).await.unwrap();
+    let looks = world.fake.calls("lookup");
+    refund(&world, &id, None).await.unwrap();
+    assert_eq!(world.fake.calls("lookup"), looks);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_a_refund_that_needs_it_is_not_begun() {
+    let world = World::new(Shape::TwoCalls);
+    let id = held(&world, "r-1").await;
+    capture(&world, &id, take(Some(1000), Some(false)))
+        .await
+        .unwrap();
+    world.fake.capture_elsewhere(&id, 3990);
+    world.webhook("e-1", &id).await;
+    world.run_for(Duration::from_secs(2)).await;
+    world.fake.fault("lookup", Fault::LostBefore);
+    let key = world.key();
+    let refused = world.gateway.refund(&key, &id, &give(Some(3990))).await;
+    assert_eq!(code(refused), Code::ProviderUnavailable);
+    assert_eq!(world.fake.calls("refund"), 0);
+    // Nothing was stored under its key.
+    let given = world.gateway.refund(&key, &id, &give(Some(3990))).await;
+    assert_eq!(given.unwrap().body.status, OperationStatus::Succeeded);
+    world.books_fit(&id).await;
+}

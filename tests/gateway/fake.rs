@@ -283,6 +283,20 @@ impl Fake {
         state.ledger.push((Kind::Refund, id, minor));
     }
 
+    /// Somebody captures in the back office.
+    pub(crate) fn capture_elsewhere(&self, payment: &str, minor: i64) {
+        let (id, _) = self.object(payment);
+        let mut state = self.state.lock().unwrap();
+        let capture = state.id("C");
+        let object = state.objects.get_mut(&id).unwrap();
+        object.captured += minor;
+        object.captures.push((capture, minor));
+        if object.captured >= object.amount.minor() {
+            object.phase = Phase::Taken;
+        }
+        state.ledger.push((Kind::Capture, id, minor));
+    }
+
     /// Everything that was pending is carried out.
     pub(crate) fn finish_pending(&self) {
         let mut state = self.state.lock().unwrap();
@@ -845,6 +859,14 @@ impl PaymentProvider for Fake {
             request.capture.is_some(),
             self.capabilities.refund_per_capture
         );
+        if let Some(capture) = &request.capture {
+            // No capture gives back more than it took.
+            let state = self.state.lock().unwrap();
+            let object = &state.objects[request.reservation.as_str()];
+            let mut captures = object.captures.iter();
+            let took = captures.find(|(id, _)| id == capture.as_str());
+            assert!(took.unwrap().1 >= request.amount.minor(), "{capture:?}");
+        }
         let amount = request.amount.minor();
         let kind = OperationKind::Refund;
         self.operate("refund", key, &request.reservation, kind, amount, false)

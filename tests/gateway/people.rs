@@ -706,3 +706,29 @@ async fn a_person_sees_how_the_last_questions_ended() {
     let (_, answer) = heard(&paid, &row.method.unwrap()).await;
     assert_eq!(answer.said, "interrupted");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_person_called_captured_unread_can_be_given_back() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.fault("commit", Fault::LostAfter);
+    world.fake.fault("lookup", Fault::LostBefore);
+    let payment = world.pay(&charge("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::Unknown);
+    world.park(&payment.id).await;
+    world.clock.forward(QUIET);
+    world.fake.fault("lookup", Fault::LostBefore);
+    let resolved = world
+        .resolve(&end(&payment.id, ResolveAs::Captured))
+        .await
+        .unwrap();
+    assert!(resolved.as_wanted, "{resolved:?}");
+    world.fake.no_more_faults();
+    let given = world
+        .gateway
+        .refund(&world.key(), &payment.id, &give(None))
+        .await
+        .unwrap();
+    assert_eq!(given.body.status, OperationStatus::Succeeded);
+    world.books_fit(&payment.id).await;
+}

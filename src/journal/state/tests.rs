@@ -1,7 +1,8 @@
 //! The table of `journal::state`, row by row.
 
 use cardless_contract::{
-    Currency, DeclineCategory, HoldState, Money, ObjectId, ProviderCode, ReservationId, RetryAdvice,
+    Currency, DeclineCategory, HoldState, Money, Movement, MovementState, ObjectId, ProviderCode,
+    ReservationId, RetryAdvice,
 };
 
 use super::*;
@@ -508,4 +509,43 @@ fn asking_again_counts_and_shows_a_change_only_if_there_is_one() {
         (row.state, row.attempts, row.updated_at),
         (PaymentState::Pending, 5, NOW)
     );
+}
+
+#[test]
+fn ids_are_learnt_from_a_look_and_are_no_news() {
+    let movement = |id: &str, state| Movement {
+        id: Some(ObjectId::new(id).unwrap()),
+        amount: money(4990),
+        state,
+        reference: None,
+    };
+    let seen = Payment {
+        authorization: Some(ObjectId::new("auth").unwrap()),
+        captures: vec![
+            movement("refused", MovementState::Failed),
+            movement("taken", MovementState::Done),
+        ],
+        ..seen(PaymentPhase::Captured, 4990)
+    };
+    // One that nobody could read when it ended.
+    let mut row = settled(PaymentState::Captured, 4990, 4990);
+    row.capture = CaptureText::Automatic;
+    assert!(!follow(&mut row, &seen, true, NOW), "an id is no news");
+    assert_eq!(row.authorization.as_deref(), Some("auth"));
+    assert_eq!(row.capture_object.as_deref(), Some("taken"));
+    // What is known stays; what operations have taken, they name themselves.
+    let mut row = settled(PaymentState::Authorized, 4990, 1000);
+    row.authorization = Some("first".to_owned());
+    follow(&mut row, &seen, true, NOW);
+    assert_eq!(row.authorization.as_deref(), Some("first"));
+    assert_eq!(row.capture_object, None);
+    // A hold that was taken in the back office.
+    let mut row = settled(PaymentState::Authorized, 4990, 0);
+    assert!(follow(&mut row, &seen, true, NOW));
+    assert_eq!(row.capture_object.as_deref(), Some("taken"));
+    // At the end of an open payment, a capture that was refused first is not the one.
+    let mut row = open(CaptureText::Automatic);
+    row.capture_object = Some("refused".to_owned());
+    assert_eq!(conclude(&mut row, &seen, false, NOW), Next::Settled);
+    assert_eq!(row.capture_object.as_deref(), Some("taken"));
 }
