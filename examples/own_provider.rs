@@ -177,6 +177,7 @@ impl House {
             },
             refunded: Some(refunded),
             reversed: None,
+            returned: None,
             captures: Vec::new(),
             refunds: Vec::new(),
         })

@@ -257,7 +257,9 @@ pub struct Payment {
     pub captured: Money,
     /// What was given back.
     pub refunded: Money,
-    /// What the provider took back (chargebacks).
+    /// What the provider took back (chargebacks), as far as its reads show it. Those of the three
+    /// providers do not tell a chargeback, so it stays 0 there; what they show instead is an event
+    /// `payment.contradicted`.
     pub reversed: Money,
     /// Where it stands.
     pub status: PaymentStatus,

@@ -620,16 +620,26 @@ impl Drive {
             row.attempts = 0;
             let lapses_at = state::look_at_hold(row, now);
             release_row(row, lapses_at);
-            match (changed, state::is_contradicted(row)) {
-                (false, _) => Vec::new(),
-                (true, false) => inner.payment_concluded(row),
-                (true, true) => {
-                    tracing::error!(payment = %row.id, state = row.state.as_str(),
-                        "money moved at the provider after the payment had ended without: a person must look");
-                    let kind = "payment.contradicted".to_owned();
-                    vec![inner.journal.event(&row.account, kind, &row.id)]
-                }
+            let contradicted = state::is_contradicted(row);
+            let mut news = if changed && !contradicted {
+                inner.payment_concluded(row)
+            } else {
+                Vec::new()
+            };
+            let short = state::is_short(row, &seen);
+            if short {
+                tracing::error!(payment = %row.id, provider = %row.provider,
+                    "money went back at the provider that the books do not hold: a person must look");
             }
+            if changed && contradicted {
+                tracing::error!(payment = %row.id, state = row.state.as_str(),
+                    "money moved at the provider after the payment had ended without: a person must look");
+            }
+            if short || (changed && contradicted) {
+                let kind = "payment.contradicted".to_owned();
+                news.push(inner.journal.event(&row.account, kind, &row.id));
+            }
+            news
         })
         .await?;
         Ok(Flow::Stop)

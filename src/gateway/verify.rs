@@ -42,7 +42,8 @@ pub struct Difference {
     pub provider: ProviderName,
     /// The provider's id of it.
     pub reservation: String,
-    /// `captured`, `refunded`, `reversed` or `status`.
+    /// `captured`, `refunded`, `reversed`, `status`, or `returned`: more went back there, at the
+    /// least, than our refunds and reversals come to, and the read does not say how.
     pub what: &'static str,
     /// What our books say.
     pub ours: String,
@@ -82,6 +83,7 @@ struct Theirs {
     captured: Money,
     refunded: Option<Money>,
     reversed: Option<Money>,
+    returned: Option<Money>,
 }
 
 /// What came of one payment.
@@ -212,6 +214,7 @@ impl Inner {
             captured: row.money(0),
             refunded: Some(row.money(0)),
             reversed: None,
+            returned: None,
         };
         match provider.lookup(&request).await {
             Ok(Outcome::Done(seen)) => Ok(theirs(phase_word(seen.phase), &seen)),
@@ -239,6 +242,7 @@ fn theirs(status: &'static str, seen: &Seen) -> Theirs {
         captured: seen.captured,
         refunded: seen.refunded.or(none),
         reversed: seen.reversed,
+        returned: seen.returned,
     }
 }
 
@@ -273,6 +277,15 @@ fn differences(
         if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
             found.push(difference(what, ours.to_string(), theirs.to_string()));
         }
+    }
+    let back = row.refunded + row.reversed;
+    let more = |least: &Money| least.minor() > back + row.reserved_refund;
+    if let Some(least) = theirs.returned.filter(more) {
+        found.push(difference(
+            "returned",
+            row.money(back).to_string(),
+            least.to_string(),
+        ));
     }
     Ok(found)
 }

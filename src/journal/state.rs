@@ -166,6 +166,18 @@ pub(crate) const fn is_contradicted(row: &PaymentRow) -> bool {
     without && row.captured > 0
 }
 
+/// Whether money went back at the provider that our books do not hold, and no open refund of ours
+/// explains it: a chargeback that the read does not tell apart, or a payment that was cancelled in
+/// the back office after it was taken. Nothing is booked; a person must look.
+pub(crate) fn is_short(row: &PaymentRow, seen: &Payment) -> bool {
+    let back = row.refunded + row.reversed;
+    let more = seen.returned.is_some_and(|least| least.minor() > back);
+    let undone = matches!(seen.phase, PaymentPhase::Voided | PaymentPhase::Expired)
+        && seen.captured.is_zero()
+        && row.captured > back;
+    row.reserved_refund == 0 && (more || undone)
+}
+
 /// Concludes as declined.
 pub(crate) fn decline(row: &mut PaymentRow, decline: &Decline, now: Timestamp) {
     row.decline = Some((

@@ -74,6 +74,8 @@ pub(crate) struct Object {
     pub(crate) phase: Phase,
     pub(crate) captured: i64,
     pub(crate) refunded: i64,
+    /// What the customer's bank has taken back.
+    pub(crate) taken_back: i64,
     captures: Vec<(String, i64)>,
     /// By key: kind, id, amount, state.
     operations: BTreeMap<String, Done>,
@@ -472,8 +474,10 @@ impl Fake {
                 }
             },
             captured: money(object.captured),
-            refunded: Some(money(object.refunded)),
+            // Like PayPal: what else went back is in no sum.
+            refunded: (object.taken_back == 0).then(|| money(object.refunded)),
             reversed: None,
+            returned: (object.taken_back > 0).then(|| money(object.refunded + object.taken_back)),
             captures: object
                 .captures
                 .iter()
@@ -648,6 +652,7 @@ impl PaymentProvider for Fake {
                         phase: Phase::AwaitsCustomer,
                         captured: 0,
                         refunded: 0,
+                        taken_back: 0,
                         captures: Vec::new(),
                         operations: BTreeMap::new(),
                     },
@@ -725,6 +730,7 @@ impl PaymentProvider for Fake {
                     },
                     captured: 0,
                     refunded: 0,
+                    taken_back: 0,
                     captures: Vec::new(),
                     operations: BTreeMap::new(),
                 },

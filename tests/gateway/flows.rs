@@ -925,6 +925,37 @@ async fn money_that_moves_after_the_end_raises_an_alarm_and_changes_no_status() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn money_that_is_taken_back_elsewhere_raises_an_alarm_and_is_not_guessed_at() {
+    let cases: [fn(&mut crate::fake::Object); 2] = [
+        |object| object.taken_back = 4990,
+        // Cancelled in the back office after it was taken.
+        |object| {
+            object.phase = Phase::Released;
+            object.captured = 0;
+        },
+    ];
+    for change in cases {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        let alarm = ("payment.contradicted".to_owned(), payment.id.clone());
+        world.webhook("quiet", &payment.id).await;
+        world.run_minutes(1).await;
+        assert!(!world.events().await.contains(&alarm));
+        assert!(world.gateway.verify().await.unwrap().is_clean());
+
+        world.fake.change(&payment.id, change);
+        world.webhook("taken-back", &payment.id).await;
+        world.run_minutes(1).await;
+        assert!(world.events().await.contains(&alarm));
+        let found = world.payment(&payment.id).await;
+        assert_eq!(found.status, PaymentStatus::Captured);
+        assert_eq!((found.refunded.minor(), found.reversed.minor()), (0, 0));
+        assert!(!world.gateway.verify().await.unwrap().is_clean());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_is_kept_for_400_days() {
     let day = Duration::from_secs(24 * 3600);
     let world = World::new(Shape::TwoCalls);

@@ -164,6 +164,34 @@ async fn a_hold_that_lapses_after_a_part_was_taken_ends_as_captured_and_is_erase
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_customers_bank_takes_back_is_a_difference_and_is_not_guessed_at() {
+    let world = World::new();
+    let method = world.link("paypal").await;
+    let payment = world.pay(&World::charge(&method, 4990, "invoice-1")).await;
+    assert!(world.gateway.verify().await.unwrap().is_clean());
+    let order = world.store.payment(&payment.id).await.unwrap().unwrap();
+    let order = order.reservation.unwrap();
+    let paypal = cardless_sandbox::Provider::PayPal;
+    assert!(world.sandbox.take_back(paypal, &order));
+    assert!(!world.sandbox.take_back(paypal, &order), "once");
+    let report = world.gateway.verify().await.unwrap();
+    let [found] = report.differences.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(
+        (found.what, found.ours.as_str(), found.theirs.as_str()),
+        ("returned", "CHF 0.00", "CHF 49.90")
+    );
+    assert_eq!(world.moved(EntryKind::Refund), Vec::<i64>::new());
+    let all = RefundRequest {
+        account: "acct-7".into(),
+        amount: None,
+    };
+    let refund = world.gateway.refund(&world.key(), &payment.id, &all).await;
+    assert_eq!(refund.unwrap().body.status, OperationStatus::Failed);
+}
+
 /// Where each step of each provider goes, in the words of the sandbox's faults.
 const STEPS: [(&str, [(&str, &str); 6]); 3] = [
     (

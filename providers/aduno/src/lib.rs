@@ -33,6 +33,8 @@
 //!   of `wire` lack members for them, so they are dropped unread.
 //!
 //! No operation that takes or gives a card number is implemented.
+//!
+//! No chargeback is found: nothing in the documents says how a transaction would show one.
 
 mod auth;
 mod client;

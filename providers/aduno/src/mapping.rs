@@ -335,6 +335,7 @@ pub(crate) fn payment_of(
         captured,
         refunded: None,
         reversed: None,
+        returned: None,
         captures,
         refunds: Vec::new(),
     })

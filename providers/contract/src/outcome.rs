@@ -100,6 +100,10 @@ pub struct Payment {
     pub refunded: Option<Money>,
     /// What the provider took back (chargebacks), as far as this read shows it.
     pub reversed: Option<Money>,
+    /// What went back to the customer at the least, refunds included, where the read shows that
+    /// more did than it accounts for: a chargeback, or a refund that it does not show. It is never
+    /// booked; where our books hold less, a person must look.
+    pub returned: Option<Money>,
     /// The captures that this read shows, with their ids.
     pub captures: Vec<Movement>,
     /// The refunds that this read shows, with their ids.

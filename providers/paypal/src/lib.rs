@@ -28,6 +28,10 @@
 //! never takes, [`Capabilities::reserve_holds`](cardless_contract::Capabilities::reserve_holds) is
 //! true, and the commit captures the authorization. Such a reserve is a one-shot call: it may be
 //! repeated only while PayPal keeps its request id.
+//!
+//! A chargeback has no status and no object of its own (`providers/paypal.md` §6.4). Where a capture
+//! reads as refunded and the refunds that are shown do not come to it, the payment says so
+//! (`Payment::returned`); that PayPal shows a chargeback in this way is not documented.
 
 mod auth;
 mod client;

@@ -362,6 +362,7 @@ pub(crate) fn nothing_moved(expected: Expected<'_>, phase: PaymentPhase) -> Paym
         captured: nothing,
         refunded: Some(nothing),
         reversed: None,
+        returned: None,
         captures: Vec::new(),
         refunds: Vec::new(),
     }
@@ -524,7 +525,9 @@ impl<'a> Inner<'a> {
             hold: self.hold(),
             captured,
             refunded: self.refunded()?,
+            // A reversal has no status and no object (§6.4): nothing tells it apart.
             reversed: None,
+            returned: self.returned()?,
             captures: self
                 .captures
                 .iter()
@@ -561,18 +564,43 @@ impl<'a> Inner<'a> {
             .filter(|(refund, _)| refund_state(&refund.status) == MovementState::Done);
         let shown = sum(self.expected.amount, done.map(|(_, money)| *money))
             .ok_or(Unfit("refund.amount"))?;
-        let given_back = self
+        let is_all = shown.minus(self.given_back()?).is_ok();
+        Ok(is_all.then_some(shown))
+    }
+
+    /// What the captures say went back, where the refunds that are shown, pending ones included, do
+    /// not come to it. Whether PayPal shows a reversal in this way is not documented.
+    fn returned(&self) -> Fit<Option<Money>> {
+        let counted = self.refunds.iter().filter(|(refund, _)| {
+            matches!(
+                refund_state(&refund.status),
+                MovementState::Done | MovementState::Pending
+            )
+        });
+        let shown = sum(self.expected.amount, counted.map(|(_, money)| *money))
+            .ok_or(Unfit("refund.amount"))?;
+        let given_back = self.given_back()?;
+        Ok(shown.minus(given_back).is_err().then_some(given_back))
+    }
+
+    /// What went back at the least, by the captures' own statuses: all of one, or of another some,
+    /// which is the smallest unit at the least.
+    fn given_back(&self) -> Fit<Money> {
+        let whole = self
             .captures
             .iter()
             .filter(|(capture, _)| capture.status == "REFUNDED");
-        let least = sum(self.expected.amount, given_back.map(|(_, money)| *money))
-            .ok_or(Unfit("capture.amount"))?;
+        let whole = sum(self.expected.amount, whole.map(|(_, money)| *money));
         let partly = self
             .captures
             .iter()
-            .any(|(c, _)| c.status == "PARTIALLY_REFUNDED");
-        let is_all = shown.minus(least).is_ok() && !(partly && shown == least);
-        Ok(is_all.then_some(shown))
+            .filter(|(capture, _)| capture.status == "PARTIALLY_REFUNDED");
+        let unit = Money::new(self.expected.amount.currency(), 1).ok();
+        let some = sum(self.expected.amount, partly.filter_map(|_| unit));
+        whole
+            .zip(some)
+            .and_then(|(whole, some)| whole.plus(some).ok())
+            .ok_or(Unfit("capture.amount"))
     }
 }
 
@@ -1017,6 +1045,40 @@ mod tests {
     }
 
     #[test]
+    fn what_went_back_beyond_the_refunds_that_are_shown_is_told_and_is_no_sum() {
+        let of = |capture: &str, refunds: &[(&str, &str)]| {
+            let refunds: Vec<_> = refunds
+                .iter()
+                .map(|(status, value)| {
+                    serde_json::json!({"id": "R1", "status": status,
+                        "amount": {"currency_code": "CHF", "value": value}})
+                })
+                .collect();
+            let payments = serde_json::json!({
+                "captures": [capture_json(capture, "49.90")], "refunds": refunds});
+            let Ok(Outcome::Done(seen)) = look(with("COMPLETED", payments)) else {
+                panic!("{capture}");
+            };
+            (seen.refunded, seen.reversed, seen.returned)
+        };
+        let (all, part) = (chf(4990), chf(1000));
+        assert_eq!(of("COMPLETED", &[]), (Some(chf(0)), None, None));
+        let refund = [("COMPLETED", "49.90")];
+        assert_eq!(of("REFUNDED", &refund), (Some(all), None, None));
+        // A refund in the dashboard that is not shown, or the customer's bank.
+        assert_eq!(of("REFUNDED", &[]), (None, None, Some(all)));
+        let refund = [("COMPLETED", "10.00")];
+        assert_eq!(of("REFUNDED", &refund), (None, None, Some(all)));
+        assert_eq!(of("PARTIALLY_REFUNDED", &refund), (Some(part), None, None));
+        assert_eq!(of("PARTIALLY_REFUNDED", &[]), (None, None, Some(chf(1))));
+        // One that is under way explains it.
+        let pending = [("PENDING", "49.90")];
+        assert_eq!(of("REFUNDED", &pending), (None, None, None));
+        let failed = [("FAILED", "49.90")];
+        assert_eq!(of("REFUNDED", &failed), (None, None, Some(all)));
+    }
+
+    #[test]
     fn another_amount_currency_or_reference_is_unfit() {
         let order = |capture| {
             look(with(
@@ -1070,14 +1132,12 @@ mod tests {
                 "authorizations": [{"id": "A1", "status": word,
                     "amount": {"currency_code": "CHF", "value": "49.90"}}],
                 "captures": [capture_json("COMPLETED", "15.00")]});
-            match look(with("COMPLETED", payments)).unwrap() {
-                Outcome::Done(payment) => {
-                    assert_eq!(payment.phase, PaymentPhase::Captured, "{word}");
-                    assert_eq!(payment.captured, chf(1500), "{word}");
-                    payment.hold
-                }
-                other => panic!("{word}: {other:?}"),
-            }
+            let Ok(Outcome::Done(payment)) = look(with("COMPLETED", payments)) else {
+                panic!("{word}");
+            };
+            assert_eq!(payment.phase, PaymentPhase::Captured, "{word}");
+            assert_eq!(payment.captured, chf(1500), "{word}");
+            payment.hold
         };
         for (word, hold) in [
             ("CREATED", HoldState::Alive),

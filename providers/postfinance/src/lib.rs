@@ -22,6 +22,8 @@
 //! - Making a transaction has no idempotency key at PostFinance (§3.8), so this crate never
 //!   repeats one; [`PaymentProvider::find`](cardless_contract::PaymentProvider::find) tells
 //!   whether it is there.
+//!
+//! No chargeback is found: nothing in the documents says how a transaction would show one.
 
 mod auth;
 mod client;

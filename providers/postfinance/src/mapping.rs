@@ -252,6 +252,7 @@ pub(crate) fn payment(
         captured,
         refunded: refunded(answer, expected.amount.currency())?,
         reversed: None,
+        returned: None,
         captures,
         refunds: Vec::new(),
     };

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use cardless_transport::{Reply, Request, Response};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::server::{Doors, Respond};
@@ -35,6 +35,8 @@ POST /faults                     {provider, operation?, times?, fault}
                                  execute_then_500 half_body decline pending
 POST /clock                      {advance_seconds}
 POST /webhooks                   {provider, url?, deliver}  deliver: now twice reversed never
+POST /reversals                  {provider, object}  the customer's bank takes back what it took
+                                 object: as in the ledger; paypal alone
 POST /reset                      forgets everything
 
 Providers: paypal, postfinance, aduno.
@@ -54,6 +56,13 @@ struct Advance {
     advance_seconds: u64,
 }
 
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Reversal {
+    provider: Provider,
+    object: String,
+}
+
 impl Control {
     pub(crate) const fn new(sandbox: Sandbox, doors: Doors) -> Self {
         Self { sandbox, doors }
@@ -69,10 +78,13 @@ impl Control {
             ("/faults", _, true) => self.fault(read(body)?).await,
             ("/clock", _, true) => self.advance(&read(body)?),
             ("/webhooks", _, true) => self.route(&read(body)?),
+            ("/reversals", _, true) => self.take_back(&read(body)?),
             ("/reset", _, true) => self.reset().await,
-            ("/" | "/ledger" | "/requests" | "/faults" | "/clock" | "/webhooks" | "/reset", ..) => {
-                Err(Problem::method())
-            }
+            (
+                "/" | "/ledger" | "/requests" | "/faults" | "/clock" | "/webhooks" | "/reversals"
+                | "/reset",
+                ..,
+            ) => Err(Problem::method()),
             _ => Err(Problem::path()),
         }
     }
@@ -116,6 +128,15 @@ impl Control {
         }
         self.sandbox.route_webhooks(route);
         Ok(json_answer(&json!(route)))
+    }
+
+    fn take_back(&self, reversal: &Reversal) -> Result<Response, Problem> {
+        if self.sandbox.take_back(reversal.provider, &reversal.object) {
+            return Ok(json_answer(&json!(reversal)));
+        }
+        Err(Problem::invalid(
+            "object must be a payment at paypal that took money, as the ledger calls it".to_owned(),
+        ))
     }
 
     async fn reset(&self) -> Result<Response, Problem> {

@@ -14,6 +14,10 @@ pub(crate) trait Dialect: Send + std::fmt::Debug {
     /// The clock has moved: conclude what was pending, expire what has lapsed.
     fn tick(&mut self, world: &mut World<'_>);
 
+    /// The customer's bank takes back what a payment took. Answers whether there is such a payment
+    /// and this provider shows it.
+    fn take_back(&mut self, object: &str, world: &mut World<'_>) -> bool;
+
     /// Forgets everything.
     fn reset(&mut self);
 }

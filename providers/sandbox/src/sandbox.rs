@@ -194,6 +194,19 @@ impl Sandbox {
         self.announce_webhooks(state);
     }
 
+    /// The customer's bank takes back what a payment took; `object` is what the ledger calls it. No
+    /// call of ours moves it, so it is not in the ledger. Answers whether there is such a payment
+    /// and its provider shows it: PayPal alone.
+    pub fn take_back(&self, provider: Provider, object: &str) -> bool {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let done = state.within(provider, now, |dialect, world| {
+            dialect.take_back(object, world)
+        });
+        self.announce_webhooks(state);
+        done
+    }
+
     /// Says where a provider's webhooks go, and how; it holds for those to come.
     pub fn route_webhooks(&self, route: &WebhookRoute) {
         let mut state = self.lock();

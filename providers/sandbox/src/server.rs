@@ -857,6 +857,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_taken_back_must_be_there() {
+        let bench = Bench::new().await;
+        for (object, status) in [("object-1", 200), ("object-2", 422)] {
+            let body = format!(r#"{{"provider":"paypal","object":"{object}"}}"#);
+            assert_eq!(bench.control("/reversals", &body).await.0, status);
+        }
+        bench.running.shutdown().await;
+    }
+
+    #[tokio::test]
     async fn only_loopback_is_listened_on_and_a_taken_port_is_named() {
         let mut addresses = Addresses::free();
         addresses.aduno = SocketAddr::from(([0, 0, 0, 0], 0));

@@ -91,6 +91,10 @@ impl Dialect for OneCall {
         });
     }
 
+    fn take_back(&mut self, object: &str, _: &mut World<'_>) -> bool {
+        object == "object-1"
+    }
+
     fn reset(&mut self) {
         *self = Self::default();
     }

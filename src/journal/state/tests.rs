@@ -95,6 +95,7 @@ fn seen(phase: PaymentPhase, captured: i64) -> Payment {
         captured: money(captured),
         refunded: None,
         reversed: None,
+        returned: None,
         captures: Vec::new(),
         refunds: Vec::new(),
     }
@@ -548,4 +549,36 @@ fn ids_are_learnt_from_a_look_and_are_no_news() {
     row.capture_object = Some("refused".to_owned());
     assert_eq!(conclude(&mut row, &seen, false, NOW), Next::Settled);
     assert_eq!(row.capture_object.as_deref(), Some("taken"));
+}
+
+#[test]
+fn money_that_went_back_unexplained_is_noticed_and_not_booked() {
+    use PaymentPhase::{Captured, Voided};
+    let cases = [
+        // Given back here, by an open refund, seen phase, taken there, back there at the least.
+        (0, 0, Captured, 4990, None, false),
+        (0, 0, Captured, 4990, Some(1), true),
+        (0, 0, Captured, 4990, Some(4990), true),
+        (4990, 0, Captured, 4990, Some(4990), false),
+        (1000, 0, Captured, 4990, Some(4990), true),
+        (0, 1000, Captured, 4990, Some(1000), false),
+        // Cancelled in the back office after it was taken.
+        (0, 0, Voided, 0, None, true),
+        (4990, 0, Voided, 0, None, false),
+        (0, 0, Voided, 4990, None, false),
+    ];
+    for (refunded, reserved, phase, captured, returned, short) in cases {
+        let case = format!("{refunded} {reserved} {phase:?} {captured} {returned:?}");
+        let mut row = settled(PaymentState::Captured, 4990, 4990);
+        (row.refunded, row.reserved_refund) = (refunded, reserved);
+        let seen = Payment {
+            returned: returned.map(money),
+            ..seen(phase, captured)
+        };
+        assert!(!follow(&mut row, &seen, true, NOW), "{case}");
+        assert_eq!(is_short(&row, &seen), short, "{case}");
+        assert_eq!((row.refunded, row.reversed), (refunded, 0), "{case}");
+    }
+    let row = settled(PaymentState::Voided, 4990, 0);
+    assert!(!is_short(&row, &seen(Voided, 0)), "nothing was taken");
 }

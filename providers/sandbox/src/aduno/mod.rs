@@ -137,6 +137,11 @@ impl Dialect for Aduno {
         }
     }
 
+    /// No read here shows it, as far as is known.
+    fn take_back(&mut self, _: &str, _: &mut World<'_>) -> bool {
+        false
+    }
+
     fn reset(&mut self) {
         *self = Self::default();
     }

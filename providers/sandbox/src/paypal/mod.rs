@@ -7,6 +7,7 @@
 //! - another body under the same id is 422 everywhere;
 //! - captures stay within 100 % of an authorization, as where PSD2 holds;
 //! - an agreement that is completed again answers with the first one;
+//! - what a bank takes back reads as `REFUNDED`, without a refund;
 //! - a customer who declines leaves a setup or an order as it was, as far as the API shows.
 
 mod orders;
@@ -119,6 +120,10 @@ impl Dialect for PayPal {
             self.replays.retain(|_, replay| world.now < replay.until);
             self.access_tokens.retain(|_, until| world.now < *until);
         }
+    }
+
+    fn take_back(&mut self, object: &str, world: &mut World<'_>) -> bool {
+        self.reverse_order(object, world)
     }
 
     fn reset(&mut self) {

@@ -320,6 +320,7 @@ impl PayPal {
                     amount,
                     invoice_id: invoice,
                     last: true,
+                    reversed: false,
                     created: world.now,
                     due,
                 });

@@ -36,6 +36,8 @@ pub(crate) struct Capture {
     pub(crate) amount: Money,
     pub(crate) invoice_id: Option<String>,
     pub(crate) last: bool,
+    /// The customer's bank has taken it back.
+    pub(crate) reversed: bool,
     pub(crate) created: Timestamp,
     pub(crate) due: Option<Timestamp>,
 }
@@ -145,7 +147,9 @@ impl Refund {
 impl Order {
     fn status_of(&self, capture: &Capture) -> &'static str {
         let back = self.refunded_of(&capture.id, |refund| refund.state == State::Done);
-        if back.is_zero() {
+        if capture.reversed {
+            "REFUNDED"
+        } else if back.is_zero() {
             "COMPLETED"
         } else if back == capture.amount {
             "REFUNDED"
@@ -241,6 +245,7 @@ impl PayPal {
             amount,
             invoice_id: invoice,
             last,
+            reversed: false,
             created: world.now,
             due,
         };
@@ -336,6 +341,12 @@ impl PayPal {
         if capture.state == State::Pending {
             return Err(Problem::issue(422, "PENDING_CAPTURE"));
         }
+        if capture.reversed {
+            return Err(Problem::issue(
+                422,
+                "REFUND_NOT_PERMITTED_DUE_TO_CHARGEBACK",
+            ));
+        }
         let left = capture
             .amount
             .minus(order.refunded_of(id, |_| true))
@@ -404,6 +415,25 @@ impl PayPal {
             }
         };
         self.emit(name, "capture", resource, world);
+    }
+
+    /// The bank takes back all that an order took: no refund is made, and no movement of ours.
+    pub(super) fn reverse_order(&mut self, id: &str, world: &mut World<'_>) -> bool {
+        let Some(order) = self.orders.get_mut(id) else {
+            return false;
+        };
+        let mut taken = Vec::new();
+        for capture in &mut order.captures {
+            if capture.state == State::Done && !capture.reversed {
+                capture.reversed = true;
+                taken.push(capture.id.clone());
+            }
+        }
+        for id in &taken {
+            let shown = self.show_capture(id, world.base).unwrap_or_default();
+            self.emit("PAYMENT.CAPTURE.REVERSED", "capture", shown, world);
+        }
+        !taken.is_empty()
     }
 
     fn refund_moved(&mut self, own: &str, id: &str, world: &mut World<'_>) {

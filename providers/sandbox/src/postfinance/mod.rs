@@ -135,6 +135,11 @@ impl Dialect for PostFinance {
         self.deliver(world);
     }
 
+    /// No read here shows it, as far as is known.
+    fn take_back(&mut self, _: &str, _: &mut World<'_>) -> bool {
+        false
+    }
+
     fn reset(&mut self) {
         *self = Self::open_for(self.open_for);
     }
