@@ -194,6 +194,11 @@ impl PaymentProvider for House {
         "the-house"
     }
 
+    /// There is one way to work here.
+    fn mode(&self) -> &str {
+        ""
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

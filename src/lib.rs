@@ -146,6 +146,11 @@
 //! - No race takes or gives back more than there is, or refuses what fits, and one key is one
 //!   execution: `tests/doors`, `racing_refunds_give_back_what_fits_and_never_more_at_paypal` and its
 //!   sisters, `many_callers_on_one_key_are_one_charge`.
+//! - No hold that has ended keeps its payment `authorized`: `tests/money`,
+//!   `a_hold_that_lapses_after_a_part_was_taken_ends_as_captured_and_is_erased`.
+//! - No token counts as revoked because it is not known where tokens of its kind are not:
+//!   `providers/paypal/tests/wire.rs`,
+//!   `a_token_is_revoked_where_its_own_kind_is_whatever_the_settings_say`.
 //! - No lost reply becomes a failure or a second movement: `tests/money`,
 //!   `a_lost_reply_of_a_charge_is_unknown_and_then_the_truth`,
 //!   `a_lost_reply_of_an_operation_is_unknown_and_then_the_truth`.

@@ -75,15 +75,19 @@ impl Reload {
     }
 }
 
+/// What stands behind a provider's name where its way to work is kept; no provider is called so.
+const MODE: &str = " mode";
+
 impl Gateway {
     /// Replaces providers and delivery. Requests that run end with the adapters that they began
     /// with.
     ///
     /// # Errors
     ///
-    /// [`Code::InvalidState`] if a provider is missing, or has another merchant, while something is
-    /// open there: nobody could ask it any more; and if the keys can't be read.
-    /// [`Code::StoreUnavailable`], [`Code::Internal`]. Providers and delivery have not changed then.
+    /// [`Code::InvalidState`] if a provider is missing, or has another merchant or another way to
+    /// work ([`PaymentProvider::mode`]), while something is open there: nobody could ask it any more,
+    /// or end it; and if the keys can't be read. [`Code::StoreUnavailable`], [`Code::Internal`].
+    /// Providers and delivery have not changed then.
     pub async fn reload(&self, reload: Reload) -> Result<(), Error> {
         let inner = &self.inner;
         if let Some(custody) = &reload.custody {
@@ -114,55 +118,71 @@ impl Gateway {
         Ok(())
     }
 
-    /// Holds each provider's merchant to the one that everything open is at, and remembers it. To be
-    /// called before anything is asked with settings that may have changed since the last start: at
-    /// another merchant nothing of ours is found, which would read as if nothing had happened.
+    /// Holds each provider to the merchant and to the way to work that everything open is at, and
+    /// remembers both. To be called before anything is asked with settings that may have changed
+    /// since the last start: at another merchant nothing of ours is found, which would read as if
+    /// nothing had happened.
     ///
     /// # Errors
     ///
-    /// [`Code::InvalidState`] if something is open at another merchant. [`Code::StoreUnavailable`].
+    /// [`Code::InvalidState`] if something is open at another merchant, or was begun in another way.
+    /// [`Code::StoreUnavailable`].
     pub async fn keep_merchants(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        let store = inner.journal.store();
         for (name, provider) in &inner.live.parts().providers {
-            let merchant = provider.merchant();
-            let before = store.merchant(name).await.map_err(stored)?;
-            if before.as_deref() == Some(merchant) {
-                continue;
-            }
-            if before.is_some() {
-                let open = store.count_open_at(name).await.map_err(stored)?;
-                if open > 0 {
-                    return Err(other_merchant(name, open));
-                }
-            }
-            let set = Change::SetMerchant {
-                provider: name.clone(),
-                merchant: merchant.to_owned(),
-                at: inner.journal.now(),
-            };
-            inner.journal.write(vec![set]).await.map_err(stored)?;
+            inner
+                .keep(name, name, provider.merchant(), other_merchant)
+                .await?;
+            let mode = format!("{name}{MODE}");
+            inner.keep(name, &mode, provider.mode(), other_mode).await?;
         }
         Ok(())
     }
 }
 
 impl Inner {
-    /// Refuses to lose a provider, or its merchant, while something is open there.
+    /// Refuses to lose a provider, its merchant or its way to work while something is open there.
     async fn nothing_is_lost(&self, old: &Parts, new: &Parts) -> Result<(), Error> {
         for (name, provider) in &old.providers {
-            let successor = new.providers.get(name);
-            if successor.is_some_and(|new| new.merchant() == provider.merchant()) {
-                continue;
-            }
-            let open = self.journal.store().count_open_at(name).await;
-            match (open.map_err(stored)?, successor) {
-                (0, _) => {}
-                (open, None) => return Err(still_needed(name, open)),
-                (open, Some(_)) => return Err(other_merchant(name, open)),
-            }
+            let refusal: fn(&str, u64) -> Error = match new.providers.get(name) {
+                None => still_needed,
+                Some(new) if new.merchant() != provider.merchant() => other_merchant,
+                Some(new) if new.mode() != provider.mode() => other_mode,
+                Some(_) => continue,
+            };
+            self.unless_open(name, refusal).await?;
         }
         Ok(())
+    }
+
+    /// Holds one word about a provider to the one that everything open is at, and remembers it.
+    async fn keep(
+        &self,
+        name: &str,
+        kept_as: &str,
+        present: &str,
+        refusal: fn(&str, u64) -> Error,
+    ) -> Result<(), Error> {
+        let before = self.journal.store().merchant(kept_as).await;
+        match before.map_err(stored)?.as_deref() {
+            Some(before) if before == present => return Ok(()),
+            Some(_) => self.unless_open(name, refusal).await?,
+            None => {}
+        }
+        let set = Change::SetMerchant {
+            provider: kept_as.to_owned(),
+            merchant: present.to_owned(),
+            at: self.journal.now(),
+        };
+        self.journal.write(vec![set]).await.map_err(stored)
+    }
+
+    async fn unless_open(&self, name: &str, refusal: fn(&str, u64) -> Error) -> Result<(), Error> {
+        let open = self.journal.store().count_open_at(name).await;
+        match open.map_err(stored)? {
+            0 => Ok(()),
+            open => Err(refusal(name, open)),
+        }
     }
 }
 
@@ -221,6 +241,17 @@ fn other_merchant(name: &str, open: u64) -> Error {
             "The settings name another merchant of {name}, and {open} payments, operations, setups \
              or revocations are open at the one before. Put the settings back, and keep that one \
              until `cardless reconcile` finds none."
+        ),
+    )
+}
+
+fn other_mode(name: &str, open: u64) -> Error {
+    Error::new(
+        Code::InvalidState,
+        format!(
+            "The settings name another way to work with {name}, and {open} payments, operations, \
+             setups or revocations were begun in the one before, which the other can't end. Put the \
+             settings back, and keep that one until `cardless reconcile` finds none."
         ),
     )
 }

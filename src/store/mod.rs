@@ -269,7 +269,8 @@ pub enum Change {
     InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
     InsertWebhook(WebhookRow),
-    /// At which merchant of a provider everything is from now on.
+    /// At which merchant of a provider everything is from now on; or, under another name, in which
+    /// way it is worked with.
     SetMerchant {
         /// The provider's name.
         provider: String,

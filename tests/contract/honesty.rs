@@ -148,6 +148,10 @@ impl PaymentProvider for LyingProvider {
         self.truth.merchant()
     }
 
+    fn mode(&self) -> &str {
+        self.truth.mode()
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.claims
     }

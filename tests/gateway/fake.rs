@@ -116,6 +116,8 @@ pub(crate) struct Fake {
     name: ProviderName,
     /// The settings name another merchant now.
     pub(crate) other_merchant: AtomicBool,
+    /// The settings name another way to work now.
+    pub(crate) other_mode: AtomicBool,
     pub(crate) capabilities: Capabilities,
     pub(crate) state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
@@ -207,6 +209,7 @@ impl Fake {
             })),
             clock,
             other_merchant: AtomicBool::new(false),
+            other_mode: AtomicBool::new(false),
             hold_for: None,
             asks_at_reserve: false,
         }
@@ -620,6 +623,14 @@ impl PaymentProvider for Fake {
             "another shop"
         } else {
             "shop"
+        }
+    }
+
+    fn mode(&self) -> &str {
+        if self.other_mode.load(Ordering::Relaxed) {
+            "another way"
+        } else {
+            "one way"
         }
     }
 

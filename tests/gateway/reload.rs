@@ -154,3 +154,51 @@ async fn a_start_at_another_merchant_waits_until_nothing_is_open() {
     started.keep_merchants().await.unwrap();
     started.keep_merchants().await.unwrap();
 }
+
+/// What one way to work has begun, another can't end: neither a reload nor a start changes it
+/// meanwhile.
+#[tokio::test(start_paused = true)]
+async fn another_way_to_work_waits_until_nothing_is_open() {
+    let world = World::new(Shape::TwoCalls);
+    world.gateway.keep_merchants().await.unwrap();
+    world.linked().await;
+    world.fake.fault("commit", Fault::LostBefore);
+    let payment = world.pay(&charge("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::Unknown);
+
+    let other = successor(&world);
+    other.other_mode.store(true, Ordering::Relaxed);
+    let reload = || Reload::default().provider(other.clone());
+    let refused = world.gateway.reload(reload()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(refused.to_string().contains("another way"), "{refused}");
+    world.fake.other_mode.store(true, Ordering::Relaxed);
+    let started = world.another_worker();
+    let refused = started.keep_merchants().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(
+        refused.to_string().contains("Put the settings back"),
+        "{refused}"
+    );
+    world.fake.other_mode.store(false, Ordering::Relaxed);
+    started.keep_merchants().await.unwrap();
+
+    world.run_minutes(5).await;
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+    world.gateway.reload(reload()).await.unwrap();
+    world.gateway.reload(reload()).await.unwrap();
+    // A method that is only linked holds nothing back: it is charged and revoked by its own kind.
+    assert_eq!(
+        world
+            .gateway
+            .payment_methods("a-1")
+            .await
+            .unwrap()
+            .data
+            .len(),
+        1
+    );
+}

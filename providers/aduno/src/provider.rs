@@ -111,6 +111,11 @@ impl PaymentProvider for Aduno {
         &self.settings.merchant_id
     }
 
+    /// There is one way to work here.
+    fn mode(&self) -> &str {
+        ""
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

@@ -39,6 +39,11 @@ pub trait PaymentProvider: fmt::Debug + Send + Sync + 'static {
     /// sealed token is bound to it, so that it never opens for another merchant.
     fn merchant(&self) -> &str;
 
+    /// In which of the provider's ways the settings work, where one can't end what another has
+    /// begun, as PayPal's `order_flow`; empty where there is only one. Where something is open, the
+    /// gateway holds a provider to its way as it does to its merchant.
+    fn mode(&self) -> &str;
+
     /// What the provider can do.
     fn capabilities(&self) -> &Capabilities;
 
@@ -171,8 +176,8 @@ pub trait PaymentProvider: fmt::Debug + Send + Sync + 'static {
     /// As for every mutating call; repeating it is harmless.
     async fn revoke(&self, token: &ProviderToken) -> Result<()>;
 
-    /// What kind of token the settings work with, in one word of `a-z0-9_`, as `vault_v3`. A token
-    /// of another kind charges nothing here.
+    /// What kind of token the settings work with, in one word of `a-z0-9_`, as `vault_v3`: what is
+    /// linked becomes one, and a token that comes from elsewhere must be one.
     fn token_kind(&self) -> &'static str;
 
     /// Whether a token that came from elsewhere has the shape of that kind. Asks nobody, and says

@@ -24,8 +24,9 @@ pub struct Config {
     /// The id that PayPal gave to our webhook; during a change both.
     #[serde(deserialize_with = "one_or_more")]
     pub webhook_id: Vec<String>,
-    /// What a linked method is at PayPal. There is no default: the wrong kind charges nothing, and
-    /// Switzerland is not on PayPal's list for `vault_v3` (`providers/paypal.md` §1).
+    /// What a method becomes at PayPal when it is linked. There is no default: the wrong kind charges
+    /// nothing, and Switzerland is not on PayPal's list for `vault_v3` (`providers/paypal.md` §1). A
+    /// method that is linked is charged and revoked by its own kind, whatever is set.
     pub token_kind: TokenKind,
     /// When the token is sent.
     #[serde(default)]

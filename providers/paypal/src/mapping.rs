@@ -143,23 +143,30 @@ pub(crate) fn order<'a>(
     }
 }
 
-/// Whether a token that came from elsewhere has the shape of the kind that the settings work with. A
-/// billing agreement is `B-` and capitals and digits, one that nobody has approved yet `BA-`
-/// (`providers/paypal.md` §5.7); a payment token has the alphabet of both, so what looks like one
-/// of them is not taken for a payment token.
-pub(crate) fn check_token(habits: &Habits, token: &ProviderToken) -> Result<(), TokenFault> {
-    let text = token.expose();
-    PathId::vault(text).ok_or(TokenFault::Shape)?;
+/// What kind a token is by its own shape, whatever the settings have been since it was linked: a
+/// billing agreement is `B-` and capitals and digits (`providers/paypal.md` §5.7). `None` for what
+/// begins like an agreement and is not of that shape, such as `BA-…`, which nobody has approved: a
+/// payment token has the alphabet of both, and what looks like one of them is not taken for one.
+pub(crate) fn kind_of(token: &str) -> Option<TokenKind> {
     let capitals = |rest: &str| {
         let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
         !rest.is_empty() && rest.bytes().all(plain)
     };
-    let agreement = text.strip_prefix("B-").is_some_and(capitals);
-    let unapproved = text.strip_prefix("BA-").is_some_and(capitals);
-    match habits.token_kind {
-        TokenKind::VaultV3 if agreement || unapproved => Err(TokenFault::OtherKind),
-        TokenKind::BillingAgreement if !agreement => Err(TokenFault::OtherKind),
-        TokenKind::VaultV3 | TokenKind::BillingAgreement => Ok(()),
+    match token.strip_prefix("B-") {
+        Some(rest) => capitals(rest).then_some(TokenKind::BillingAgreement),
+        None if token.starts_with("BA-") => None,
+        None => Some(TokenKind::VaultV3),
+    }
+}
+
+/// Whether a token that came from elsewhere has the shape of the kind that the settings work with.
+pub(crate) fn check_token(habits: &Habits, token: &ProviderToken) -> Result<(), TokenFault> {
+    let text = token.expose();
+    PathId::vault(text).ok_or(TokenFault::Shape)?;
+    if kind_of(text) == Some(habits.token_kind) {
+        Ok(())
+    } else {
+        Err(TokenFault::OtherKind)
     }
 }
 
@@ -170,7 +177,7 @@ pub(crate) fn source<'a>(
     request: &'a PaymentRequest,
 ) -> Option<wire::PaymentSource<'a>> {
     let id = PathId::vault(token.expose())?.0;
-    let wallet = match habits.token_kind {
+    let wallet = match kind_of(id).unwrap_or(habits.token_kind) {
         TokenKind::BillingAgreement => {
             let kind = "BILLING_AGREEMENT";
             return Some(wire::PaymentSource::Token(wire::TokenId { id, kind }));
@@ -1232,6 +1239,21 @@ mod tests {
             of("5200", ""),
             Err(Unfit("processor_response.response_code"))
         );
+    }
+
+    #[test]
+    fn the_kind_of_a_token_is_its_shape() {
+        let agreement = Some(TokenKind::BillingAgreement);
+        for (token, kind) in [
+            ("B-50V812176H0783741", agreement),
+            ("8kk8451t", Some(TokenKind::VaultV3)),
+            ("b-50V812176H0783741", Some(TokenKind::VaultV3)),
+            ("BA-8A802366G0648845Y", None),
+            ("B-", None),
+            ("B-50v", None),
+        ] {
+            assert_eq!(kind_of(token), kind, "{token}");
+        }
     }
 
     #[test]

@@ -103,6 +103,17 @@ impl PaymentProvider for PayPal {
         self.merchant
     }
 
+    /// A setup is completed by the calls of the kind that it was begun with, and an order by those
+    /// of its flow. Tokens tell their kind themselves.
+    fn mode(&self) -> &str {
+        match (self.habits.token_kind, self.order_flow) {
+            (TokenKind::VaultV3, OrderFlow::TwoCalls) => "vault_v3 two_calls",
+            (TokenKind::VaultV3, OrderFlow::OneCall) => "vault_v3 one_call",
+            (TokenKind::BillingAgreement, OrderFlow::TwoCalls) => "billing_agreement two_calls",
+            (TokenKind::BillingAgreement, OrderFlow::OneCall) => "billing_agreement one_call",
+        }
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -287,13 +298,14 @@ impl PaymentProvider for PayPal {
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
         let id = PathId::vault(token.expose())
             .ok_or_else(|| self.not_sent(ErrorKind::InvalidRequest))?;
-        let answer = match self.habits.token_kind {
+        let kind = mapping::kind_of(token.expose());
+        let answer = match kind.unwrap_or(self.habits.token_kind) {
             TokenKind::VaultV3 => self.client.delete_payment_token(id).await?,
             TokenKind::BillingAgreement => self.client.cancel_agreement(id).await?,
         };
         match answer {
             Answer::Given(()) => Ok(()),
-            Answer::Refused(failure) => self.unless_gone(failure),
+            Answer::Refused(failure) => self.unless_gone(failure, kind.is_some()),
         }
     }
 
@@ -792,7 +804,7 @@ impl PayPal {
             .create_payment_token(&key.with("t"), &body)
             .await?
         {
-            Answer::Given(token) => self.linked(&token.id),
+            Answer::Given(token) => self.linked(&token.id, TokenKind::VaultV3),
             Answer::Refused(failure) if failure.is("SETUP_TOKEN_ALREADY_TOKENIZED") => {
                 let listed = self.token_of_customer(setup, failure).await;
                 listed.map_err(ProviderError::after_a_send)
@@ -817,7 +829,7 @@ impl PayPal {
         };
         let listed = self.given(self.client.payment_tokens(customer).await?)?;
         match listed.payment_tokens.as_slice() {
-            [only] => self.linked(&only.id),
+            [only] => self.linked(&only.id, TokenKind::VaultV3),
             [] => Ok(SetupProgress::NoToken),
             _ => Err(self.error(ErrorKind::Conflict, Delivery::Unknown)),
         }
@@ -833,7 +845,7 @@ impl PayPal {
         };
         match self.client.create_agreement(&key.with("t"), &body).await? {
             Answer::Given(agreement) => match agreement.state.to_ascii_uppercase().as_str() {
-                "ACTIVE" => self.linked(&agreement.id),
+                "ACTIVE" => self.linked(&agreement.id, TokenKind::BillingAgreement),
                 "PENDING" => Ok(SetupProgress::Pending),
                 word => Ok(SetupProgress::Unmapped(Unmapped::new(
                     "agreement.state",
@@ -844,8 +856,10 @@ impl PayPal {
         }
     }
 
-    fn linked(&self, id: &str) -> Result<SetupProgress> {
-        let token = PathId::vault(id).and_then(|id| ProviderToken::new(id.to_string()));
+    /// A token whose shape does not tell its kind could be neither charged nor revoked for sure.
+    fn linked(&self, id: &str, kind: TokenKind) -> Result<SetupProgress> {
+        let told = PathId::vault(id).filter(|_| mapping::kind_of(id) == Some(kind));
+        let token = told.and_then(|id| ProviderToken::new(id.to_string()));
         let token = token.ok_or_else(|| self.unfit(Unfit("payment_token.id")))?;
         Ok(SetupProgress::Linked(token))
     }
@@ -860,13 +874,14 @@ impl PayPal {
         }
     }
 
-    /// A token that PayPal does not know, or has cancelled, is revoked.
-    fn unless_gone(&self, failure: Failure) -> Result<()> {
+    /// A token that PayPal does not know, or has cancelled, is revoked: if it was asked for where
+    /// tokens of its kind are. Elsewhere nothing knows it either, and it may still be charged.
+    fn unless_gone(&self, failure: Failure, kind_is_certain: bool) -> Result<()> {
         let is_unknown = matches!(failure.verdict, Verdict::Error(ErrorKind::NotFound, _));
-        if is_unknown || failure.is_unknown_token() {
-            Ok(())
-        } else {
-            Err(failure.into_error(&self.name))
+        match (is_unknown || failure.is_unknown_token(), kind_is_certain) {
+            (true, true) => Ok(()),
+            (true, false) => Err(self.error(ErrorKind::Conflict, Delivery::Refused)),
+            (false, _) => Err(failure.into_error(&self.name)),
         }
     }
 }

@@ -151,6 +151,9 @@ fn key(text: &str) -> IdempotencyKey {
     IdempotencyKey::new(text).unwrap()
 }
 
+/// A billing agreement.
+const AGREEMENT: &str = "B-50V812176H0783741";
+
 fn token() -> ProviderToken {
     ProviderToken::new("8kk8451t").unwrap()
 }
@@ -224,11 +227,22 @@ async fn a_commit_sends_the_token_in_the_shape_of_its_kind() {
     let wallet = json!({"payment_source": {"paypal": {"vault_id": "8kk8451t", "stored_credential": {
         "payment_initiator": "MERCHANT", "usage": "SUBSEQUENT", "usage_pattern": "UNSCHEDULED_POSTPAID"}}}});
     let agreement =
-        json!({"payment_source": {"token": {"id": "8kk8451t", "type": "BILLING_AGREEMENT"}}});
-    for (kind, expected) in [("vault_v3", wallet), ("billing_agreement", agreement)] {
+        json!({"payment_source": {"token": {"id": AGREEMENT, "type": "BILLING_AGREEMENT"}}});
+    // Each by its own kind, whatever kind is linked by now.
+    for (set, token, expected) in [
+        ("vault_v3", "8kk8451t", &wallet),
+        ("billing_agreement", "8kk8451t", &wallet),
+        ("vault_v3", AGREEMENT, &agreement),
+        ("billing_agreement", AGREEMENT, &agreement),
+    ] {
         let setting =
-            Setting::new(&[("token_kind", kind.into())]).plays(&[(201, captured("COMPLETED"))]);
-        let outcome = setting.commit(&merchant()).await.unwrap();
+            Setting::new(&[("token_kind", set.into())]).plays(&[(201, captured("COMPLETED"))]);
+        let token = ProviderToken::new(token).unwrap();
+        let commit = setting
+            .paypal
+            .commit(&key("commit"), &token, &merchant())
+            .await;
+        let outcome = commit.unwrap();
         let Outcome::Done(done) = outcome else {
             panic!("{outcome:?}")
         };
@@ -241,7 +255,7 @@ async fn a_commit_sends_the_token_in_the_shape_of_its_kind() {
             (path.as_str(), id.as_str()),
             ("/v2/checkout/orders/ORDER1/capture", "commit-c")
         );
-        assert_eq!(body, expected);
+        assert_eq!(&body, expected);
     }
 }
 
@@ -877,11 +891,40 @@ async fn revoking_a_token_that_is_gone_is_done() {
     setting.paypal.revoke(&token()).await.unwrap();
     let setting = Setting::new(&[("token_kind", "billing_agreement".into())])
         .plays(&[(422, issue("AGREEMENT_ALREADY_CANCELLED"))]);
-    setting.paypal.revoke(&token()).await.unwrap();
-    assert_eq!(
-        setting.last().1,
-        "/v1/billing-agreements/agreements/8kk8451t/cancel"
-    );
+    let agreement = ProviderToken::new(AGREEMENT).unwrap();
+    setting.paypal.revoke(&agreement).await.unwrap();
+}
+
+/// The other kind's API does not know a token either, and that says nothing of it.
+#[tokio::test]
+async fn a_token_is_revoked_where_its_own_kind_is_whatever_the_settings_say() {
+    let agreement = format!("/v1/billing-agreements/agreements/{AGREEMENT}/cancel");
+    for set in ["vault_v3", "billing_agreement"] {
+        for (token, path) in [
+            ("8kk8451t", "/v3/vault/payment-tokens/8kk8451t"),
+            (AGREEMENT, agreement.as_str()),
+        ] {
+            let setting = Setting::new(&[("token_kind", set.into())]);
+            setting.play(Play::Answer(204, String::new()));
+            let token = ProviderToken::new(token).unwrap();
+            setting.paypal.revoke(&token).await.unwrap();
+            assert_eq!(setting.last().1, path, "{set}");
+        }
+        // What is neither for sure is not called revoked because it was not found.
+        for token in ["BA-8A802366G0648845Y", "B-50v812176h"] {
+            for (status, answer) in [
+                (404, json!({"name": "RESOURCE_NOT_FOUND"})),
+                (422, issue("AGREEMENT_ALREADY_CANCELLED")),
+            ] {
+                let setting =
+                    Setting::new(&[("token_kind", set.into())]).plays(&[(status, answer)]);
+                let token = ProviderToken::new(token).unwrap();
+                let error = setting.paypal.revoke(&token).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{set}");
+                assert_eq!(error.delivery(), Delivery::Refused, "{set}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -427,6 +427,11 @@ impl PaymentProvider for PostFinance {
         &self.merchant
     }
 
+    /// There is one way to work here.
+    fn mode(&self) -> &str {
+        ""
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
