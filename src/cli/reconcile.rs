@@ -106,10 +106,30 @@ fn print(report: &VerifyReport) -> Outcome {
             report.refunds_not_shown
         ))?;
     }
+    let without = &report.without_object;
+    for (payments, why) in [
+        (without.never_made, "ended before anything was made there"),
+        (
+            without.hold_may_remain,
+            "failed, and a hold may remain there until it lapses by itself",
+        ),
+        (without.open, "are open: `cardless reconcile` asks for them"),
+        (
+            without.parked,
+            "are parked: `cardless payment list --status parked`",
+        ),
+    ] {
+        if payments > 0 {
+            say(format_args!(
+                "not compared, for want of an object at the provider: {payments} that {why}"
+            ))?;
+        }
+    }
     say(format_args!(
-        "compared {}, differences {}, not read {}",
+        "compared {}, differences {}, not read {}, without an object there {}",
         report.compared,
         report.differences.len(),
-        report.unread.len()
+        report.unread.len(),
+        without.payments()
     ))
 }

@@ -79,7 +79,7 @@ pub use resolve::ReconcileReport;
 pub use rotate::RotationInfo;
 pub use token_export::{ExportPart, ExportReport, LeftOut, TokenExport};
 pub use token_import::{ImportCheck, ImportReport, Refusal, Rule, TokenImport};
-pub use verify::{Difference, Unread, VerifyPage, VerifyReport};
+pub use verify::{Difference, Unread, VerifyPage, VerifyReport, WithoutObject};
 
 use crate::account::{AccountId, Handle, HandleKind};
 use crate::error::{Code, Error};

@@ -16,6 +16,9 @@ use crate::store::{PaymentRow, PaymentState};
 /// How many payments one page compares.
 const PAGE: u32 = 100;
 
+/// The failure of a payment of which something may be held that nobody can name.
+const HOLD_MAY_REMAIN: &str = "hold_may_remain";
+
 /// How often a payment that is being changed meanwhile is compared again.
 const MAX_TRIES: u32 = 3;
 
@@ -31,6 +34,22 @@ pub struct VerifyReport {
     /// Payments of which the provider's read does not show what was given back: `refunded` was not
     /// compared there.
     pub refunds_not_shown: u64,
+    /// Payments of which no object at the provider is known, so that there was nothing to compare.
+    pub without_object: WithoutObject,
+}
+
+/// How many payments have no object at their provider that we know of, by why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct WithoutObject {
+    /// They ended before anything was made there.
+    pub never_made: u64,
+    /// What was made there is not known, and a hold may stand until it lapses: their failure is
+    /// `hold_may_remain`.
+    pub hold_may_remain: u64,
+    /// They are open: what becomes of them is still being asked, or waits for a customer.
+    pub open: u64,
+    /// They are parked: a person must look.
+    pub parked: u64,
 }
 
 /// One difference between our books and a provider's.
@@ -99,17 +118,44 @@ impl VerifyReport {
         self.differences.extend(other.differences);
         self.unread.extend(other.unread);
         self.refunds_not_shown += other.refunds_not_shown;
+        self.without_object.add(other.without_object);
     }
 
-    /// Whether every payment was compared and none differs.
+    /// Whether every payment that has an object at its provider was compared, and none differs.
     pub const fn is_clean(&self) -> bool {
         self.differences.is_empty() && self.unread.is_empty()
     }
 }
 
+impl WithoutObject {
+    /// All of them.
+    pub const fn payments(&self) -> u64 {
+        self.never_made + self.hold_may_remain + self.open + self.parked
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.never_made += other.never_made;
+        self.hold_may_remain += other.hold_may_remain;
+        self.open += other.open;
+        self.parked += other.parked;
+    }
+
+    fn count(&mut self, state: PaymentState, failure: Option<&str>, payments: u64) {
+        let why = match (state, failure) {
+            (PaymentState::Parked, _) => &mut self.parked,
+            (PaymentState::ActionRequired | PaymentState::Pending | PaymentState::Unknown, _) => {
+                &mut self.open
+            }
+            (_, Some(HOLD_MAY_REMAIN)) => &mut self.hold_may_remain,
+            _ => &mut self.never_made,
+        };
+        *why += payments;
+    }
+}
+
 impl Gateway {
     /// Compares the next payments that have an object at their provider, by id and after `after`,
-    /// with what the provider says of them.
+    /// with what the provider says of them. The first page counts those that have none.
     ///
     /// # Errors
     ///
@@ -123,6 +169,14 @@ impl Gateway {
             .map_err(stored)?;
         let next = rows.last().map(|row| row.id.clone());
         let mut report = VerifyReport::default();
+        if after.is_none() {
+            let counted = store.count_without_reservation().await.map_err(stored)?;
+            for (state, failure, payments) in counted {
+                report
+                    .without_object
+                    .count(state, failure.as_deref(), payments);
+            }
+        }
         for row in rows {
             self.inner.compare_into(row, &mut report).await?;
         }

@@ -468,6 +468,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<PaymentRow>>;
 
+    /// How many payments have no object at their provider, by state and failure.
+    async fn count_without_reservation(&self) -> Result<Vec<(PaymentState, Option<String>, u64)>>;
+
     /// How many payments and how many operations are parked, for metrics.
     async fn count_parked(&self) -> Result<(u64, u64)>;
 

@@ -151,3 +151,41 @@ async fn what_can_not_be_read_is_named() {
     let report = world.verify().await;
     assert_eq!(found(&report)[0], ("status", "captured", "not_found"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_nothing_there_to_be_compared_is_counted_by_why() {
+    let world = World::new(Shape::Holds);
+    world.linked().await;
+    world.pay(&charge("r-1")).await;
+    world.fake.fault("reserve", Fault::Refused);
+    let failed = world.pay(&charge("r-2")).await;
+    assert_eq!(failed.status, PaymentStatus::Failed);
+    world.fake.fault("reserve", Fault::Unmapped);
+    let open = world.pay(&charge("r-3")).await;
+    assert_eq!(open.status, PaymentStatus::Unknown);
+    let report = world.verify().await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.compared, 1);
+    let without = report.without_object;
+    assert_eq!((without.never_made, without.open), (1, 1), "{report:?}");
+
+    world
+        .gateway
+        .void(&world.key(), &open.id, &release())
+        .await
+        .unwrap();
+    world.run_minutes(10).await;
+    let ended = world.payment(&open.id).await;
+    assert_eq!(ended.failure.unwrap().code, "hold_may_remain");
+    let mut parked = world.store.payment(&failed.id).await.unwrap().unwrap();
+    parked.state = cardless::store::PaymentState::Parked;
+    let update = cardless::store::Change::UpdatePayment(parked);
+    world.store.apply(vec![update]).await.unwrap();
+    let report = world.verify().await;
+    let without = report.without_object;
+    assert_eq!((without.hold_may_remain, without.parked), (1, 1));
+    assert_eq!(without.payments(), 2, "{report:?}");
+    // All payments are accounted for.
+    let all = world.gateway.count_payments().await.unwrap();
+    assert_eq!(report.compared + without.payments(), all);
+}

@@ -543,6 +543,10 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn count_without_reservation(&self) -> Result<Vec<(PaymentState, Option<String>, u64)>> {
+        self.read(read::count_without_reservation).await
+    }
+
     async fn count_parked(&self) -> Result<(u64, u64)> {
         self.read(read::count_parked).await
     }

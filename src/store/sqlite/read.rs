@@ -168,6 +168,21 @@ pub(super) fn payments(connection: &Connection, filter: &PaymentFilter) -> Resul
     )
 }
 
+pub(super) fn count_without_reservation(
+    connection: &Connection,
+) -> Result<Vec<(PaymentState, Option<String>, u64)>> {
+    many(
+        connection,
+        "SELECT state, failure, count(*) FROM payments WHERE reservation IS NULL
+         GROUP BY state, failure ORDER BY state, failure",
+        [],
+        |row| {
+            let state = word(row, "state", PaymentState::parse)?;
+            Ok((state, row.get(1)?, count(row, 2)?))
+        },
+    )
+}
+
 pub(super) fn payments_with_reservation(
     connection: &Connection,
     after: &str,

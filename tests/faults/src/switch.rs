@@ -296,6 +296,10 @@ impl Store for Disk {
         through!(self, payments_with_reservation(after, limit))
     }
 
+    async fn count_without_reservation(&self) -> Answer<Vec<(PaymentState, Option<String>, u64)>> {
+        through!(self, count_without_reservation())
+    }
+
     async fn count_parked(&self) -> Answer<(u64, u64)> {
         through!(self, count_parked())
     }
