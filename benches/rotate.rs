@@ -353,9 +353,13 @@ async fn rotate_beside(place: &Path, records: u64, kills: usize) -> Result<(Dura
     let stop = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(charge(gateway.clone(), method, Arc::clone(&stop)));
     let began = Instant::now();
+    let (mut done, mut waited) = (0, Duration::ZERO);
     for wanted in kills_at(records, kills)? {
         let mut child = program(place, &["rotate", "keys"]).spawn()?;
-        let done = until_done(&gateway, &mut child, wanted).await?;
+        let started = Instant::now();
+        done = until_done(&gateway, &mut child, done + 1).await?;
+        waited += started.elapsed();
+        done = until_done(&gateway, &mut child, wanted.max(done)).await?;
         child.kill()?;
         child.wait()?;
         println!(
@@ -364,6 +368,13 @@ async fn rotate_beside(place: &Path, records: u64, kills: usize) -> Result<(Dura
         );
     }
     let mut last = program(place, &["rotate", "keys"]).spawn()?;
+    let started = Instant::now();
+    until_done(&gateway, &mut last, done + 1).await?;
+    waited += started.elapsed();
+    println!(
+        "of all that {} ms until each had begun: whoever goes on waits until the killed one's lease has ended",
+        waited.as_millis()
+    );
     while last.try_wait()?.is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -459,12 +470,16 @@ fn back_up(place: &Path) -> Result {
 
 /// The program refuses the backup with the keys of today, and no record of it opens.
 async fn open_backup(place: &Path, records: u64) -> Result {
-    let refused = program(place, &["serve"])
+    let refused = program(place, &["rotate", "keys"])
         .env("CARDLESS__STORE__URL", format!("sqlite:{BACKUP}"))
         .stderr(Stdio::piped())
         .output()?;
     let said = String::from_utf8(refused.stderr)?;
-    ensure(!refused.status.success(), "the program refuses the backup")?;
+    let gone = said.contains("can't be opened any more");
+    ensure(
+        gone && !refused.status.success(),
+        "the program refuses the backup",
+    )?;
     println!("a backup from before the rotation: {}", said.trim());
     let url = format!("sqlite:{}", place.join(BACKUP).display());
     let store = SqliteStore::open(&url, Threads::Own)?;

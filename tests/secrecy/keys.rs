@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use crate::stand::{Service, Stand};
 
 /// What each derived key is for, with its label (`src/vault/keyring.rs`).
-const DERIVED: [(&str, &str); 8] = [
+const DERIVED: [(&str, &str); 9] = [
     ("the key of pseudonyms", "pseudonym"),
     ("the key of API keys", "api key"),
     ("the key of request digests", "request digest"),
@@ -23,6 +23,7 @@ const DERIVED: [(&str, &str); 8] = [
     ("the key of the audit log", "audit log"),
     ("the key of receipts", "erased account"),
     ("the key of the sealed exchange", "exchange"),
+    ("the key of imported tokens", "imported token"),
 ];
 
 const SALT: &[u8] = b"cardless keyed hashes 1";

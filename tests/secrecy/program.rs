@@ -112,11 +112,13 @@ async fn no_secret_comes_out_of_the_program() {
     shop.look_at_open_routes().await;
     reload(&stand, &service).await;
     stand.keep_database("while the service runs");
+    stand.until_told().await;
     shop.die_in_the_midst_of_a_charge(service).await;
     stand.keep_database("after a SIGKILL");
 
     let service = stand.serve("second.log");
     check_derived(&stand, &service, &word(ACCOUNTS[2])).await;
+    tokens(&stand);
     verbs(&stand);
     stand.keep_database("after a rotation and an erasure");
     service.signal("ABRT");
@@ -606,6 +608,23 @@ fn verbs(stand: &Stand) {
     stand.keep_database("before an erasure");
     let erase = ["account", "erase", &word(ERASED), "--json"];
     stand.verb(&erase, "erased", &[]);
+}
+
+/// Tokens in a file that is sealed to this installation itself, and back.
+fn tokens(stand: &Stand) {
+    for (verb, name) in [("import", "theirs.json"), ("export", "ours.json")] {
+        let keys = stand.verb(&[verb, "--print-keys"], "keys", &[]);
+        std::fs::write(stand.path(name), keys).unwrap();
+    }
+    let export = ["export", "tokens", "--recipient", "theirs.json"];
+    stand.refused("tokens are exported", &export, "tokens");
+    let file = std::fs::read(stand.path("tokens")).unwrap();
+    stand.keep("a file of tokens", &file, "ey", &[]);
+    let import = ["import", "tokens", "--sender", "ours.json"];
+    for more in [&["--dry-run", "--json"][..], &["--json"]] {
+        let import = [&import[..], more].concat();
+        stand.refused("tokens are imported", &import, "sha256");
+    }
 }
 
 /// A process that is made to break off leaves no dump of its memory.

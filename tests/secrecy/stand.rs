@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -22,12 +23,15 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::canary::{Canaries, Place};
+use crate::canary::{Canaries, Place, contains};
 use crate::program::{ANSWERED, NAMED, TOLD_BACK};
 
 /// Given by environment, so it stands in the program's for as long as that runs.
 pub(crate) const BY_ENVIRONMENT: &str = "Aduno's password, the new one";
 pub(crate) const ENVIRONMENT_NAME: &str = "ADUNO_PASSWORD";
+
+/// How long an event may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything of one run.
 pub(crate) struct Stand {
@@ -227,6 +231,23 @@ impl Stand {
             .collect()
     }
 
+    /// Waits until the billing service was told of every account.
+    pub(crate) async fn until_told(&self) {
+        let told = || {
+            let received = self.received.lock().unwrap();
+            NAMED
+                .iter()
+                .all(|kind| contains(&received, word(kind).as_bytes()))
+        };
+        let wait = async {
+            while !told() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(in_time.is_ok(), "no event of some account has arrived");
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cardless"));
         command
@@ -419,7 +440,7 @@ impl Service {
                 .count()
         };
         while said() < times {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
