@@ -413,19 +413,26 @@ async fn empty_post_says_so_and_get_has_no_length() {
     assert!(head.contains("user-agent: cardless/"), "{head}");
 }
 
+/// Names the server to the process that this test starts.
+const CHILD: &str = "CARDLESS_TEST_ADDRESS";
+
 #[tokio::test]
 async fn proxy_of_the_environment_is_unused() {
     // The setting is fixed when the client is built; the environment of the test run can't be
-    // changed safely, so the run with `HTTP_PROXY` is a process of its own.
+    // changed safely, so the run with `HTTP_PROXY` is this test again, in a process of its own.
+    if let Ok(address) = std::env::var(CHILD) {
+        let answer = client().send(post(&address)).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        return;
+    }
     let server = serve(vec![Script::Answer(OK.into())]).await;
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "child_sends_once",
-            "--ignored",
+            "proxy_of_the_environment_is_unused",
             "--test-threads=1",
         ])
-        .env("CARDLESS_TEST_ADDRESS", &server.address)
+        .env(CHILD, &server.address)
         .env("HTTP_PROXY", "http://127.0.0.1:1")
         .env("http_proxy", "http://127.0.0.1:1")
         .env("ALL_PROXY", "http://127.0.0.1:1")
@@ -435,16 +442,6 @@ async fn proxy_of_the_environment_is_unused() {
         .unwrap();
     assert!(status.success());
     assert_eq!(server.requests.load(Ordering::SeqCst), 1);
-}
-
-#[tokio::test]
-#[ignore = "run by proxy_of_the_environment_is_unused in a process of its own"]
-async fn child_sends_once() {
-    let Ok(address) = std::env::var("CARDLESS_TEST_ADDRESS") else {
-        return;
-    };
-    let answer = client().send(post(&address)).await.unwrap();
-    assert_eq!(answer.status().as_u16(), 200);
 }
 
 #[tokio::test]
