@@ -207,7 +207,7 @@ impl Inner {
         let bytes = bound(&client.name, &client.role, row);
         let registered = self
             .vault
-            .verify_hash(HashPurpose::ApiKey, &bytes, &row.mac);
+            .verify_hash(HashPurpose::ClientKey, &bytes, &row.mac);
         if !registered {
             tracing::warn!(
                 client = %client.name,
@@ -236,15 +236,17 @@ impl Inner {
             revoked_at: None,
         };
         let bytes = bound(client, role, &row);
-        row.mac = self.vault.keyed_hash(HashPurpose::ApiKey, &bytes).to_vec();
+        row.mac = self
+            .vault
+            .keyed_hash(HashPurpose::ClientKey, &bytes)
+            .to_vec();
         row
     }
 }
 
-/// What a key's MAC is over. No API key begins like that, and no part holds a zero byte but the
-/// last.
+/// What a key's MAC is over. No part holds a zero byte but the last.
 fn bound(client: &str, role: &str, row: &ClientKeyRow) -> Vec<u8> {
-    let parts = ["public key", client, role, &row.kid, &row.usage, ""].join("\0");
+    let parts = [client, role, &row.kid, &row.usage, ""].join("\0");
     [parts.as_bytes(), &row.point].concat()
 }
 

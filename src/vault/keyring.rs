@@ -51,6 +51,8 @@ pub enum HashPurpose {
     Exchange,
     /// What an imported token is called, so that it is taken in once.
     ImportedToken,
+    /// The registration of a client's public key.
+    ClientKey,
 }
 
 /// The key of each [`HashPurpose`].
@@ -65,6 +67,7 @@ pub(super) struct HashKeys {
     erased_account: hmac::Key,
     exchange: hmac::Key,
     imported_token: hmac::Key,
+    client_key: hmac::Key,
 }
 
 /// The salt from which the hash keys are derived; another one would change every pseudonym.
@@ -180,6 +183,7 @@ impl HashKeys {
             erased_account: key(HashPurpose::ErasedAccount)?,
             exchange: key(HashPurpose::Exchange)?,
             imported_token: key(HashPurpose::ImportedToken)?,
+            client_key: key(HashPurpose::ClientKey)?,
         })
     }
 
@@ -226,6 +230,7 @@ impl HashKeys {
             HashPurpose::ErasedAccount => &self.erased_account,
             HashPurpose::Exchange => &self.exchange,
             HashPurpose::ImportedToken => &self.imported_token,
+            HashPurpose::ClientKey => &self.client_key,
         }
     }
 }
@@ -243,6 +248,7 @@ impl HashPurpose {
             Self::ErasedAccount => b"erased account",
             Self::Exchange => b"exchange",
             Self::ImportedToken => b"imported token",
+            Self::ClientKey => b"client key",
         }
     }
 }

@@ -8,7 +8,7 @@ use cardless_contract::{Secrets, SystemEntropy, Timestamp};
 
 use crate::common::*;
 
-const PURPOSES: [HashPurpose; 9] = [
+const PURPOSES: [HashPurpose; 10] = [
     HashPurpose::Pseudonym,
     HashPurpose::ApiKey,
     HashPurpose::RequestDigest,
@@ -18,6 +18,7 @@ const PURPOSES: [HashPurpose; 9] = [
     HashPurpose::ErasedAccount,
     HashPurpose::Exchange,
     HashPurpose::ImportedToken,
+    HashPurpose::ClientKey,
 ];
 
 #[test]
@@ -65,7 +66,7 @@ fn hashes_stay_what_they_are() {
 }
 
 /// HMAC-SHA-256(HKDF-SHA-256(salt, [7; 32], label), "account-1"), computed with Python's `hmac`.
-const EXPECTED_HASHES: [&str; 9] = [
+const EXPECTED_HASHES: [&str; 10] = [
     "XPcYq6M-WPILYBhdVmpD3kypYrrfD-OvFbWSdWk1-ek",
     "mQM7GSCYC3OIzqvcR06Irizijznb5gxFjhU_8eZwdS4",
     "FFmnnkpJjiEMiuq2xEYmGtFmBM9JAcfJdmvp9aT1MQ0",
@@ -75,6 +76,7 @@ const EXPECTED_HASHES: [&str; 9] = [
     "YsXy22x-SprCexceRRZc4-CS_OROcietOl_s0e5MU3U",
     "ViWIcFWq72n4gY5DC002Vd7RT6hUFI44vLfD-NvzI6A",
     "ykfXFYO9bYp4hG2Eys52Tiy_atGzY9_A0p28-LeeQL8",
+    "7AvAcfJjjsFs5sGxTL6OMloZ3FXA7sWcM-3hE4VevbQ",
 ];
 
 #[test]

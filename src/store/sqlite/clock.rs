@@ -30,49 +30,31 @@ pub(super) fn step(connection: &Connection, at: Timestamp, millis: i64) -> Resul
         params![at.millis(), millis, SAME_STEP_MILLIS, SAME_LENGTH_MILLIS],
         Subject::Clock,
     )?;
-    let statements = if millis < 0 {
-        [
+    if millis < 0 {
+        for (table, columns, open) in [
             (
-                "UPDATE payments SET first_sent_at = first_sent_at + ?2,
-                     accepted_at = accepted_at + ?2, next_at = next_at + ?2, version = version + 1
-                 WHERE ?1 = ?1 AND ",
+                "payments",
+                ["first_sent_at", "accepted_at", "next_at"].as_slice(),
                 OPEN_PAYMENTS,
             ),
-            (
-                "UPDATE operations SET first_sent_at = first_sent_at + ?2, next_at = next_at + ?2,
-                     version = version + 1
-                 WHERE ?1 = ?1 AND ",
-                OPEN_OPERATIONS,
-            ),
-            (
-                "UPDATE setups SET next_at = next_at + ?2, version = version + 1
-                 WHERE ?1 = ?1 AND ",
-                OPEN_SETUPS,
-            ),
-        ]
-        .as_slice()
-    } else {
-        &[
-            (
-                "UPDATE payments SET last_sent_at = ?1, version = version + 1
-                 WHERE ?2 = ?2 AND last_sent_at < ?1 AND ",
-                OPEN_PAYMENTS,
-            ),
-            (
-                "UPDATE operations SET last_sent_at = ?1, version = version + 1
-                 WHERE ?2 = ?2 AND last_sent_at < ?1 AND ",
-                OPEN_OPERATIONS,
-            ),
-        ]
-    };
-    for (update, open) in statements {
-        let sql = format!("{update}{open}");
-        execute(
-            connection,
-            &sql,
-            params![at.millis(), millis],
-            Subject::Clock,
-        )?;
+            ("operations", &["first_sent_at", "next_at"], OPEN_OPERATIONS),
+            ("setups", &["next_at"], OPEN_SETUPS),
+        ] {
+            let moved = columns
+                .iter()
+                .map(|column| format!("{column} = {column} + ?1"));
+            let moved = moved.collect::<Vec<_>>().join(", ");
+            let sql = format!("UPDATE {table} SET {moved}, version = version + 1 WHERE {open}");
+            execute(connection, &sql, [millis], Subject::Clock)?;
+        }
+        return Ok(());
+    }
+    for (table, open) in [("payments", OPEN_PAYMENTS), ("operations", OPEN_OPERATIONS)] {
+        let sql = format!(
+            "UPDATE {table} SET last_sent_at = ?1, version = version + 1
+             WHERE last_sent_at < ?1 AND {open}"
+        );
+        execute(connection, &sql, [at.millis()], Subject::Clock)?;
     }
     Ok(())
 }
