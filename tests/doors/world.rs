@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,11 +20,10 @@ use cardless_postfinance::PostFinance;
 use cardless_sandbox::{
     Addresses, Deliver, Fault, Provider, Sandbox, WebhookRoute, print_settings,
 };
+use cardless_testkit::lines::Lines;
 use cardless_transport::{HttpClient, InProcessClient, Request, Response, SendError};
 use rusqlite::types::Value;
 use tower::ServiceExt as _;
-use tracing::field::{Field, Visit};
-use tracing::span;
 
 use crate::certificates;
 use crate::webhook::Webhook;
@@ -310,42 +309,5 @@ impl HttpClient for Tap {
         };
         tokio::task::yield_now().await;
         answer
-    }
-}
-
-/// Keeps every span and event, at every level, as text.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Lines(Arc<Mutex<String>>);
-
-impl Lines {
-    /// What came since this was asked last.
-    pub(crate) fn take(&self) -> String {
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
-}
-
-impl tracing::Subscriber for Lines {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
-        span.record(&mut self.clone());
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, values: &span::Record<'_>) {
-        values.record(&mut self.clone());
-    }
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut self.clone());
-        self.0.lock().unwrap().push('\n');
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-impl Visit for Lines {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        write!(self.0.lock().unwrap(), "{field}={value:?} ").unwrap();
     }
 }

@@ -17,7 +17,6 @@
 
 mod canary;
 mod keys;
-mod lines;
 mod program;
 mod stand;
 mod thief;

@@ -44,12 +44,12 @@ use cardless_postfinance::PostFinance;
 use cardless_sandbox::{
     Addresses, Deliver, Fault, FaultKind, Provider, Sandbox, WebhookRoute, print_settings,
 };
+use cardless_testkit::lines::Lines;
 use cardless_transport::{HttpClient as _, InProcessClient, InProcessServer, Reply};
 use http::{Request, Response};
 use tower::ServiceExt as _;
 
 use crate::canary::{Canaries, Place, found, judge};
-use crate::lines::Lines;
 use crate::wire::{Door, PLANTED_PANIC, Tap, Wire};
 
 /// Published test numbers of a card, as a caller might write them into a text.

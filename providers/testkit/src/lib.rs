@@ -19,4 +19,5 @@
 pub mod call;
 pub mod cases;
 pub mod judge;
+pub mod lines;
 pub mod stub;

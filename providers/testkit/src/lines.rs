@@ -1,4 +1,4 @@
-//! Every line of the log, at every level.
+//! Every line of the log, at every level, for tests that look into it.
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
@@ -8,11 +8,17 @@ use tracing::span;
 
 /// Keeps every span and event, at every level, as text.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lines(Arc<Mutex<String>>);
+pub struct Lines(Arc<Mutex<String>>);
 
 impl Lines {
-    pub(crate) fn text(&self) -> String {
+    /// What came so far.
+    pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
+    }
+
+    /// What came since this was asked last.
+    pub fn take(&self) -> String {
+        std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
