@@ -271,7 +271,7 @@ impl TokenExport {
                     account,
                     provider: method.provider.clone(),
                     merchant: row.record.merchant.clone(),
-                    kind: provider.token_kind().to_owned(),
+                    kind: provider.kind_of(&token).to_owned(),
                     token: Zeroizing::new(token.expose().to_owned()),
                     default: method.default,
                     payment_method: Some(method.handle.clone()),

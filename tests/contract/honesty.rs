@@ -243,6 +243,10 @@ impl PaymentProvider for LyingProvider {
         self.truth.token_kind()
     }
 
+    fn kind_of(&self, token: &ProviderToken) -> &'static str {
+        self.truth.kind_of(token)
+    }
+
     fn check_token(&self, token: &ProviderToken) -> std::result::Result<(), TokenFault> {
         self.truth.check_token(token)
     }

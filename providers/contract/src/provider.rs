@@ -180,6 +180,12 @@ pub trait PaymentProvider: fmt::Debug + Send + Sync + 'static {
     /// linked becomes one, and a token that comes from elsewhere must be one.
     fn token_kind(&self) -> &'static str;
 
+    /// What kind this token is, in such a word: one that was linked under other settings is still
+    /// what it was. Without a word of the adapter's own there is one kind only.
+    fn kind_of(&self, _token: &ProviderToken) -> &'static str {
+        self.token_kind()
+    }
+
     /// Whether a token that came from elsewhere has the shape of that kind. Asks nobody, and says
     /// nothing about whether the provider knows it.
     ///

@@ -70,6 +70,16 @@ pub enum TokenKind {
     BillingAgreement,
 }
 
+impl TokenKind {
+    /// The word in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VaultV3 => "vault_v3",
+            Self::BillingAgreement => "billing_agreement",
+        }
+    }
+}
+
 /// When the token is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]

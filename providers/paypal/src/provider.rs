@@ -310,10 +310,12 @@ impl PaymentProvider for PayPal {
     }
 
     fn token_kind(&self) -> &'static str {
-        match self.habits.token_kind {
-            TokenKind::VaultV3 => "vault_v3",
-            TokenKind::BillingAgreement => "billing_agreement",
-        }
+        self.habits.token_kind.as_str()
+    }
+
+    fn kind_of(&self, token: &ProviderToken) -> &'static str {
+        let kind = mapping::kind_of(token.expose());
+        kind.unwrap_or(self.habits.token_kind).as_str()
     }
 
     fn check_token(&self, token: &ProviderToken) -> std::result::Result<(), TokenFault> {

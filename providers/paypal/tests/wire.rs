@@ -910,6 +910,14 @@ async fn a_token_is_revoked_where_its_own_kind_is_whatever_the_settings_say() {
             setting.paypal.revoke(&token).await.unwrap();
             assert_eq!(setting.last().1, path, "{set}");
         }
+        let paypal = Setting::new(&[("token_kind", set.into())]).paypal;
+        let kind_of = |token: &str| paypal.kind_of(&ProviderToken::new(token).unwrap());
+        assert_eq!(kind_of("8kk8451t"), "vault_v3", "{set}");
+        assert_eq!(kind_of(AGREEMENT), "billing_agreement", "{set}");
+        assert_eq!(
+            (kind_of("BA-8A802366G0648845Y"), paypal.token_kind()),
+            (set, set)
+        );
         // What is neither for sure is not called revoked because it was not found.
         for token in ["BA-8A802366G0648845Y", "B-50v812176h"] {
             for (status, answer) in [
