@@ -201,7 +201,7 @@ impl Drive {
             Ok(Outcome::ActionRequired(id, url)) => self.customer_must_act(Some(&id), &url).await,
             Ok(Outcome::Declined(_)) if !fresh && self.provider.capabilities().reserve_holds => {
                 // This refusal says nothing of the first send, which may have left a hold.
-                self.failed("hold_may_remain").await
+                self.failed(state::HOLD_MAY_REMAIN).await
             }
             Ok(Outcome::Declined(decline)) => self.declined(&decline).await,
             Ok(Outcome::Review(id)) => {
@@ -285,7 +285,7 @@ impl Drive {
             (Delivery::NotSent, ErrorKind::RepeatRefused) => self.park().await,
             (Delivery::NotSent, kind) if fresh => self.failed(not_sent_code(kind)).await,
             (Delivery::Refused, kind) if fresh => self.failed(refused_code(kind)).await,
-            (Delivery::Refused, _) if holds => self.failed("hold_may_remain").await,
+            (Delivery::Refused, _) if holds => self.failed(state::HOLD_MAY_REMAIN).await,
             (Delivery::Refused, kind) => self.failed(refused_code(kind)).await,
             (Delivery::Unknown | Delivery::NotSent, _) => {
                 self.ask_soon(PaymentState::Unknown).await
@@ -295,8 +295,12 @@ impl Drive {
 
     async fn give_up_reserve(&mut self) -> Result<Flow, Error> {
         let holds = self.provider.capabilities().reserve_holds;
-        self.failed(if holds { "hold_may_remain" } else { "gave_up" })
-            .await
+        self.failed(if holds {
+            state::HOLD_MAY_REMAIN
+        } else {
+            "gave_up"
+        })
+        .await
     }
 
     /// Nothing could be sent, for a reason of our own.
@@ -776,12 +780,7 @@ impl Drive {
     /// A question without an answer: ask again, and in the end leave it to a person.
     async fn unanswered(&mut self) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        // What is known to be under way may take its time.
-        let patience = if self.row.state == PaymentState::Pending {
-            PARK_PENDING_AFTER
-        } else {
-            PARK_UNKNOWN_AFTER
-        };
+        let patience = patience(self.row.state == PaymentState::Pending);
         let long = now.since(self.row.updated_at) > patience;
         if long && self.row.attempts >= MIN_QUESTIONS {
             return self.park().await;
@@ -1000,6 +999,16 @@ impl Drive {
 
     fn key(&self, step: &str) -> Result<IdempotencyKey, Error> {
         key_of(&self.row.id, step)
+    }
+}
+
+/// How long there may be no answer before a person must look. What is known to be under way may take
+/// its time.
+pub(super) const fn patience(is_pending: bool) -> Duration {
+    if is_pending {
+        PARK_PENDING_AFTER
+    } else {
+        PARK_UNKNOWN_AFTER
     }
 }
 

@@ -679,12 +679,7 @@ impl Inner {
             sealed: Vec::new(),
             created_at: now,
         };
-        let context = view::token_context(
-            &record.account,
-            &record.provider,
-            &record.merchant,
-            &record.id,
-        );
+        let context = view::context_of(&record);
         let sealed = self.seal(&context, token.expose().as_bytes()).await?;
         record.generation = sealed.generation;
         record.sealed = sealed.bytes;

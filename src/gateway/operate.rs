@@ -9,7 +9,9 @@ use cardless_contract::{
     RefundRequest as ProviderRefund, Repeat, Timestamp, VoidRequest as ProviderVoid,
 };
 
-use super::drive::{Drive, MAX_UNMAPPED, MIN_QUESTIONS, PARK_PENDING_AFTER, PARK_UNKNOWN_AFTER};
+use super::drive::{
+    Drive, MAX_UNMAPPED, MIN_QUESTIONS, PARK_PENDING_AFTER, PARK_UNKNOWN_AFTER, patience,
+};
 use super::link::on_a_task;
 use super::pay::{
     in_progress, key_of, not_sent_code, object, reference_of, refused_code, reservation_of,
@@ -379,7 +381,7 @@ impl Inner {
         let holds = self.provider(&row.provider)?.capabilities().reserve_holds;
         if row.reservation.is_none() && holds {
             // Without its id nothing can be settled, and nothing released either.
-            state::close(&mut row, PaymentState::Failed, Some("hold_may_remain"));
+            state::close(&mut row, PaymentState::Failed, Some(state::HOLD_MAY_REMAIN));
         } else {
             state::close(&mut row, PaymentState::Voided, None);
         }
@@ -536,12 +538,7 @@ impl Inner {
             Err(error) => {
                 tracing::warn!(operation = %row.id, %error, "ask about an operation");
                 self.heard(&row.account, &row.id, &error).await;
-                // What is known to be under way may take its time.
-                let patience = if row.state == OperationState::Pending {
-                    PARK_PENDING_AFTER
-                } else {
-                    PARK_UNKNOWN_AFTER
-                };
+                let patience = patience(row.state == OperationState::Pending);
                 let long = self.journal.now().since(row.created_at) > patience;
                 if long && row.attempts >= MIN_QUESTIONS {
                     return self.park_operation(row).await;

@@ -12,7 +12,7 @@ use cardless_transport::HttpClient;
 use super::deliver::Delivery;
 use super::{Gateway, Inner, Probe, probe_all, stored};
 use crate::error::{Code, Error};
-use crate::store::Change;
+use crate::store::{Change, MerchantRow};
 use crate::vault::Custody;
 use crate::webhook::EndpointError;
 
@@ -75,9 +75,6 @@ impl Reload {
     }
 }
 
-/// What stands behind a provider's name where its way to work is kept; no provider is called so.
-const MODE: &str = " mode";
-
 impl Gateway {
     /// Replaces providers and delivery. Requests that run end with the adapters that they began
     /// with.
@@ -130,11 +127,7 @@ impl Gateway {
     pub async fn keep_merchants(&self) -> Result<(), Error> {
         let inner = &self.inner;
         for (name, provider) in &inner.live.parts().providers {
-            inner
-                .keep(name, name, provider.merchant(), other_merchant)
-                .await?;
-            let mode = format!("{name}{MODE}");
-            inner.keep(name, &mode, provider.mode(), other_mode).await?;
+            inner.keep(name, provider.as_ref()).await?;
         }
         Ok(())
     }
@@ -155,25 +148,24 @@ impl Inner {
         Ok(())
     }
 
-    /// Holds one word about a provider to the one that everything open is at, and remembers it.
-    async fn keep(
-        &self,
-        name: &str,
-        kept_as: &str,
-        present: &str,
-        refusal: fn(&str, u64) -> Error,
-    ) -> Result<(), Error> {
-        let before = self.journal.store().merchant(kept_as).await;
-        match before.map_err(stored)?.as_deref() {
-            Some(before) if before == present => return Ok(()),
-            Some(_) => self.unless_open(name, refusal).await?,
-            None => {}
+    async fn keep(&self, name: &str, provider: &dyn PaymentProvider) -> Result<(), Error> {
+        let (merchant, mode) = (provider.merchant(), provider.mode());
+        let before = self.journal.store().merchant(name).await.map_err(stored)?;
+        let before = before
+            .as_ref()
+            .map(|row| (row.merchant.as_str(), row.mode.as_deref()));
+        match before {
+            Some((there, Some(then))) if (there, then) == (merchant, mode) => return Ok(()),
+            Some((there, _)) if there != merchant => self.unless_open(name, other_merchant).await?,
+            Some((_, Some(_))) => self.unless_open(name, other_mode).await?,
+            Some((_, None)) | None => {}
         }
-        let set = Change::SetMerchant {
-            provider: kept_as.to_owned(),
-            merchant: present.to_owned(),
-            at: self.journal.now(),
-        };
+        let set = Change::SetMerchant(MerchantRow {
+            provider: name.to_owned(),
+            merchant: merchant.to_owned(),
+            mode: Some(mode.to_owned()),
+            since: self.journal.now(),
+        });
         self.journal.write(vec![set]).await.map_err(stored)
     }
 

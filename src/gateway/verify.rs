@@ -10,14 +10,11 @@ use super::people::{lookup_request, phase_word};
 use super::view::provider_name;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
-use crate::journal::state;
+use crate::journal::state::{self, HOLD_MAY_REMAIN};
 use crate::store::{PaymentRow, PaymentState};
 
 /// How many payments one page compares.
 const PAGE: u32 = 100;
-
-/// The failure of a payment of which something may be held that nobody can name.
-const HOLD_MAY_REMAIN: &str = "hold_may_remain";
 
 /// How often a payment that is being changed meanwhile is compared again.
 const MAX_TRIES: u32 = 3;

@@ -4,6 +4,7 @@ use cardless_contract::ProviderName;
 
 use super::{Inner, stored};
 use crate::error::{Code, Error};
+use crate::journal::state;
 use crate::message::{
     Decline, Failure, MethodStatus, Operation, OperationKind, OperationStatus, Payment,
     PaymentMethod, PaymentStatus, Refund, Setup, SetupStatus,
@@ -256,7 +257,7 @@ fn failure_view(code: &str) -> Failure {
         "gave_up" => {
             "The provider could not be brought to a conclusion in time, and the payment was closed. No money moved."
         }
-        "hold_may_remain" => {
+        state::HOLD_MAY_REMAIN => {
             "The provider gave no answer in time. No money moved and none will; a hold may remain until it lapses by itself."
         }
         "customer_did_not_come" => "The customer did not finish in time. No money moved.",

@@ -18,6 +18,10 @@ use cardless_contract::{
 use super::release_row;
 use crate::store::{CaptureText, PaymentRow, PaymentState, Step};
 
+/// The failure of a payment of which something may be held that nobody can name: only its lapse ends
+/// it.
+pub(crate) const HOLD_MAY_REMAIN: &str = "hold_may_remain";
+
 /// What follows from an authoritative read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {

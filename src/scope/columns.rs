@@ -257,7 +257,7 @@ const TABLES: &[(&str, Classes)] = &[
     (
         "merchants",
         &[
-            (Class::Word, &["provider"]),
+            (Class::Word, &["provider", "mode"]),
             (Class::ProviderId, &["merchant"]),
             (Class::Time, &["since"]),
         ],

@@ -22,9 +22,10 @@ pub use audit::{AuditChain, AuditEnd, AuditEntry, AuditFilter, AuditHeadRow, Aud
 pub use erasure::{AccountCounts, BlockerKind, BlockerRow, EraseAccount, ErasureRow};
 pub use row::{
     AccountRow, CaptureText, ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, EventRow,
-    HeldTopicRow, InitiatorText, KeyRow, LastAnswerRow, MethodRow, MethodState, OldApiKey,
-    OldHandles, OperationRow, OperationState, OperationType, PaymentRow, PaymentState, RecordRow,
-    ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step, TokenRow, WebhookRow,
+    HeldTopicRow, InitiatorText, KeyRow, LastAnswerRow, MerchantRow, MethodRow, MethodState,
+    OldApiKey, OldHandles, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
+    RecordRow, ResolutionRow, RotationKind, RotationRow, SetupRow, SetupState, Step, TokenRow,
+    WebhookRow,
 };
 pub use sealed::{
     GenerationRow, GenerationState, ResealedRow, SealedColumn, SealedRow, SealedText,
@@ -269,16 +270,8 @@ pub enum Change {
     InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
     InsertWebhook(WebhookRow),
-    /// At which merchant of a provider everything is from now on; or, under another name, in which
-    /// way it is worked with.
-    SetMerchant {
-        /// The provider's name.
-        provider: String,
-        /// The merchant there.
-        merchant: String,
-        /// When.
-        at: Timestamp,
-    },
+    /// At which merchant of a provider everything is from now on, and how it is worked with.
+    SetMerchant(MerchantRow),
     /// A new client of the service.
     InsertClient(ClientRow),
     /// A client is no longer let in.
@@ -496,7 +489,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn open(&self, after: Option<&str>, limit: u32) -> Result<Vec<Due>>;
 
     /// At which merchant of a provider everything is that is kept; `None` if nobody has said so yet.
-    async fn merchant(&self, provider: &str) -> Result<Option<String>>;
+    async fn merchant(&self, provider: &str) -> Result<Option<MerchantRow>>;
 
     /// How many payments, operations, setups and revocations are open or parked at a provider.
     async fn count_open_at(&self, provider: &str) -> Result<u64>;

@@ -503,6 +503,19 @@ pub struct HeldTopicRow {
     pub next_at: Timestamp,
 }
 
+/// At which merchant of a provider everything is that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MerchantRow {
+    /// The provider's name.
+    pub provider: String,
+    /// The merchant there.
+    pub merchant: String,
+    /// In which way the provider is worked with; `None` if nobody has said so yet.
+    pub mode: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// How the last question about something ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastAnswerRow {

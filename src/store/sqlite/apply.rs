@@ -228,15 +228,11 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             [sequence],
             Subject::Delivery,
         ),
-        Change::SetMerchant {
-            provider,
-            merchant,
-            at,
-        } => one(
+        Change::SetMerchant(row) => one(
             connection,
-            "INSERT INTO merchants (provider, merchant, since) VALUES (?1, ?2, ?3)
-             ON CONFLICT (provider) DO UPDATE SET merchant = ?2, since = ?3",
-            params![provider, merchant, at.millis()],
+            "INSERT INTO merchants (provider, merchant, mode, since) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (provider) DO UPDATE SET merchant = ?2, mode = ?3, since = ?4",
+            params![row.provider, row.merchant, row.mode, row.since.millis()],
             Subject::Payment,
         ),
         // An account that is erased meanwhile is not named again.

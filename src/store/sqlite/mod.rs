@@ -32,9 +32,9 @@ use tokio::sync::oneshot;
 use super::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
-    HeldTopicRow, KeyRow, LastAnswerRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
-    PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow, SealedColumn,
-    SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
+    HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles, OperationRow,
+    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow,
+    SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -54,6 +54,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0013_merchants.sql"),
     include_str!("0014_clock_steps.sql"),
     include_str!("0015_client_key_macs.sql"),
+    include_str!("0016_merchant_modes.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -586,7 +587,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn merchant(&self, provider: &str) -> Result<Option<String>> {
+    async fn merchant(&self, provider: &str) -> Result<Option<MerchantRow>> {
         let provider = provider.to_owned();
         self.read(move |connection| read::merchant(connection, &provider))
             .await

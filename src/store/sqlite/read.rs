@@ -6,9 +6,9 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use super::database;
 use crate::store::{
     AccountRow, CaptureText, DeadEventRow, DeliveryRow, Due, EventRow, HeldTopicRow, InitiatorText,
-    KeyRow, LastAnswerRow, MAX_METHODS, MethodRow, MethodState, OperationRow, OperationState,
-    OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result,
-    SealedText, SetupRow, SetupState, Step, StoreError,
+    KeyRow, LastAnswerRow, MAX_METHODS, MerchantRow, MethodRow, MethodState, OperationRow,
+    OperationState, OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow,
+    ResolutionRow, Result, SealedText, SetupRow, SetupState, Step, StoreError,
 };
 
 pub(super) fn account(connection: &Connection, account: &str) -> Result<Option<AccountRow>> {
@@ -313,12 +313,19 @@ pub(super) fn open(connection: &Connection, after: &str, limit: u32) -> Result<V
     )
 }
 
-pub(super) fn merchant(connection: &Connection, provider: &str) -> Result<Option<String>> {
+pub(super) fn merchant(connection: &Connection, provider: &str) -> Result<Option<MerchantRow>> {
     maybe(
         connection,
-        "SELECT merchant FROM merchants WHERE provider = ?1",
+        "SELECT * FROM merchants WHERE provider = ?1",
         [provider],
-        |row| Ok(row.get(0)?),
+        |row| {
+            Ok(MerchantRow {
+                provider: row.get("provider")?,
+                merchant: row.get("merchant")?,
+                mode: row.get("mode")?,
+                since: time(row, "since")?,
+            })
+        },
     )
 }
 

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use cardless::store::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
-    HeldTopicRow, KeyRow, LastAnswerRow, MethodRow, OldHandles, OperationRow, PaymentFilter,
-    PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn, SealedRow,
-    SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
+    HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles, OperationRow,
+    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn,
+    SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
 };
 use cardless_contract::Timestamp;
 use tokio::sync::Notify;
@@ -328,7 +328,7 @@ impl Store for Disk {
         through!(self, open(after, limit))
     }
 
-    async fn merchant(&self, provider: &str) -> Answer<Option<String>> {
+    async fn merchant(&self, provider: &str) -> Answer<Option<MerchantRow>> {
         through!(self, merchant(provider))
     }
 
