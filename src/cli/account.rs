@@ -1,6 +1,5 @@
 //! `account`: what is kept of an account, and what the person whom it is about may ask.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use clap::{Args, Subcommand};
 use cardless::gateway::{AccountSummary, Actor, Gateway, RequestKey};
 use cardless::message::{Erasure, ErasureStatus};
 
+use super::private::new_file;
 use super::progress::Progress;
 use super::{Context, Failure, Outcome, Providers, say, say_json, table};
 
@@ -125,20 +125,6 @@ async fn export(context: &Context, arguments: Export) -> Outcome {
     }
     to.flush()?;
     Ok(())
-}
-
-/// A file that was not there, readable by its owner only.
-pub(super) fn new_file(path: &PathBuf) -> Result<File, Failure> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    options
-        .open(path)
-        .map_err(|error| Failure::Failed(format!("{} can't be written: {error}", path.display())))
 }
 
 async fn restrict(context: &Context, who: Person, restricted: bool) -> Outcome {

@@ -10,8 +10,8 @@ use serde::Serialize;
 use cardless::exchange::transfer::MAX_LINE_BYTES;
 use cardless::gateway::{ImportReport, Refusal, TokenImport};
 
-use super::account::new_file;
 use super::export::{print_keys, public_keys};
+use super::private::{exists, new_file};
 use super::progress::Progress;
 use super::rotate::Throttle;
 use super::{Context, Failure, Outcome, say, say_json};
@@ -81,10 +81,7 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
     if let Some(report) = &arguments.report
         && report.symlink_metadata().is_ok()
     {
-        let name = report.display();
-        return Err(Failure::Failed(format!(
-            "{name} can't be written: it exists"
-        )));
+        return Err(exists(report));
     }
     let gateway = context.open_at_providers(&context.settings()?).await?;
     let mut check = gateway.import_tokens(&senders).await?;
@@ -100,7 +97,7 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
         .await?;
     progress.end();
     let mut refusals = Refusals {
-        file: arguments.report.as_ref().map(new_file).transpose()?,
+        file: arguments.report.as_deref().map(new_file).transpose()?,
         listed: Vec::new(),
     };
     lines.rewind()?;

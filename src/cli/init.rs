@@ -1,7 +1,5 @@
 //! `init`: a commented `cardless.toml` and a key file.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use cardless_contract::{Secrets, SystemEntropy};
@@ -9,6 +7,7 @@ use cardless_contract::{Secrets, SystemEntropy};
 use cardless::config::Settings;
 use cardless::vault::{Custody as _, KeyFile, KeyRing};
 
+use super::private::write_new;
 use super::{Context, Failure, Outcome, say};
 
 /// The key file, beside the settings.
@@ -72,7 +71,11 @@ pub(super) fn run(context: &Context) -> Outcome {
     let keys = settings.parent().unwrap_or(Path::new("")).join(KEY_FILE);
     for path in [&settings, &keys] {
         if path.symlink_metadata().is_ok() {
-            return Err(exists(path));
+            return Err(Failure::Failed(format!(
+                "{} exists and is left as it is; nothing was written. Move it away, or name another \
+                 file with --config",
+                path.display()
+            )));
         }
     }
     // Nothing but the environment can give a passphrase yet.
@@ -110,28 +113,4 @@ pub(super) fn write_keys(path: &Path, passphrase: Option<Secrets>) -> Outcome {
     }
     let kept = file.as_kept(&keys).map_err(Failure::failed)?;
     write_new(path, kept.as_bytes())
-}
-
-/// Writes a file that was not there, readable by its owner only.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Outcome {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            return exists(path);
-        }
-        Failure::Failed(format!("{} can't be written: {error}", path.display()))
-    })?;
-    file.write_all(bytes)?;
-    Ok(file.sync_all()?)
-}
-
-fn exists(path: &Path) -> Failure {
-    Failure::Failed(format!(
-        "{} exists and is left as it is; nothing was written. Move it away, or name another \
-         file with --config",
-        path.display()
-    ))
 }

@@ -16,6 +16,7 @@ mod init;
 mod log;
 mod partial;
 mod payment;
+mod private;
 mod progress;
 mod reconcile;
 mod reload;

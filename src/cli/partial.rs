@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::private::{create_file, exists};
 use super::{Failure, Outcome};
 
 /// What the name of an unfinished file ends with.
@@ -75,11 +76,7 @@ impl Partial {
 
 /// The unfinished file, new or left behind; a link that somebody has put there is not followed.
 fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match create_file(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => return other,
     }
@@ -115,10 +112,6 @@ fn place(partial: &Path, target: &Path) -> Outcome {
         Err(_) if target.symlink_metadata().is_err() => Ok(std::fs::rename(partial, target)?),
         Err(error) => Err(cant(target, &format!("can't be written: {error}"))),
     }
-}
-
-fn exists(path: &Path) -> Failure {
-    cant(path, "exists and is left as it is")
 }
 
 fn cant(path: &Path, what: &str) -> Failure {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use cardless::gateway::{Gateway, KeysReport, KeysRotated, RESEAL_BATCH};
 
 use super::{Throttle, say_json, table};
-use crate::cli::init::write_new;
+use crate::cli::private::write_new;
 use crate::cli::progress::Progress;
 use crate::cli::{Context, Failure, Outcome, Providers, say};
 
