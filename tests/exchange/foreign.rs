@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use cardless::exchange::PublicKey;
+use cardless_testkit::opinion;
 use serde_json::{Value, json};
 
 const DEFAULT_MESSAGES: usize = 200;
@@ -35,21 +36,7 @@ impl Library {
     /// library is required.
     pub(crate) fn found(&self) -> Option<String> {
         let (program, variable) = self.program;
-        let program = std::env::var(variable).unwrap_or_else(|_| program.to_owned());
-        let probe = Command::new(&program).args([self.script, "probe"]).output();
-        if probe.is_ok_and(|output| output.status.success()) {
-            return Some(program);
-        }
-        let required = std::env::var("CARDLESS_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
-        let name = self.name;
-        assert!(
-            !required,
-            "{program} has no {name}, and it is required here"
-        );
-        let test = std::thread::current();
-        let test = test.name().unwrap_or("exchange::interop");
-        println!("skipped: {test} ({program} has no {name})");
-        None
+        opinion::found(program, variable, &[self.script, "probe"], self.name)
     }
 }
 

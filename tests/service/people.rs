@@ -1,7 +1,7 @@
 //! What a person does at the command line, with the program itself, the three providers of the
 //! sandbox, and one database file.
 
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use cardless::config::{Environment, Settings};
@@ -39,6 +39,18 @@ impl Desk {
         let mut text = std::fs::read_to_string(&path).unwrap();
         text.push_str(&cardless_sandbox::print_settings(servers.addresses()));
         Self::at(folder, &text, Some(servers))
+    }
+
+    /// The program with these arguments, on its way and unheard.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_cardless"))
+            .current_dir(self.folder.path())
+            .args(arguments)
+            .env_clear()
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     /// Another installation, with keys and a store of its own, at the same providers.

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use cardless_testkit::opinion;
+
 use crate::people::run;
 use crate::reload::Service;
 use crate::world::ACCOUNT;
@@ -19,7 +21,7 @@ const RUN: &str = "cargo run -- ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_readmes_sealed_client_charges() {
-    let Some(python) = python_with_joserfc() else {
+    let Some(python) = opinion::python(&["-c", "import joserfc"], "joserfc") else {
         return;
     };
     let service = Service::start().await;
@@ -79,21 +81,4 @@ fn assert_succeeds(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
-}
-
-fn python_with_joserfc() -> Option<String> {
-    let python = std::env::var("CARDLESS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python)
-        .args(["-c", "import joserfc"])
-        .output();
-    if probe.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    let required = std::env::var("CARDLESS_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
-    assert!(
-        !required,
-        "{python} has no joserfc, and it is required here"
-    );
-    println!("skipped: the_readmes_sealed_client_charges ({python} has no joserfc)");
-    None
 }

@@ -1,6 +1,5 @@
 //! A rotation by the program itself, beside payments, and killed on its way.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ pub(crate) async fn killed_beside_payments(
     };
     let rotate = async {
         for killed in 1..=KILLS {
-            let mut child = start(desk, slowly);
+            let mut child = desk.start(slowly);
             until_done(&desk.gateway, step * killed).await;
             if killed == 1 {
                 let (code, _, err) = tokio::task::block_in_place(|| desk.run(&slowly[..2]));
@@ -48,17 +47,6 @@ pub(crate) async fn killed_beside_payments(
         last
     };
     tokio::join!(charge, rotate)
-}
-
-fn start(desk: &Desk, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_cardless"))
-        .current_dir(desk.folder.path())
-        .args(arguments)
-        .env_clear()
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
 }
 
 /// Waits until the rotation has done this many.

@@ -11,6 +11,7 @@ use cardless::exchange::transfer::{Header, Record, Writer};
 use cardless::exchange::{PublicKey, SecretKey, Usage};
 use cardless::message::{Amount, Capture, Initiator, PayRequest, PaymentStatus};
 use cardless_contract::{Clock as _, SystemClock, SystemEntropy};
+use cardless_testkit::opinion;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -84,17 +85,6 @@ fn keys(desk: &Desk, verb: &str) -> String {
 
 fn json_of(out: &str) -> Value {
     serde_json::from_str(out).unwrap()
-}
-
-fn start(desk: &Desk, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_cardless"))
-        .current_dir(desk.folder.path())
-        .args(arguments)
-        .env_clear()
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -345,7 +335,7 @@ async fn an_import_that_is_killed_goes_on_and_two_at_once_take_each_record_once(
     before.write(&desk.folder.path().join("tokens"), &records);
     let arguments = ["import", "tokens", "--sender", "sender", "--rate", "400"];
     for killed in 1..=3 {
-        let mut child = start(&desk, &arguments);
+        let mut child = desk.start(&arguments);
         until_stored(&desk, &mut child, 200 * killed).await;
         child.kill().unwrap();
         child.wait().unwrap();
@@ -353,7 +343,7 @@ async fn an_import_that_is_killed_goes_on_and_two_at_once_take_each_record_once(
     let stored = desk.store.count_methods().await.unwrap();
     assert!((600..RECORDS).contains(&stored), "{stored}");
     // Two processes go on with it at once.
-    let mut beside = start(&desk, &["import", "tokens", "--sender", "sender"]);
+    let mut beside = desk.start(&["import", "tokens", "--sender", "sender"]);
     let (code, out, err) = tokio::task::block_in_place(|| {
         desk.run(&["import", "tokens", "--sender", "sender", "--json"])
     });
@@ -380,7 +370,7 @@ async fn an_import_that_is_killed_goes_on_and_two_at_once_take_each_record_once(
 fn an_export_that_is_killed_leaves_nothing_that_can_be_imported(desk: &Desk) {
     let folder = desk.folder.path();
     std::fs::write(folder.join("ours"), keys(desk, "export")).unwrap();
-    let mut child = start(desk, &["export", "out", "--recipient", "ours"]);
+    let mut child = desk.start(&["export", "out", "--recipient", "ours"]);
     let partial = folder.join("out.partial");
     let has_some = || partial.metadata().is_ok_and(|file| file.len() > 0);
     while !has_some() && child.try_wait().unwrap().is_none() {
@@ -403,21 +393,6 @@ fn an_export_that_is_killed_leaves_nothing_that_can_be_imported(desk: &Desk) {
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service/transfer.py");
 
-/// The Python to use; without one the test is named as skipped, or fails where it is required.
-fn python_with_jose() -> Option<String> {
-    let python = std::env::var("CARDLESS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python).args([SCRIPT, "probe"]).output();
-    if probe.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    let required = std::env::var("CARDLESS_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
-    assert!(
-        !required,
-        "{python} has no joserfc, and it is required here"
-    );
-    None
-}
-
 /// Runs the script once.
 fn ask(python: &str, task: &Value) -> Value {
     let mut child = Command::new(python)
@@ -436,8 +411,7 @@ fn ask(python: &str, task: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_jose_library_reads_and_writes_files() {
-    let Some(python) = python_with_jose() else {
-        println!("another_jose_library_reads_and_writes_files: skipped (no Python with joserfc)");
+    let Some(python) = opinion::python(&[SCRIPT, "probe"], "joserfc") else {
         return;
     };
     let desk = Desk::new().await;

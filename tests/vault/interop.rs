@@ -9,18 +9,20 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cardless::vault::{Context, Purpose, VaultError};
+use cardless_testkit::opinion;
 use serde_json::{Value, json};
 
 use crate::common::*;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vault/interop.py");
+const SDK: &str = "aws-encryption-sdk[MPL]";
 const DEFAULT_RECORDS: usize = 100;
 /// The longest text among the records, in bytes.
 const LONGEST: usize = 3000;
 
 #[test]
 fn the_aws_encryption_sdk_reads_and_writes_our_records() {
-    let Some(python) = python_with_sdk() else {
+    let Some(python) = opinion::python(&[SCRIPT, "probe"], SDK) else {
         return;
     };
     let vault = vault();
@@ -61,7 +63,7 @@ fn the_aws_encryption_sdk_reads_and_writes_our_records() {
 
 #[test]
 fn the_aws_encryption_sdk_refuses_our_record_in_another_context() {
-    let Some(python) = python_with_sdk() else {
+    let Some(python) = opinion::python(&[SCRIPT, "probe"], SDK) else {
         return;
     };
     let sample = Sample::number(1);
@@ -90,7 +92,7 @@ fn the_aws_encryption_sdk_refuses_our_record_in_another_context() {
 /// makes such a message and reads it; here it is refused, although each key is one of ours.
 #[test]
 fn a_message_of_the_aws_encryption_sdk_under_two_keys_is_refused() {
-    let Some(python) = python_with_sdk() else {
+    let Some(python) = opinion::python(&[SCRIPT, "probe"], SDK) else {
         return;
     };
     let sample = Sample::number(1);
@@ -180,25 +182,6 @@ impl Sample {
             "schema": "1",
         })
     }
-}
-
-/// The Python to use; without one the test is named as skipped, or fails where it is required.
-fn python_with_sdk() -> Option<String> {
-    let python = std::env::var("CARDLESS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let probe = Command::new(&python).args([SCRIPT, "probe"]).output();
-    if probe.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    let required = std::env::var("CARDLESS_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
-    assert!(
-        !required,
-        "{python} has no aws-encryption-sdk[MPL], and it is required here"
-    );
-    println!(
-        "skipped: {} ({python} has no aws-encryption-sdk[MPL])",
-        std::thread::current().name().unwrap_or("vault::interop")
-    );
-    None
 }
 
 fn record_count() -> usize {

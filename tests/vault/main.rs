@@ -5,7 +5,6 @@
     clippy::indexing_slicing,
     reason = "helpers of tests fail by panicking"
 )]
-#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod common;
 mod interop;

@@ -20,4 +20,5 @@ pub mod call;
 pub mod cases;
 pub mod judge;
 pub mod lines;
+pub mod opinion;
 pub mod stub;
