@@ -7,6 +7,10 @@
 //! - Relative paths are relative to the folder of the settings file.
 //! - An error names the setting and where it stands. It never quotes a value.
 
+mod outline;
+
+pub use outline::SettingLine;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;

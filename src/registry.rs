@@ -7,7 +7,7 @@ use cardless_contract::{Clock, PaymentProvider};
 use cardless_transport::{ClientConfig, HttpClient, Names, ReqwestClient};
 use serde::Serialize;
 
-use crate::config::{Settings, SettingsError};
+use crate::config::{SettingLine, Settings, SettingsError};
 use crate::gateway::{GatewayBuilder, Reload};
 #[cfg(feature = "sqlite")]
 use crate::store::{SqliteStore, Store, StoreError, Threads};
@@ -123,6 +123,19 @@ pub fn live_secrets(settings: &Settings) -> Vec<LiveSecrets> {
         })
     });
     set.collect()
+}
+
+/// The settings in force, as evidence: nothing that is secret.
+pub fn outline(settings: &Settings) -> Vec<SettingLine> {
+    settings.outline(is_secret)
+}
+
+/// Whether a setting's value must not be shown. The address for events may hold a secret of the
+/// billing service's in its path.
+fn is_secret(path: &str) -> bool {
+    let secret = SECRETS.iter().map(|path| path.join("."));
+    let others = ["events.secret", "events.url", "keys.passphrase"];
+    secret.into_iter().any(|secret| secret == path) || others.contains(&path)
 }
 
 /// Where a person looks a payment of this provider up.

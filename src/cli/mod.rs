@@ -255,6 +255,8 @@ struct Context {
 enum Providers {
     /// It does, and one at least must be set.
     Needed,
+    /// It shows how they are set up, if any is.
+    Shown,
     /// It reads or changes the store only, so no provider's secret is needed.
     Unused,
 }
@@ -314,9 +316,9 @@ fn open(
         .keys(keys)
         .clock(clock.clone())
         .entropy(Arc::new(SystemEntropy));
-    if providers == Providers::Needed {
+    if providers != Providers::Unused {
         let adapters = registry::providers(settings, &clock)?;
-        if adapters.is_empty() {
+        if adapters.is_empty() && providers == Providers::Needed {
             return Err(Failure::Usage(NO_PROVIDER.to_owned()));
         }
         for adapter in adapters {

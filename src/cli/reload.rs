@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use cardless::config::Settings;
 use cardless::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway, Probe};
 use cardless::registry;
+use cardless::scope::{InForce, SettingsFacts};
 
 use super::{Context, Failure, NO_PROVIDER, Outcome, clock};
 
@@ -19,6 +20,8 @@ pub(super) struct Reloader {
     gateway: Gateway,
     clock: Arc<dyn Clock>,
     running: Fixed,
+    /// What the report on the scope shows.
+    shown: InForce,
     hangup: Signal,
 }
 
@@ -48,12 +51,14 @@ impl Reloader {
         context: &Context,
         gateway: Gateway,
         running: Fixed,
+        shown: InForce,
     ) -> Result<Self, Failure> {
         Ok(Self {
             clock: clock::clock(&context.environment)?,
             context: context.clone(),
             gateway,
             running,
+            shown,
             hangup: signal(SignalKind::hangup())?,
         })
     }
@@ -91,6 +96,7 @@ impl Reloader {
         }
         self.check(&reload.check().await).await?;
         self.gateway.reload(reload).await?;
+        self.shown.replace(SettingsFacts::of(&settings));
         for setting in self.running.differing(&Fixed::of(&settings)) {
             tracing::warn!(
                 "the setting `{setting}` has changed, which takes effect at the next start only"

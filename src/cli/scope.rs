@@ -1,32 +1,45 @@
 //! `scope`: evidence for the PCI review, from the running system; and `--scan`, the card-number net
 //! over files and dumps.
 
+mod scan;
+
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
-use cardless::pan::{self, Encoding, Scan};
-use cardless::scope::Report as Evidence;
+use cardless::scope::{
+    Build, Changes, Earlier, MAX_REPORT_BYTES, Report, SCHEMA, SettingsFacts, Sources,
+};
+use cardless::serve;
 
 use super::progress::Progress;
-use super::{Context, Failure, Outcome, Providers, say, say_json, table};
+use super::{Context, Failure, Outcome, Providers, say, say_json};
 
 /// What `scope` takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Look for card numbers in these files, in every file of these folders, and in standard input
-    /// for `-`. Exit code 1 if there is one, or if something can't be read.
-    #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with_all = ["format", "prove"])]
-    scan: Vec<PathBuf>,
     /// How the report is printed.
     #[arg(long, value_enum, default_value_t = Format::Md)]
     format: Format,
     /// Print only the statements that do not hold. Exit code 1 if there is one.
-    #[arg(long)]
+    #[arg(long, group = "instead")]
     prove: bool,
+    /// Say what has changed since this report, which `--format json` has printed. Exit code 1 if
+    /// that is not as this installation made it, or if the audit log has lost what it had then.
+    #[arg(long, value_name = "FILE", group = "instead")]
+    against: Option<PathBuf>,
+    /// Say whether this report is as this installation made it. Exit code 1 if it is not.
+    #[arg(long, value_name = "FILE", group = "instead")]
+    check: Option<PathBuf>,
+    /// Print the JSON Schema of the report.
+    #[arg(long, group = "instead")]
+    schema: bool,
+    /// Look for card numbers in these files, in every file of these folders, and in standard input
+    /// for `-`. Exit code 1 if there is one, or if something can't be read.
+    #[arg(long, num_args = 1.., value_name = "FILE", group = "instead", conflicts_with = "format")]
+    scan: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -39,52 +52,52 @@ enum Format {
     Json,
     /// Markdown, for people.
     Md,
-}
-
-/// How many places are listed; all are counted.
-const MAX_LISTED: usize = 10_000;
-
-/// What is read from standard input is called so.
-const STANDARD_INPUT: &str = "-";
-
-/// What the scan came to.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    files: u64,
-    bytes: u64,
-    found: u64,
-    findings: Vec<Place>,
-    unread: Vec<Unread>,
-}
-
-/// Where something passes for a card number; never the number.
-#[derive(Debug, Serialize)]
-struct Place {
-    file: String,
-    offset: u64,
-    encoding: Encoding,
-    rule: &'static str,
-}
-
-/// What could not be looked through.
-#[derive(Debug, Serialize)]
-struct Unread {
-    file: String,
-    error: String,
+    /// One HTML page, for a browser and for paper.
+    Html,
 }
 
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    if arguments.scan.is_empty() {
-        return evidence(context, arguments).await;
+    if !arguments.scan.is_empty() {
+        return scan::run(&arguments.scan, arguments.json);
     }
-    scan(arguments)
+    if arguments.schema {
+        return say(SCHEMA.trim_end());
+    }
+    // Before anything long begins.
+    let earlier = arguments.against.as_deref().map(read).transpose()?;
+    let sources = sources(context)?;
+    if let Some(path) = &arguments.check {
+        return check(&sources, path, arguments.json);
+    }
+    let report = report(&sources).await?;
+    if let Some(earlier) = earlier {
+        let changes = earlier.compare(&sources.gateway, &report).await?;
+        return against(&changes, arguments.json);
+    }
+    if arguments.prove {
+        return prove(&report, arguments.json);
+    }
+    match arguments.format {
+        Format::Md if !arguments.json => say(report.to_markdown()),
+        Format::Html if !arguments.json => say(report.to_html()),
+        Format::Json | Format::Md | Format::Html => say_json(&report),
+    }
 }
 
-/// The report, or with `--prove` what does not hold.
-async fn evidence(context: &Context, arguments: &Arguments) -> Outcome {
-    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+/// What the report is made from. No provider is asked.
+fn sources(context: &Context) -> Result<Sources, Failure> {
+    let settings = context.settings()?;
+    Ok(Sources {
+        gateway: context.open(&settings, Providers::Shown)?,
+        settings: Some(SettingsFacts::of(&settings)),
+        doors: serve::doors(),
+        build: Build::of_process(),
+    })
+}
+
+async fn report(sources: &Sources) -> Result<Report, Failure> {
     let mut progress: Option<Progress> = None;
-    let report = Evidence::of(&gateway, |done, all| {
+    let report = Report::of(sources, |done, all| {
         let progress = progress.get_or_insert_with(|| Progress::new("columns", all));
         progress.at(done);
     });
@@ -92,35 +105,23 @@ async fn evidence(context: &Context, arguments: &Arguments) -> Outcome {
     if let Some(progress) = progress {
         progress.end();
     }
-    if arguments.prove {
-        return prove(&report, arguments.json);
-    }
-    if arguments.json || arguments.format == Format::Json {
-        return say_json(&report);
-    }
-    say(report.to_markdown())
+    Ok(report)
 }
 
-fn prove(report: &Evidence, json: bool) -> Outcome {
+fn prove(report: &Report, json: bool) -> Outcome {
     let failed: Vec<_> = report.failed().collect();
     if json {
         say_json(&failed)?;
     } else {
         for statement in &failed {
-            say(format_args!(
-                "{} does not hold: {}",
-                statement.id, statement.says
-            ))?;
+            let claim = &statement.claim;
+            say(format_args!("{} does not hold: {}", claim.id, claim.says))?;
             for fault in &statement.faults {
                 say(format_args!("  {fault}"))?;
             }
         }
     }
-    let statements = report
-        .sections
-        .iter()
-        .map(|section| section.statements.len());
-    let all: usize = statements.sum();
+    let all = report.statements().count();
     if failed.is_empty() {
         return if json {
             Ok(())
@@ -134,144 +135,65 @@ fn prove(report: &Evidence, json: bool) -> Outcome {
     )))
 }
 
-fn scan(arguments: &Arguments) -> Outcome {
-    let mut report = Report::default();
-    let files: Vec<PathBuf> = arguments
-        .scan
-        .iter()
-        .flat_map(|path| report.files_of(path))
-        .collect();
-    let total = files.iter().map(|file| size(file)).sum();
-    let mut progress = Progress::new("bytes", total);
-    for file in &files {
-        report.scan(file, &mut progress);
-    }
-    progress.end();
-    if arguments.json {
-        say_json(&report)?;
+fn against(changes: &Changes, json: bool) -> Outcome {
+    if json {
+        say_json(changes)?;
     } else {
-        print(&report)?;
-    }
-    report.outcome()
-}
-
-impl Report {
-    /// The file itself, or all files in a folder and in its folders. Links in a folder are not
-    /// followed, and pipes and devices in it are passed over.
-    fn files_of(&mut self, path: &Path) -> Vec<PathBuf> {
-        if path == Path::new(STANDARD_INPUT) || !path.is_dir() {
-            return vec![path.to_owned()];
+        for change in &changes.changes {
+            say(change)?;
         }
-        let mut files = Vec::new();
-        let mut folders = vec![path.to_owned()];
-        while let Some(folder) = folders.pop() {
-            if let Err(error) = list(&folder, &mut files, &mut folders) {
-                self.unread(&folder, &error);
-            }
-        }
-        files.sort_unstable();
-        files
+        say(format_args!(
+            "{} changes since {}",
+            changes.count, changes.since
+        ))?;
     }
-
-    fn scan(&mut self, path: &Path, progress: &mut Progress) {
-        let result = open(path).and_then(|reader| self.read(path, Scan::new(reader), progress));
-        match result {
-            Ok(()) => self.files += 1,
-            Err(error) => self.unread(path, &error),
-        }
+    if !changes.genuine {
+        return Err(Failure::Failed(NOT_GENUINE.to_owned()));
     }
-
-    fn read(
-        &mut self,
-        path: &Path,
-        mut scan: Scan<Box<dyn Read>>,
-        progress: &mut Progress,
-    ) -> io::Result<()> {
-        let before = self.bytes;
-        while let Some(findings) = scan.step()? {
-            self.bytes = before + scan.bytes();
-            progress.at(self.bytes);
-            for finding in findings {
-                self.found += 1;
-                if self.findings.len() < MAX_LISTED {
-                    self.findings.push(Place {
-                        file: name(path),
-                        offset: finding.offset,
-                        encoding: finding.encoding,
-                        rule: finding.rule,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn unread(&mut self, path: &Path, error: &io::Error) {
-        self.unread.push(Unread {
-            file: name(path),
-            error: error.to_string(),
-        });
-    }
-
-    fn outcome(&self) -> Outcome {
-        match (self.found, self.unread.len()) {
-            (0, 0) => Ok(()),
-            (0, unread) => Err(Failure::Failed(format!("{unread} could not be read"))),
-            (found, _) => Err(Failure::Failed(format!(
-                "{found} found that pass for card numbers; look at each place, delete what is one, \
-                 and find out how it came there"
-            ))),
-        }
-    }
-}
-
-fn list(folder: &Path, files: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            folders.push(entry.path());
-        } else if kind.is_file() {
-            files.push(entry.path());
-        }
+    if changes.audit_log_has_lost() {
+        return Err(Failure::Failed(
+            "the audit log has lost what it had when that report was made; `cardless audit verify` \
+             says more"
+                .to_owned(),
+        ));
     }
     Ok(())
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    if path == Path::new(STANDARD_INPUT) {
-        return Ok(Box::new(io::stdin()));
+fn check(sources: &Sources, path: &Path, json: bool) -> Outcome {
+    let earlier = read(path)?;
+    let genuine = earlier.is_genuine(&sources.gateway);
+    let (made_at, digest) = (earlier.made_at(), earlier.digest());
+    if json {
+        say_json(&serde_json::json!({ "genuine": genuine, "made_at": made_at, "digest": digest }))?;
+    } else if genuine {
+        say(format_args!(
+            "this installation made it at {made_at}, and nothing of it was changed; SHA-256 {digest}"
+        ))?;
     }
-    Ok(Box::new(File::open(path)?))
+    if genuine {
+        return Ok(());
+    }
+    Err(Failure::Failed(NOT_GENUINE.to_owned()))
 }
 
-fn size(path: &Path) -> u64 {
-    path.metadata().map_or(0, |metadata| metadata.len())
-}
+/// What is said of a report whose signature does not hold.
+const NOT_GENUINE: &str = "the report is not as this installation made it: it was changed, or another \
+                           installation or another key file has made it";
 
-/// A file may be named after what must not be printed.
-fn name(path: &Path) -> String {
-    pan::withhold(&path.display().to_string()).into_owned()
-}
-
-fn print(report: &Report) -> Outcome {
-    if !report.findings.is_empty() {
-        let mut table = table(&["file", "offset", "encoding", "looks like"]);
-        for place in &report.findings {
-            table.add_row([
-                place.file.clone(),
-                place.offset.to_string(),
-                place.encoding.as_str().to_owned(),
-                place.rule.to_owned(),
-            ]);
-        }
-        say(table)?;
+fn read(path: &Path) -> Result<Earlier, Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::Usage(format!("the report {}: {why}", path.display()))
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    file.take(MAX_REPORT_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| failed(&error))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_REPORT_BYTES {
+        return Err(failed(&format_args!(
+            "it is larger than {MAX_REPORT_BYTES} bytes"
+        )));
     }
-    for unread in &report.unread {
-        say(format_args!("not read: {} ({})", unread.file, unread.error))?;
-    }
-    say(format_args!(
-        "{} files, {} bytes: {} found that pass for card numbers",
-        report.files, report.bytes, report.found
-    ))
+    Earlier::parse(&text).map_err(|error| failed(&error))
 }

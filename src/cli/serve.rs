@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use cardless::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway};
+use cardless::scope::{InForce, SettingsFacts};
 use cardless::serve;
 
 use super::reload::{Fixed, Reloader};
@@ -29,7 +30,8 @@ pub(super) async fn run(context: &Context) -> Outcome {
     let gateway = context.open_at_providers(&settings).await?;
     gateway.open_keys().await?;
     let signals = Signals::new()?;
-    let reloader = Reloader::new(context, gateway.clone(), fixed)?;
+    let shown = InForce::new(SettingsFacts::of(&settings));
+    let reloader = Reloader::new(context, gateway.clone(), fixed, shown.clone())?;
     // A store that takes no writes is no reason not to read: the service starts, and refuses.
     let start = gateway
         .audit(AuditAction::ServiceStart, AuditObject::none())
@@ -39,7 +41,7 @@ pub(super) async fn run(context: &Context) -> Outcome {
     }
     say(format_args!("cardless listens on http://{bound}"))?;
     let reloads = tokio::spawn(reloader.run());
-    let served = run_until(gateway.clone(), listener, signals.stop()).await;
+    let served = run_until(gateway.clone(), shown, listener, signals.stop()).await;
     reloads.abort();
     let outcome = match &served {
         Ok(()) => AuditOutcome::Done,
@@ -57,9 +59,11 @@ pub(super) async fn run(context: &Context) -> Outcome {
 /// open must not go unasked.
 pub(super) async fn run_until(
     gateway: Gateway,
+    settings: InForce,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send,
 ) -> Outcome {
+    let router = serve::router_with_settings(gateway.clone(), settings);
     let (stop_resolver, stopped) = watch::channel(false);
     let (alive, ended) = oneshot::channel::<()>();
     let resolver = tokio::spawn({
@@ -76,7 +80,7 @@ pub(super) async fn run_until(
             _ = ended => tracing::error!("the resolver broke off; the service stops"),
         }
     };
-    let served = serve::serve(listener, serve::router(gateway), stop).await;
+    let served = serve::serve(listener, router, stop).await;
     stop_resolver.send_replace(true);
     let resolved = resolver.await;
     served?;

@@ -22,7 +22,7 @@ use super::clients::Role;
 use super::{Gateway, Inner, check, stored};
 use crate::account::{AccountId, Handle};
 use crate::error::{Causes, Code, Error, Whose};
-use crate::journal::audit::{AuditAnchor, AuditReport};
+use crate::journal::audit::{AuditAnchor, AuditReport, anchor_of};
 use crate::message::Page;
 use crate::store::{AuditFilter, AuditRow, AuditText, Change};
 use crate::vault::HashPurpose;
@@ -35,6 +35,9 @@ const MAX_WORD_CHARS: usize = 64;
 
 /// The most details of one line.
 const MAX_DETAILS: usize = 12;
+
+/// What the bytes of a signed report begin with, so that its MAC is none of the log's own.
+const EVIDENCE: &[u8] = b"cardless scope report 1\0";
 
 /// What stands for a name that may not be kept.
 const UNNAMED: &str = "unnamed";
@@ -476,6 +479,32 @@ impl Gateway {
     ) -> Result<AuditReport, Error> {
         let journal = &self.inner.journal;
         journal.check_audit(noted, progress).await.map_err(stored)
+    }
+
+    /// Number and MAC of the audit log's last line, as `COUNT:MAC`; `None` before the first. The head
+    /// says so; whether it holds is [`Gateway::verify_audit`]'s to say.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`].
+    pub async fn audit_head(&self) -> Result<Option<String>, Error> {
+        let head = self.inner.journal.store().audit_head().await;
+        let head = head.map_err(stored)?;
+        Ok(head.map(|head| anchor_of(head.count, &head.last).to_string()))
+    }
+
+    /// The MAC of a report of evidence, under the audit key.
+    pub(crate) fn evidence_mac(&self, report: &[u8]) -> [u8; 32] {
+        let bytes = [EVIDENCE, report].concat();
+        self.inner.vault.keyed_hash(HashPurpose::Audit, &bytes)
+    }
+
+    /// Whether a MAC is that of a report of evidence.
+    pub(crate) fn is_evidence_mac(&self, report: &[u8], mac: &[u8]) -> bool {
+        let bytes = [EVIDENCE, report].concat();
+        self.inner
+            .vault
+            .verify_hash(HashPurpose::Audit, &bytes, mac)
     }
 
     /// How many lines the audit log says that it has.

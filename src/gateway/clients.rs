@@ -91,6 +91,9 @@ impl fmt::Debug for Renewed {
 pub struct RoleError;
 
 impl Role {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Billing, Self::Operator, Self::Auditor];
+
     /// The word.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -75,6 +75,7 @@ pub use people::{
 };
 pub use reload::Reload;
 pub use reseal::{KeyRotation, KeysRotated, RESEAL_BATCH};
+pub(crate) use resolve::KEPT;
 pub use resolve::ReconcileReport;
 pub use rotate::RotationInfo;
 pub use token_export::{ExportPart, ExportReport, LeftOut, TokenExport};

@@ -31,6 +31,15 @@ const KEEP_KEYS: Duration = Duration::from_secs(400 * 24 * 3600);
 /// (`providers/paypal.md` §8.4).
 const KEEP_WEBHOOKS: Duration = Duration::from_secs(90 * 24 * 3600);
 
+/// What is kept for a time only: table, its column that counts, and for how long. Events beyond
+/// theirs stay until they are delivered, or dismissed by a person.
+pub(crate) const KEPT: [(&str, &str, Duration); 4] = [
+    ("request_keys", "created_at", KEEP_KEYS),
+    ("last_answers", "at", KEEP_KEYS),
+    ("clock_steps", "at", KEEP_KEYS),
+    ("webhooks", "received_at", KEEP_WEBHOOKS),
+];
+
 /// How often old keys, webhooks, handles and events are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 

@@ -333,7 +333,8 @@ impl AuditReport {
     }
 }
 
-fn anchor_of(line: i64, mac: &[u8]) -> AuditAnchor {
+/// A line's number and MAC, to be noted elsewhere.
+pub(crate) fn anchor_of(line: i64, mac: &[u8]) -> AuditAnchor {
     AuditAnchor {
         line,
         mac: letters(mac),

@@ -2,16 +2,23 @@
 //! what is sealed under which key.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cardless_contract::Timestamp;
 
 use super::columns::{self, Class};
-use super::{Question, Section, Statement, Table};
+use super::words::{CARD_WORDS, is_called_like_card_data};
+use super::{Claim, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
-use crate::gateway::{Gateway, KeyGeneration};
+use crate::gateway::{Gateway, KEPT, KeysReport};
 use crate::pan::{self, Scan};
 use crate::store::StoredColumn;
 
 /// How many values are looked through at a time.
 const VALUES_AT_ONCE: u32 = 2_000;
+
+/// How late what is over may still be there: it is deleted while the service runs.
+const END_MAY_BE_LATE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What stands between two values while they are looked through: no number goes on beyond it.
 const BETWEEN: &[u8] = b"\n|\n";
@@ -19,26 +26,49 @@ const BETWEEN: &[u8] = b"\n|\n";
 /// What a sealed value begins with: message format version 2, suite 0x0478.
 const SEALED_BEGINS: [u8; 3] = [2, 0x04, 0x78];
 
-/// What a column of card data could be called. A column of ours that is called so has no business
-/// here, whatever it holds.
-const CARD_WORDS: [&str; 16] = [
-    "pan",
-    "card",
-    "cardnumber",
-    "cvv",
-    "cvc",
-    "cvv2",
-    "cvc2",
-    "cid",
-    "expiry",
-    "expiration",
-    "exp_month",
-    "exp_year",
-    "track",
-    "pin",
-    "holder",
-    "iban",
-];
+const CLASSES: Claim = Claim {
+    id: "data-1",
+    requirements: &["3.2.1", "3.3.1", "12.5.2"],
+    says: "What each column of the store holds is known, and no class of it is account data",
+    proof: "the live schema, compared with the program's list",
+};
+
+const NAMES: Claim = Claim {
+    id: "data-2",
+    requirements: &["3.2.1", "3.3.1", "3.3.2"],
+    says: "No table and no column is called like card data",
+    proof: "the live schema, word by word",
+};
+
+const NUMBERS: Claim = Claim {
+    id: "data-3",
+    requirements: &["3.2.1", "3.3.1", "3.5.1"],
+    says: "No value in the store passes for a card number",
+    proof: "the net for card numbers over every value of every column, in every usual encoding",
+};
+
+const SEALED: Claim = Claim {
+    id: "data-4",
+    requirements: &["3.5.1", "12.3.3"],
+    says: "Tokens, account ids and pages' addresses are sealed: AWS Encryption SDK message format 2, \
+           suite 0x0478 (AES-256-GCM, HKDF-SHA-512, key commitment)",
+    proof: "version and suite at the beginning of each value",
+};
+
+const GENERATIONS: Claim = Claim {
+    id: "data-5",
+    requirements: &["3.6.1", "3.7.1", "3.7.4"],
+    says: "Every sealed value is under a generation whose key is in the key file, outside of the store, and \
+           no generation that seals is beyond its limits of age and uses",
+    proof: "a count over all sealed columns, and the key file's generations",
+};
+
+const ENDS: Claim = Claim {
+    id: "data-6",
+    requirements: &["3.2.1"],
+    says: "What is kept for a time only is deleted when that time is over",
+    proof: "the earliest time in each table whose rows have an end, compared with the program's own limit",
+};
 
 /// What was seen in one column.
 #[derive(Debug, Default)]
@@ -49,6 +79,8 @@ struct Seen {
     numbers: BTreeMap<&'static str, u64>,
     /// Values that do not begin as a sealed one must.
     not_sealed: u64,
+    /// The earliest, in a column of times.
+    earliest: Option<Timestamp>,
 }
 
 /// A column, what it is on our list, and what was seen in it.
@@ -67,9 +99,10 @@ impl Looked {
 }
 
 pub(super) async fn section(
-    gateway: &Gateway,
+    sources: &Sources,
     mut progress: impl FnMut(u64, u64) + Send,
-) -> Result<Section, Error> {
+) -> Result<(Section, BTreeMap<String, u64>), Error> {
+    let gateway = &sources.gateway;
     let all = gateway.columns().await?;
     let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
     let mut looked = Vec::new();
@@ -77,8 +110,8 @@ pub(super) async fn section(
         looked.push(look_at(gateway, column).await?);
         progress(done, total);
     }
-    let keys = gateway.keys().await?.generations;
-    Ok(Section {
+    let keys = gateway.keys().await?;
+    let section = Section {
         id: "data",
         title: "Data stored",
         statements: vec![
@@ -87,14 +120,28 @@ pub(super) async fn section(
             numbers(&looked),
             sealed(&looked),
             generations(&keys),
+            ends(&looked, gateway.now()),
         ],
+        figures: Vec::new(),
         questions: vec![Question {
             id: "data-q1",
             requirements: &["3.2.1", "9.4"],
             asks: "Where else is data of this installation kept (backups, copies of the database, exports, \
                    the log's destination), who can read it there, and when is it destroyed?",
         }],
-    })
+    };
+    Ok((section, rows_by_table(&looked)))
+}
+
+/// How many rows each table has: as many as its fullest column has values.
+fn rows_by_table(looked: &[Looked]) -> BTreeMap<String, u64> {
+    let mut rows = BTreeMap::new();
+    for one in looked {
+        let table = pan::withhold(&one.column.table).into_owned();
+        let count: &mut u64 = rows.entry(table).or_default();
+        *count = one.seen.values.max(*count);
+    }
+    rows
 }
 
 async fn look_at(gateway: &Gateway, column: StoredColumn) -> Result<Looked, Error> {
@@ -123,6 +170,9 @@ impl Seen {
             if class == Some(Class::Sealed) && !value.starts_with(&SEALED_BEGINS) {
                 self.not_sealed += 1;
             }
+            if class == Some(Class::Time) {
+                self.time(value);
+            }
         }
         let all = values.join(BETWEEN);
         let mut scan = Scan::new(all.as_slice());
@@ -131,6 +181,19 @@ impl Seen {
             for finding in found {
                 *self.numbers.entry(finding.rule).or_default() += 1;
             }
+        }
+    }
+}
+
+impl Seen {
+    fn time(&mut self, value: &[u8]) {
+        let digits = std::str::from_utf8(value).ok();
+        let Some(millis) = digits.and_then(|digits| digits.parse().ok()) else {
+            return;
+        };
+        let time = Timestamp::from_millis(millis);
+        if self.earliest.is_none_or(|earliest| time < earliest) {
+            self.earliest = Some(time);
         }
     }
 }
@@ -156,49 +219,26 @@ fn classes(looked: &[Looked]) -> Statement {
             vec![one.name(), class.to_owned(), one.seen.values.to_string()]
         })
         .collect();
-    Statement {
-        id: "data-1",
-        requirements: &["3.2.1", "3.3.1", "12.5.2"],
-        says: "What each column of the store holds is known, and no class of it is account data",
-        proof: "the live schema, compared with the program's list",
-        holds: faults.is_empty(),
+    CLASSES.judged(
         faults,
-        evidence: Table {
-            header: vec!["column", "holds", "values"],
-            rows,
-        },
-    }
+        Table::new(vec!["column", "holds", "values"], rows).moving(&[2]),
+    )
 }
 
 fn names(looked: &[Looked]) -> Statement {
-    let named = looked
-        .iter()
-        .filter(|one| is_called_like_card_data(&one.column));
+    let named = looked.iter().filter(|one| {
+        is_called_like_card_data(&format!("{}.{}", one.column.table, one.column.name))
+    });
     let faults: Vec<String> = named
         .map(|one| format!("{} is called like card data", one.name()))
         .collect();
-    Statement {
-        id: "data-2",
-        requirements: &["3.2.1", "3.3.1", "3.3.2"],
-        says: "No table and no column is called like card data",
-        proof: "the live schema, word by word",
-        holds: faults.is_empty(),
+    NAMES.judged(
         faults,
-        evidence: Table {
-            header: vec!["words that were looked for"],
-            rows: vec![vec![CARD_WORDS.join(", ")]],
-        },
-    }
-}
-
-/// Looks at each word of a name: `payments.card_number` has `card`, `records.discard` has not.
-fn is_called_like_card_data(column: &StoredColumn) -> bool {
-    let whole = [&column.table, &column.name].map(|name| name.to_lowercase());
-    let mut words = whole
-        .iter()
-        .flat_map(|name| name.split(|letter: char| !letter.is_alphanumeric()))
-        .chain(whole.iter().map(String::as_str));
-    words.any(|word| CARD_WORDS.contains(&word))
+        Table::new(
+            vec!["words that were looked for"],
+            vec![vec![CARD_WORDS.join(", ")]],
+        ),
+    )
 }
 
 fn numbers(looked: &[Looked]) -> Statement {
@@ -227,18 +267,14 @@ fn numbers(looked: &[Looked]) -> Statement {
             sum(|seen| seen.numbers.values().sum()),
         ]);
     }
-    Statement {
-        id: "data-3",
-        requirements: &["3.2.1", "3.3.1", "3.5.1"],
-        says: "No value in the store passes for a card number",
-        proof: "the net for card numbers over every value of every column, in every usual encoding",
-        holds: faults.is_empty(),
+    NUMBERS.judged(
         faults,
-        evidence: Table {
-            header: vec!["what the column holds", "values", "bytes", "found"],
+        Table::new(
+            vec!["what the column holds", "values", "bytes", "found"],
             rows,
-        },
-    }
+        )
+        .moving(&[1, 2]),
+    )
 }
 
 fn sealed(looked: &[Looked]) -> Statement {
@@ -256,31 +292,23 @@ fn sealed(looked: &[Looked]) -> Statement {
             ]
         })
         .collect();
-    Statement {
-        id: "data-4",
-        requirements: &["3.5.1", "12.3.3"],
-        says: "Tokens, account ids and pages' addresses are sealed: AWS Encryption SDK message format 2, \
-               suite 0x0478 (AES-256-GCM, HKDF-SHA-512, key commitment)",
-        proof: "version and suite at the beginning of each value",
-        holds: faults.is_empty(),
+    SEALED.judged(
         faults,
-        evidence: Table {
-            header: vec!["column", "values", "bytes"],
-            rows,
-        },
-    }
+        Table::new(vec!["column", "values", "bytes"], rows).moving(&[1, 2]),
+    )
 }
 
-fn generations(keys: &[KeyGeneration]) -> Statement {
+fn generations(report: &KeysReport) -> Statement {
+    let keys = &report.generations;
     let lost = keys.iter().filter(|one| one.sealed > 0 && !one.present);
-    let faults: Vec<String> = lost
-        .map(|one| {
-            format!(
-                "{} values are under {}, whose key is not there",
-                one.sealed, one.id
-            )
-        })
-        .collect();
+    let lost = lost.map(|one| {
+        format!(
+            "{} values are under {}, whose key is not there",
+            one.sealed, one.id
+        )
+    });
+    // What the program says loudly: an age or a number of uses beyond the limit.
+    let faults = lost.chain(report.warnings.iter().cloned()).collect();
     let rows = keys
         .iter()
         .map(|one| {
@@ -293,18 +321,30 @@ fn generations(keys: &[KeyGeneration]) -> Statement {
             ]
         })
         .collect();
-    Statement {
-        id: "data-5",
-        requirements: &["3.6.1", "3.7.1", "3.7.4"],
-        says: "Every sealed value is under a generation whose key is in the key file, outside of the store",
-        proof: "a count over all sealed columns, and the key file's generations",
-        holds: faults.is_empty(),
-        faults,
-        evidence: Table {
-            header: vec!["generation", "state", "sealed under it", "uses", "made"],
-            rows,
-        },
+    let header = vec!["generation", "state", "sealed under it", "uses", "made"];
+    GENERATIONS.judged(faults, Table::new(header, rows).moving(&[2, 3]))
+}
+
+fn ends(looked: &[Looked], now: Timestamp) -> Statement {
+    let (mut faults, mut rows) = (Vec::new(), Vec::new());
+    for (table, name, kept) in KEPT {
+        let column = |one: &&Looked| one.column.table == table && one.column.name == name;
+        let earliest = looked.iter().find(column).and_then(|one| one.seen.earliest);
+        if earliest.is_some_and(|earliest| now.since(earliest) > kept + END_MAY_BE_LATE) {
+            faults.push(format!(
+                "{table} has rows beyond their end; `cardless serve` deletes them while it runs"
+            ));
+        }
+        rows.push(vec![
+            format!("{table}.{name}"),
+            format!("{} days", kept.as_secs() / (24 * 3600)),
+            earliest.map_or_else(|| "none".to_owned(), |earliest| earliest.to_string()),
+        ]);
     }
+    ENDS.judged(
+        faults,
+        Table::new(vec!["rows by", "kept", "the earliest"], rows).moving(&[2]),
+    )
 }
 
 #[cfg(test)]
@@ -312,24 +352,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_card_data_is_known_by_its_words() {
-        let named = |table: &str, name: &str| {
-            is_called_like_card_data(&StoredColumn {
-                table: table.to_owned(),
-                name: name.to_owned(),
-            })
+    fn no_column_of_ours_is_called_like_card_data() {
+        let named = |column: columns::Column| {
+            is_called_like_card_data(&format!("{}.{}", column.table, column.name))
         };
-        for (table, name) in [
-            ("payments", "card_number"),
-            ("cards", "pan"),
-            ("payments", "CVV"),
-            ("payments", "exp_month"),
-            ("card", "x"),
-        ] {
-            assert!(named(table, name), "{table}.{name}");
+        assert!(!columns::all().any(named));
+    }
+
+    #[test]
+    fn every_column_that_counts_for_an_end_is_one_of_times() {
+        for (table, name, _) in KEPT {
+            assert_eq!(
+                columns::class(table, name),
+                Some(Class::Time),
+                "{table}.{name}"
+            );
         }
-        assert!(!named("records", "discard") && !named("companies", "expanse"));
-        assert!(!columns::all().any(|column| named(column.table, column.name)));
     }
 
     #[test]

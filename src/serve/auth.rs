@@ -38,6 +38,8 @@ pub enum Access {
     Read,
     /// Clients that move money or change methods: `billing`.
     Billing,
+    /// Clients that read the evidence of the installation's scope: `auditor`.
+    Evidence,
 }
 
 impl Access {
@@ -46,8 +48,11 @@ impl Access {
         match (self, role) {
             (Self::Open, Role::Billing | Role::Operator | Role::Auditor)
             | (Self::Read, Role::Billing | Role::Operator)
-            | (Self::Billing, Role::Billing) => true,
-            (Self::Read, Role::Auditor) | (Self::Billing, Role::Operator | Role::Auditor) => false,
+            | (Self::Billing, Role::Billing)
+            | (Self::Evidence, Role::Auditor) => true,
+            (Self::Read, Role::Auditor)
+            | (Self::Billing, Role::Operator | Role::Auditor)
+            | (Self::Evidence, Role::Billing | Role::Operator) => false,
         }
     }
 }

@@ -10,6 +10,7 @@
 mod accept;
 mod auth;
 mod body;
+mod doors;
 mod gate;
 mod net;
 mod openapi;
@@ -19,14 +20,17 @@ mod sealed;
 
 pub use accept::serve;
 pub use auth::{Access, Caller};
+pub use doors::doors;
 pub use openapi::document;
 pub use problem::Problem;
 
 use std::sync::Arc;
 
 use axum::Router;
+use tokio::sync::Mutex;
 
 use crate::gateway::Gateway;
+use crate::scope::{Door, InForce};
 
 /// The largest body that is read, in bytes (64 KiB).
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -38,6 +42,16 @@ pub struct Service {
     openapi: Arc<str>,
     /// What a sealed message can ask for.
     inside: Router,
+    evidence: Evidence,
+}
+
+/// What the report on the installation's scope is made from, beside the gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct Evidence {
+    pub(crate) settings: Option<InForce>,
+    pub(crate) doors: Arc<[Door]>,
+    /// One report at a time: each looks through the whole store.
+    pub(crate) turn: Arc<Mutex<()>>,
 }
 
 impl Service {
@@ -51,21 +65,43 @@ impl Service {
         &self.inside
     }
 
+    /// What the report on the scope is made from.
+    pub(crate) const fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
     /// The text of `/openapi.json`.
     pub(crate) fn openapi(&self) -> &str {
         &self.openapi
     }
 }
 
-/// The whole HTTP API over a gateway.
+/// The whole HTTP API over a gateway. The report on the scope shows no settings; see
+/// [`router_with_settings`].
 pub fn router(gateway: Gateway) -> Router {
+    routed(gateway, None)
+}
+
+/// The same, with a report on the scope that shows the settings in force.
+pub fn router_with_settings(gateway: Gateway, settings: InForce) -> Router {
+    routed(gateway, Some(settings))
+}
+
+fn routed(gateway: Gateway, settings: Option<InForce>) -> Router {
     let routes = routes::all();
     let openapi: Arc<str> = document(&routes).to_string().into();
-    let service = Service {
-        inside: sealed::inside(gateway.clone(), Arc::clone(&openapi)),
+    let evidence = Evidence {
+        settings,
+        doors: doors().into(),
+        turn: Arc::default(),
+    };
+    let mut service = Service {
+        inside: Router::new(),
         gateway,
         openapi,
+        evidence,
     };
+    service.inside = sealed::inside(&service);
     let mut router = Router::new();
     for route in routes {
         router = router.route(route.path, gate::guarded(&service, route));

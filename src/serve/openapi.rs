@@ -125,6 +125,11 @@ fn content(content: Content) -> Option<Value> {
             Some(json!({ exchange::MEDIA_TYPE: { "schema": { "type": "string" } } }))
         }
         Content::Keys => Some(json!({ KEYS_MEDIA_TYPE: { "schema": {} } })),
+        Content::Report => Some(json!({
+            "application/json": { "schema": { "type": "object" } },
+            "text/html": { "schema": { "type": "string" } },
+            "text/markdown": { "schema": { "type": "string" } },
+        })),
     }
 }
 

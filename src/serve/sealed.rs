@@ -3,8 +3,6 @@
 //! `acct` says whose the call is, and must be right: it is compared with every account that the
 //! path, the query and the body name, and with the owner of each object in the path.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request as HttpRequest;
@@ -26,16 +24,13 @@ use crate::gateway::Gateway;
 /// The longest address that a message may ask for, in bytes.
 const MAX_TARGET_BYTES: usize = 2048;
 
-/// The routes that a sealed message can ask for: all that a client with an API key can.
-pub(super) fn inside(gateway: Gateway, openapi: Arc<str>) -> Router {
-    let service = Service {
-        gateway,
-        openapi,
-        inside: Router::new(),
-    };
+/// The routes that a sealed message can ask for: all that a client with an API key can, but the
+/// report on the scope, which is no account's.
+pub(super) fn inside(service: &Service) -> Router {
+    let service = service.clone();
     let mut router = Router::new();
     for route in routes::all() {
-        if route.access != Access::Open {
+        if !matches!(route.access, Access::Open | Access::Evidence) {
             let access = route.access;
             let gateway = service.gateway.clone();
             let handler = route.handler.route_layer(middleware::from_fn(

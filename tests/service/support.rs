@@ -75,6 +75,14 @@ impl Desk {
             .header("idempotency-key", "key-a")
     }
 
+    /// The report on the scope, by a client with this API key.
+    pub(crate) async fn scope(&self, api_key: &str, accept: &str) -> Answer {
+        let request = Request::get("/v1/scope")
+            .header("authorization", format!("Bearer {api_key}"))
+            .header("accept", accept);
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();

@@ -18,6 +18,7 @@ use cardless::client::Client;
 use cardless::config::{Environment, Settings};
 use cardless::gateway::{Gateway, KeysDestroyed, KeysRotated, Role};
 use cardless::registry;
+use cardless::scope::{InForce, SettingsFacts};
 
 use super::walk::PROVIDERS;
 use crate::cli::init::write_keys;
@@ -56,11 +57,12 @@ impl Stage {
         let gateway = open(&settings, Providers::Needed, clock)?;
         let api_key = gateway.add_client("demo", Role::Billing).await?;
         let http = registry::client(&settings)?;
+        let shown = InForce::new(SettingsFacts::of(&settings));
         let public_url = settings.service.public_url;
         let client = Client::new(&public_url, api_key.clone(), Arc::clone(&http))
             .map_err(Failure::failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = tokio::spawn(run_until(gateway.clone(), listener, async {
+        let service = tokio::spawn(run_until(gateway.clone(), shown, listener, async {
             // A sender that is gone is a stop as well.
             drop(stopped.await);
         }));

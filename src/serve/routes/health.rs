@@ -50,9 +50,12 @@ fn open(
 ) -> Route {
     let answers: &'static [(u16, &'static str, Content)] = match content {
         Content::Text => &[(200, "Yes.", Content::Text)],
-        Content::None | Content::Json(_) | Content::AnyJson | Content::Sealed | Content::Keys => {
-            &[(200, "The document.", Content::AnyJson)]
-        }
+        Content::None
+        | Content::Json(_)
+        | Content::AnyJson
+        | Content::Sealed
+        | Content::Keys
+        | Content::Report => &[(200, "The document.", Content::AnyJson)],
     };
     let doc = Doc {
         id,

@@ -9,6 +9,7 @@ mod payment_methods;
 mod payments;
 mod refunds;
 mod returns;
+mod scope;
 mod setups;
 mod webhooks;
 
@@ -78,6 +79,8 @@ pub enum Content {
     Sealed,
     /// A set of public keys.
     Keys,
+    /// The report on the scope: JSON by `scope::SCHEMA`, Markdown or HTML.
+    Report,
 }
 
 /// All routes.
@@ -91,6 +94,7 @@ pub fn all() -> Vec<Route> {
     routes.extend(exchange::routes());
     routes.extend(webhooks::routes());
     routes.extend(returns::routes());
+    routes.extend(scope::routes());
     routes.extend(health::routes());
     routes
 }

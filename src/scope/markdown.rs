@@ -2,22 +2,47 @@
 
 use super::{Report, Section, Statement, Table};
 
-pub(super) fn markdown(report: &Report) -> String {
+pub(super) fn page(report: &Report) -> String {
     let mut text = format!(
         "# What an assessor asks of this installation\n\n\
-         Made at {} by cardless {}. {}\n",
+         Made at {} by cardless {}. {}\n\n\
+         - build: SHA-256 `{}` of the program, {}, features {}{}\n\
+         - settings: {}\n\
+         - last line of the audit log: {}\n\
+         - digest of this report: SHA-256 `{}`\n\
+         - signed: {}, `{}`; `cardless scope --check FILE` checks the report's JSON\n",
         report.made_at,
         report.program,
         if report.holds {
             "Every statement holds."
         } else {
             "**Not every statement holds.**"
-        }
+        },
+        report.build.id,
+        report.build.target,
+        report.build.features.join(", "),
+        if report.build.debug {
+            ", with the checks of development"
+        } else {
+            ""
+        },
+        digest_of(report.settings_digest.as_deref()),
+        report.audit_head.as_deref().unwrap_or("none"),
+        report.signature.digest,
+        report.signature.algorithm,
+        report.signature.mac,
     );
     for part in &report.sections {
         section(part, &mut text);
     }
     text
+}
+
+fn digest_of(settings: Option<&str>) -> String {
+    settings.map_or_else(
+        || "none; a program that links the library has its own".to_owned(),
+        |digest| format!("SHA-256 `{digest}` without secrets"),
+    )
 }
 
 fn section(part: &Section, text: &mut String) {
@@ -40,13 +65,21 @@ fn section(part: &Section, text: &mut String) {
 }
 
 fn statement(one: &Statement, text: &mut String) {
-    let mark = if one.holds { "holds" } else { "DOES NOT HOLD" };
+    let mark = match (one.holds, one.stale) {
+        (true, _) => "holds",
+        (false, true) => "STALE",
+        (false, false) => "DOES NOT HOLD",
+    };
+    let claim = &one.claim;
+    let as_of = one
+        .as_of
+        .map_or_else(String::new, |at| format!(" · as of {at}"));
     text.push_str(&format!(
-        "\n### `{}` {}\n\n{mark} · PCI DSS v4.0.1: {} · proven by: {}\n",
-        one.id,
-        one.says,
-        one.requirements.join(", "),
-        one.proof
+        "\n### `{}` {}\n\n{mark}{as_of} · PCI DSS v4.0.1: {} · proven by: {}\n",
+        claim.id,
+        claim.says,
+        claim.requirements.join(", "),
+        claim.proof
     ));
     if !one.faults.is_empty() {
         text.push('\n');
