@@ -14,6 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 
 /// How many connections are open at once; a further one waits to be accepted.
@@ -27,6 +28,10 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// How long the head of a request may take, and how long a connection may lie idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a reader of an answer may take none of it. Beyond it the connection ends, so that nobody
+/// holds one without reading.
+const READ_NOTHING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long requests that run may take to end once the service stops. A provider's slowest answer
 /// lies within it.
@@ -122,7 +127,10 @@ fn connect(
         }
         request
     });
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(READ_NOTHING_TIMEOUT));
+    let stream = TokioIo::new(Box::pin(stream));
+    let connection = http.serve_connection(stream, TowerToHyperService::new(router));
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {

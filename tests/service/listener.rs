@@ -1,3 +1,5 @@
+use std::io::ErrorKind;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -27,6 +29,35 @@ async fn it_answers_on_a_socket_and_stops_when_it_is_told() {
             .starts_with("HTTP/1.1 431")
     );
 
+    stop.send(()).unwrap();
+    service.await.unwrap().unwrap();
+}
+
+/// Somebody who asks and does not read holds a connection for a time only. The clock of the test runs
+/// ahead whenever nothing else can go on.
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_reads_nothing_loses_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let service = tokio::spawn(serve(listener, router(gateway()), async {
+        drop(stopped.await);
+    }));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n";
+    // Until nothing fits any more between here and there, and the other end has given up.
+    let mut asked = 0;
+    let ended = loop {
+        match stream.write_all(request.as_bytes()).await {
+            Ok(()) => asked += 1,
+            Err(error) => break error,
+        }
+        assert!(asked < 1_000_000, "it reads for ever");
+    };
+    assert!(
+        [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&ended.kind()),
+        "{ended}"
+    );
     stop.send(()).unwrap();
     service.await.unwrap().unwrap();
 }
