@@ -236,11 +236,20 @@ impl AccountExport {
         self.part = match last {
             Some(last) => Part::Events(last),
             None => {
+                self.is_still_there().await?;
                 text.push_str("]}\n");
                 Part::End
             }
         };
         Ok(text)
+    }
+
+    /// Refuses to end the document of an account whose rows an erasure has taken meanwhile: it would
+    /// read as if it were whole.
+    async fn is_still_there(&self) -> Result<(), Error> {
+        let store = self.gateway.inner.journal.store();
+        let row = store.account(&self.pseudonym).await.map_err(stored)?;
+        row.map(drop).ok_or_else(|| Error::not_found("account"))
     }
 
     /// One element of the present list.

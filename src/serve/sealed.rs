@@ -21,6 +21,10 @@ use crate::error::{Code, Error};
 use crate::exchange::Request;
 use crate::gateway::Gateway;
 
+/// What is said of an answer that no sealed message can carry.
+const TOO_LARGE: &str = "The answer is larger than a sealed answer may be (512 KiB), or broke off. An \
+                         operator gets an account's export by `cardless account export`.";
+
 /// The longest address that a message may ask for, in bytes.
 const MAX_TARGET_BYTES: usize = 2048;
 
@@ -63,7 +67,15 @@ pub(super) async fn dispatch(
     let (parts, body) = response.into_parts();
     match gate::whole_answer(body).await {
         Some(bytes) => (parts.status, serde_json::from_slice(&bytes).ok()),
-        None => (StatusCode::INTERNAL_SERVER_ERROR, None),
+        None => {
+            let problem = Problem::from(Error::new(Code::NotSupported, TOO_LARGE)).into_response();
+            let status = problem.status();
+            let bytes = gate::whole_answer(problem.into_body()).await;
+            (
+                status,
+                bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            )
+        }
     }
 }
 

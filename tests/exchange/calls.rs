@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cardless::exchange::{Call, Client, ExchangeError};
+use cardless::gateway::RequestKey;
 use cardless::message::{
     Amount, Capture, CaptureRequest, Event, Initiator, Page, PayRequest, Payment, PaymentStatus,
 };
@@ -84,6 +85,27 @@ async fn a_sealed_client_charges_captures_and_reads() {
     };
     let events: Page<Event> = get(&client, &call).await.unwrap();
     assert!(!events.data.is_empty());
+}
+
+/// An answer that no sealed message can carry is a problem that says so, not a riddle.
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_a_problem_of_its_own() {
+    let world = World::new().await;
+    world.link().await;
+    let export = format!("GET /v1/accounts/{ACCOUNT}/export");
+    let client = world.client();
+    get::<Value>(&client, &about(&export, None)).await.unwrap();
+    for number in 0..700 {
+        let mut request = charge(&format!("invoice-{number}"), Capture::Automatic);
+        request.description = Some("a".repeat(100));
+        let key = RequestKey::new("shop", format!("key-{number}")).unwrap();
+        world.gateway.pay(&key, &request).await.unwrap();
+    }
+    let refused = get::<Value>(&client, &about(&export, None)).await;
+    assert_eq!(
+        problem(refused),
+        (422, "not_supported".to_owned(), String::new())
+    );
 }
 
 async fn get<T: serde::de::DeserializeOwned>(
