@@ -86,24 +86,42 @@ impl Gateway {
     ///
     /// As [`Gateway::destroy_retired`].
     pub async fn key_file_without_retired(&self) -> Result<Zeroizing<String>, Error> {
-        let line = self.audit(AuditAction::RotateKeysWrite, AuditObject::none());
-        line.detail("to", "a file of the caller's").write().await?;
+        let text = self.text_without_retired().await;
+        self.handed_out(text).await
+    }
+
+    async fn text_without_retired(&self) -> Result<Zeroizing<String>, Error> {
         let (ids, _) = self.inner.destroyable().await?;
         let text = self.inner.vault.text_without(&ids).map_err(unfit)?;
         self.inner.vault.as_kept(&text).map_err(unfit)
+    }
+
+    /// The keys as text for whoever asked, once the audit log says so.
+    pub(super) async fn handed_out(
+        &self,
+        text: Result<Zeroizing<String>, Error>,
+    ) -> Result<Zeroizing<String>, Error> {
+        let line = self.audit(AuditAction::RotateKeysWrite, AuditObject::none());
+        let line = line.detail("to", "a file of the caller's");
+        match text {
+            Ok(text) => line.write().await.map(|()| text),
+            Err(error) => Err(line.refused(error).await),
+        }
     }
 }
 
 impl Inner {
     /// The generations that nothing needs, and how many sealed values were counted for that.
     async fn destroyable(&self) -> Result<(Vec<String>, u64), Error> {
-        let rows = self.follow_generations().await?;
+        let rows = self.all_generations().await?;
         self.vault.reload().map_err(unfit)?;
+        let present = self.vault.generation_infos();
+        let present = |id: &str| present.iter().any(|info| info.id == id);
         self.refuse_unfinished().await?;
         let counts = self.count_sealed().await?;
         let ids: Vec<String> = rows
             .iter()
-            .filter(|row| may_go(row))
+            .filter(|row| may_go(row, present(&row.id)))
             .map(|row| row.id.clone())
             .collect();
         refuse_needed(&counts, &ids)?;
@@ -143,12 +161,13 @@ impl Inner {
     }
 }
 
-/// Retired, or marked by a run that was interrupted before it was proven.
-fn may_go(row: &GenerationRow) -> bool {
+/// Retired, or marked by a run that was interrupted before it was proven, or back among the keys from
+/// a copy of them.
+fn may_go(row: &GenerationRow, present: bool) -> bool {
     match row.state {
         GenerationState::Active => false,
         GenerationState::Retiring => true,
-        GenerationState::Destroyed => row.destroyed_at.is_none(),
+        GenerationState::Destroyed => row.destroyed_at.is_none() || present,
     }
 }
 

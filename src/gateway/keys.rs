@@ -11,7 +11,7 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 use serde::Serialize;
 
-use super::audit::{AuditAction, AuditObject};
+use super::audit::{AuditAction, AuditObject, AuditOutcome};
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Code, Error};
 use crate::store::{
@@ -100,8 +100,10 @@ impl Gateway {
     /// [`Code::Internal`] if they don't: another installation's key file, or a database from before
     /// a generation was destroyed. [`Code::StoreUnavailable`].
     pub async fn open_keys(&self) -> Result<Vec<String>, Error> {
-        let rows = self.inner.follow_generations().await?;
-        self.inner.nothing_is_locked(&rows).await?;
+        let rows = self.inner.all_generations().await?;
+        let present = self.inner.vault.generation_infos();
+        let ids: Vec<&str> = present.iter().map(|info| info.id.as_str()).collect();
+        self.inner.nothing_is_locked(&rows, &ids).await?;
         Ok(self.inner.key_warnings(&rows))
     }
 
@@ -113,9 +115,15 @@ impl Gateway {
     /// [`Code::Internal`] if the keys can't be read or written; [`Code::StoreUnavailable`] if that
     /// can't be audited, and then nothing is written.
     pub async fn rewrite_key_file(&self) -> Result<(), Error> {
-        let line = self.audit(AuditAction::RotateKeysWrite, AuditObject::none());
-        line.detail("to", "its place").write().await?;
-        self.inner.vault.rewrite_file().map_err(unfit)
+        let line = || {
+            let line = self.audit(AuditAction::RotateKeysWrite, AuditObject::none());
+            line.detail("to", "its place")
+        };
+        line().outcome(AuditOutcome::Accepted).write().await?;
+        match self.inner.vault.rewrite_file().map_err(unfit) {
+            Ok(()) => line().write().await,
+            Err(error) => Err(line().refused(error).await),
+        }
     }
 
     /// The generations of the keys, and what each of them has sealed.
@@ -124,7 +132,7 @@ impl Gateway {
     ///
     /// As [`Gateway::open_keys`].
     pub async fn keys(&self) -> Result<KeysReport, Error> {
-        let rows = self.inner.follow_generations().await?;
+        let rows = self.inner.all_generations().await?;
         let sealed = self.inner.count_sealed().await?;
         let present = self.inner.vault.generation_infos();
         let warnings = self.inner.key_warnings(&rows);
@@ -226,13 +234,41 @@ impl Inner {
         Ok(rows)
     }
 
+    /// The generations of the store, and those that only the keys have: of a database that was
+    /// restored from before they were made. These have sealed what may stand in later backups, so that
+    /// they are shown and destroyed like any other.
+    pub(super) async fn all_generations(&self) -> Result<Vec<GenerationRow>, Error> {
+        let rows = self.follow_generations().await?;
+        // Keys that were given as text have no place, and can't be rotated.
+        let Ok(used) = self.vault.used_ids() else {
+            return Ok(rows);
+        };
+        let known = |id: &str| rows.iter().any(|row| row.id == id);
+        if used.iter().all(|id| known(id)) {
+            return Ok(rows);
+        }
+        self.vault.reload().map_err(unfit)?;
+        let mut strays = self.own_generations();
+        strays.retain(|row| used.contains(&row.id) && !known(&row.id));
+        for stray in &mut strays {
+            stray.state = GenerationState::Retiring;
+            stray.retired_at = Some(self.journal.now());
+        }
+        let adopt = Change::AdoptGenerations(strays);
+        self.journal.write(vec![adopt]).await.map_err(stored)?;
+        self.journal.store().generations().await.map_err(stored)
+    }
+
     /// Refuses a store that holds something under a generation which the keys lack: a backup from
     /// the midst of a rotation, restored after the old generation was destroyed.
-    async fn nothing_is_locked(&self, rows: &[GenerationRow]) -> Result<(), Error> {
-        let present = self.vault.generation_infos();
+    pub(super) async fn nothing_is_locked(
+        &self,
+        rows: &[GenerationRow],
+        present: &[&str],
+    ) -> Result<(), Error> {
         let store = self.journal.store();
         for row in rows {
-            if present.iter().any(|info| info.id == row.id) {
+            if present.contains(&row.id.as_str()) {
                 continue;
             }
             for column in SealedColumn::ALL {
@@ -327,9 +363,7 @@ impl KeyWatch {
             return;
         }
         self.look_at = now.plus(LOOK_EVERY);
-        if let Err(error) = inner.vault.reload() {
-            tracing::error!(%error, "the keys can't be read again");
-        }
+        // First what seals: keys that lack what sealed here before are no older copy then.
         let rows = match inner.follow_generations().await {
             Ok(rows) => rows,
             Err(error) => {
@@ -337,6 +371,9 @@ impl KeyWatch {
                 return;
             }
         };
+        if let Err(error) = inner.vault.reload() {
+            tracing::error!(%error, "the keys can't be read again");
+        }
         if now >= self.warn_at {
             self.warn_at = now.plus(WARN_EVERY);
             for warning in inner.key_warnings(&rows) {

@@ -235,7 +235,8 @@ impl Gateway {
         self.inner.journal.now()
     }
 
-    /// Whether the store answers and takes what is written.
+    /// Whether the store answers and takes what is written, and whether the generation that seals by
+    /// its word is among the keys.
     ///
     /// # Errors
     ///
@@ -244,6 +245,7 @@ impl Gateway {
         let store = self.inner.journal.store();
         // Small, however much there is.
         store.count_parked().await.map_err(stored)?;
+        self.inner.follow_generations().await?;
         // Nothing to write; but after a write that failed, this is refused as the next one would be.
         store.apply(Vec::new()).await.map_err(stored)
     }

@@ -257,7 +257,8 @@ impl Inner {
             return Err(Error::new(
                 Code::InvalidState,
                 format!(
-                    "The payment method was linked with the merchant {} of {}; the settings name {merchant}. Link it anew.",
+                    "The payment method was linked with the merchant {} of {}; the settings name {merchant}. Link it anew; \
+                     to have it revoked there, put that merchant's settings back.",
                     record.merchant, method.provider
                 ),
             ));

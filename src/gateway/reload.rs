@@ -13,7 +13,7 @@ use super::deliver::Delivery;
 use super::{Gateway, Inner, Probe, probe_all, stored};
 use crate::error::{Code, Error};
 use crate::store::{Change, MerchantRow};
-use crate::vault::Custody;
+use crate::vault::{Custody, KeyRing};
 use crate::webhook::EndpointError;
 
 /// Providers by name.
@@ -83,18 +83,15 @@ impl Gateway {
     ///
     /// [`Code::InvalidState`] if a provider is missing, or has another merchant or another way to
     /// work ([`PaymentProvider::mode`]), while something is open there: nobody could ask it any more,
-    /// or end it; and if the keys can't be read. [`Code::StoreUnavailable`], [`Code::Internal`].
-    /// Providers and delivery have not changed then.
+    /// or end it; and if the keys can't be read. [`Code::Internal`] also if something is sealed under
+    /// a generation that the new place of the keys lacks. [`Code::StoreUnavailable`]. Nothing has
+    /// changed then, the keys neither.
     pub async fn reload(&self, reload: Reload) -> Result<(), Error> {
         let inner = &self.inner;
-        if let Some(custody) = &reload.custody {
-            inner.vault.keep_at(custody).map_err(|error| {
-                Error::new(
-                    Code::InvalidState,
-                    format!("The keys can't be read with these settings: {error}."),
-                )
-            })?;
-        }
+        let keys = match &reload.custody {
+            Some(custody) => Some(inner.read_keys(custody).await?),
+            None => None,
+        };
         let new = Arc::new(Parts {
             providers: by_name(reload.providers)?,
             delivery: reload.delivery,
@@ -103,11 +100,7 @@ impl Gateway {
         inner.nothing_is_lost(&old, &new).await?;
         inner.live.replace(Arc::clone(&new));
         // Something may have begun there between the question and the exchange.
-        let mut kept = inner.nothing_is_lost(&old, &new).await;
-        if kept.is_ok() {
-            kept = self.keep_merchants().await;
-        }
-        if let Err(error) = kept {
+        if let Err(error) = inner.exchange(&old, &new, keys).await {
             inner.live.replace(old);
             return Err(error);
         }
@@ -126,14 +119,49 @@ impl Gateway {
     /// [`Code::StoreUnavailable`].
     pub async fn keep_merchants(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        for (name, provider) in &inner.live.parts().providers {
-            inner.keep(name, provider.as_ref()).await?;
-        }
-        Ok(())
+        let batch = inner.merchants(&inner.live.parts()).await?;
+        inner.journal.write(batch).await.map_err(stored)
     }
 }
 
 impl Inner {
+    /// The keys as they are kept at another place or under another passphrase, if everything that is
+    /// sealed opens with them. Nothing is taken yet.
+    async fn read_keys(&self, custody: &Arc<dyn Custody>) -> Result<KeyRing, Error> {
+        let unread = |error| {
+            Error::new(
+                Code::InvalidState,
+                format!("The keys can't be read with these settings: {error}."),
+            )
+        };
+        let rows = self.follow_generations().await?;
+        let read = self.vault.read_at(custody).map_err(unread)?;
+        let ids: Vec<&str> = read.generation_ids().collect();
+        self.nothing_is_locked(&rows, &ids).await?;
+        Ok(read)
+    }
+
+    /// The second look, once the new parts are in force, and what goes with them: all of it, or
+    /// nothing.
+    async fn exchange(&self, old: &Parts, new: &Parts, keys: Option<KeyRing>) -> Result<(), Error> {
+        self.nothing_is_lost(old, new).await?;
+        let batch = self.merchants(new).await?;
+        let before = match keys {
+            Some(keys) => Some(self.vault.take(keys).map_err(|error| {
+                Error::new(
+                    Code::InvalidState,
+                    format!("The keys have changed meanwhile: {error}."),
+                )
+            })?),
+            None => None,
+        };
+        let written = self.journal.write(batch).await;
+        if let (Err(_), Some(before)) = (&written, before) {
+            self.vault.put_back(before);
+        }
+        written.map_err(stored)
+    }
+
     /// Refuses to lose a provider, its merchant or its way to work while something is open there.
     async fn nothing_is_lost(&self, old: &Parts, new: &Parts) -> Result<(), Error> {
         for (name, provider) in &old.providers {
@@ -143,34 +171,54 @@ impl Inner {
                 Some(new) if new.mode() != provider.mode() => other_mode,
                 Some(_) => continue,
             };
-            self.unless_open(name, refusal).await?;
+            self.unless_open(name, provider.merchant(), refusal).await?;
         }
         Ok(())
     }
 
-    async fn keep(&self, name: &str, provider: &dyn PaymentProvider) -> Result<(), Error> {
+    /// What is to be remembered of these providers, if none of them may not be as it is.
+    async fn merchants(&self, parts: &Parts) -> Result<Vec<Change>, Error> {
+        let mut batch = Vec::new();
+        for (name, provider) in &parts.providers {
+            batch.extend(self.keep(name, provider.as_ref()).await?);
+        }
+        Ok(batch)
+    }
+
+    async fn keep(
+        &self,
+        name: &str,
+        provider: &dyn PaymentProvider,
+    ) -> Result<Option<Change>, Error> {
         let (merchant, mode) = (provider.merchant(), provider.mode());
         let before = self.journal.store().merchant(name).await.map_err(stored)?;
         let before = before
             .as_ref()
             .map(|row| (row.merchant.as_str(), row.mode.as_deref()));
         match before {
-            Some((there, Some(then))) if (there, then) == (merchant, mode) => return Ok(()),
-            Some((there, _)) if there != merchant => self.unless_open(name, other_merchant).await?,
-            Some((_, Some(_))) => self.unless_open(name, other_mode).await?,
+            Some((there, Some(then))) if (there, then) == (merchant, mode) => return Ok(None),
+            Some((there, _)) if there != merchant => {
+                self.unless_open(name, there, other_merchant).await?;
+            }
+            Some((there, Some(_))) => self.unless_open(name, there, other_mode).await?,
             Some((_, None)) | None => {}
         }
-        let set = Change::SetMerchant(MerchantRow {
+        Ok(Some(Change::SetMerchant(MerchantRow {
             provider: name.to_owned(),
             merchant: merchant.to_owned(),
             mode: Some(mode.to_owned()),
             since: self.journal.now(),
-        });
-        self.journal.write(vec![set]).await.map_err(stored)
+        })))
     }
 
-    async fn unless_open(&self, name: &str, refusal: fn(&str, u64) -> Error) -> Result<(), Error> {
-        let open = self.journal.store().count_open_at(name).await;
+    /// Refuses while anything is open at this merchant of a provider.
+    async fn unless_open(
+        &self,
+        name: &str,
+        merchant: &str,
+        refusal: fn(&str, u64) -> Error,
+    ) -> Result<(), Error> {
+        let open = self.journal.store().count_open_at(name, merchant).await;
         match open.map_err(stored)? {
             0 => Ok(()),
             open => Err(refusal(name, open)),

@@ -123,8 +123,11 @@ impl Gateway {
     ///
     /// [`Code::Internal`] if the keys can't be read; [`Code::StoreUnavailable`].
     pub async fn next_key_file(&self) -> Result<Zeroizing<String>, Error> {
-        let line = self.audit(AuditAction::RotateKeysWrite, AuditObject::none());
-        line.detail("to", "a file of the caller's").write().await?;
+        let text = self.text_with_next().await;
+        self.handed_out(text).await
+    }
+
+    async fn text_with_next(&self) -> Result<Zeroizing<String>, Error> {
         let rows = self.inner.follow_generations().await?;
         let known = |id: &str| rows.iter().any(|row| row.id == id);
         let now = self.inner.journal.now();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::audit::{Actor, AuditAction, AuditObject, AuditOutcome};
+use super::audit::{Actor, AuditAction, AuditDraft, AuditObject, AuditOutcome};
 use super::link::on_a_task;
 use super::{Gateway, Inner, RequestKey, check, stored, view};
 use crate::account::{AccountId, HandleKind};
@@ -126,7 +126,13 @@ impl Gateway {
     pub async fn erasure(&self, account: &str) -> Result<Answer<Erasure>, Error> {
         let id = check::account("account", account)?;
         let row = self.inner.latest_erasure(&id).await?;
-        let row = row.ok_or_else(|| Error::not_found("erasure"))?;
+        let line = self
+            .audit(AuditAction::AccountShow, self.inner.audit_name(&id))
+            .detail("what", "erasure");
+        let Some(row) = row else {
+            return Err(line.refused(Error::not_found("erasure")).await);
+        };
+        line.write().await?;
         self.inner.erasure_answer(&row).await
     }
 
@@ -144,6 +150,19 @@ impl Gateway {
         self.inner.erasure_answer(&row).await
     }
 
+    /// Somebody asked for an erasure that there is already.
+    fn asked_again(
+        &self,
+        id: &AccountId,
+        row: &ErasureRow,
+        outcome: AuditOutcome,
+    ) -> AuditDraft<'_> {
+        self.audit(AuditAction::AccountErase, self.inner.audit_name(id))
+            .outcome(outcome)
+            .detail("receipt", &row.id)
+            .detail("again", "yes")
+    }
+
     /// The erasure that this call is about: a new one, the one that is open, or a receipt.
     async fn begin_erasure(&self, key: &RequestKey, id: &AccountId) -> Result<ErasureRow, Error> {
         let inner = &self.inner;
@@ -157,10 +176,17 @@ impl Gateway {
             let open = latest.clone().filter(|row| row.account.is_some());
             let account = inner.journal.store().account(&pseudonym).await;
             let batch = match (account.map_err(stored)?, open) {
-                (None, _) => return latest.ok_or_else(|| Error::not_found("account")),
+                (None, _) => {
+                    let row = latest.ok_or_else(|| Error::not_found("account"))?;
+                    self.asked_again(id, &row, AuditOutcome::Done)
+                        .write()
+                        .await?;
+                    return Ok(row);
+                }
                 (Some(_), Some(open)) => {
                     let key = inner.key_row(key, digest.clone(), &open.id);
-                    (vec![Change::InsertKey(key)], open)
+                    let line = self.asked_again(id, &open, AuditOutcome::Accepted);
+                    (vec![Change::InsertKey(key), line.change()], open)
                 }
                 (Some(_), None) => {
                     let row = inner.new_erasure(id)?;

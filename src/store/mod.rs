@@ -297,7 +297,8 @@ pub enum Change {
     InsertRotation(RotationRow),
     /// A changed one, if its version still holds.
     UpdateRotation(RotationRow),
-    /// The generations of a key ring, if the store knows none yet.
+    /// The generations of a key ring that the store does not know; they have retired if it knows
+    /// another.
     AdoptGenerations(Vec<GenerationRow>),
     /// Uses of a generation, before it is used. A conflict unless it is active and stays within
     /// the limit.
@@ -491,8 +492,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// At which merchant of a provider everything is that is kept; `None` if nobody has said so yet.
     async fn merchant(&self, provider: &str) -> Result<Option<MerchantRow>>;
 
-    /// How many payments, operations, setups and revocations are open or parked at a provider.
-    async fn count_open_at(&self, provider: &str) -> Result<u64>;
+    /// How many payments, operations and setups are open or parked at a provider, and how many
+    /// tokens of this merchant's are being revoked there: a token's record says whose it is.
+    async fn count_open_at(&self, provider: &str, merchant: &str) -> Result<u64>;
 
     /// When the latest request of what is open was marked as sent; `None` if nothing is.
     async fn latest_sent(&self) -> Result<Option<Timestamp>>;

@@ -181,11 +181,23 @@ pub(super) fn without(
     Ok(parsed.write())
 }
 
-/// The id of a generation that has sealed nothing yet, if there is one.
-pub(super) fn next_id(text: &str) -> Result<Option<String>, KeyFileError> {
+/// The id of a generation that has sealed nothing yet, if there is one. One that the database knows
+/// has: a place that cardless can't write may still say `next` of it.
+pub(super) fn next_id(
+    text: &str,
+    known: impl Fn(&str) -> bool,
+) -> Result<Option<String>, KeyFileError> {
     let parsed = KeyText::parse(text)?;
-    let next = parsed.generation.iter().find(|found| found.state == NEXT);
-    Ok(next.map(|found| found.id.to_owned()))
+    let mut unused = parsed.generation.iter().filter(|one| one.state == NEXT);
+    let next = unused.find(|one| !known(one.id));
+    Ok(next.map(|one| one.id.to_owned()))
+}
+
+/// The ids of the generations that may have sealed something.
+pub(super) fn used_ids(text: &str) -> Result<Vec<String>, KeyFileError> {
+    let parsed = KeyText::parse(text)?;
+    let used = parsed.generation.iter().filter(|one| one.state != NEXT);
+    Ok(used.map(|one| one.id.to_owned()).collect())
 }
 
 /// What is wrong with a text, for who must mend it.

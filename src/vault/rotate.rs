@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use cardless_contract::Timestamp;
 use zeroize::Zeroizing;
 
+use super::generation::{Generation, Generations};
 use super::keyring::{HashPurpose, KeyRing, Source};
 use super::keytext;
 use super::{Context, Custody, KeyFileError, Purpose, Sealed, Vault, VaultError};
@@ -41,6 +42,9 @@ pub(crate) struct Prepared {
     from: Option<Zeroizing<String>>,
 }
 
+/// The keys that a vault held before it took others, and where they were read.
+pub(crate) struct Held(Option<(Option<Source>, Arc<Generations>)>);
+
 impl Vault {
     /// The id of the generation that seals.
     pub fn active_id(&self) -> String {
@@ -69,13 +73,15 @@ impl Vault {
         if self.generations().named(id.as_bytes()).is_none() {
             self.reload()?;
         }
-        self.change_generations(|held| held.with_active(id)).ok_or_else(|| {
-            KeyFileError(format!(
-                "{}: the database seals under the generation {id}, which is not among the keys. \
-                 Put back the latest key file of this database; a database from before that \
-                 generation was destroyed can't be opened any more",
-                self.name()
-            ))
+        self.change_generations(|held| {
+            held.with_active(id).ok_or_else(|| {
+                KeyFileError(format!(
+                    "{}: the database seals under the generation {id}, which is not among the \
+                     keys. Put back the latest key file of this database; a database from before \
+                     that generation was destroyed can't be opened any more",
+                    self.name()
+                ))
+            })
         })
     }
 
@@ -101,7 +107,9 @@ impl Vault {
         }
         match self.read_again(&source.custody) {
             Ok(read) => {
-                *held = self.take(read);
+                // Not remembered: once another generation seals here, the same text may do.
+                let taken = self.open_with(read.generations);
+                *held = taken.map(|_| read.source)?;
                 Ok(())
             }
             Err(error) => {
@@ -111,29 +119,68 @@ impl Vault {
         }
     }
 
-    /// Reads the keys where, and with the passphrase with which, they are kept from now on. Keys
-    /// that were given as text stay as they are.
+    /// The keys where, and with the passphrase with which, they are to be kept from now on. They
+    /// must be of this installation, and no older than those that are held.
     ///
     /// # Errors
     ///
-    /// [`KeyFileError`]; then they are read as before.
-    pub(crate) fn keep_at(&self, custody: &Arc<dyn Custody>) -> Result<(), KeyFileError> {
-        let mut held = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_some() {
-            *held = self.take(self.read_again(custody)?);
-        }
-        Ok(())
+    /// [`KeyFileError`].
+    pub(crate) fn read_at(&self, custody: &Arc<dyn Custody>) -> Result<KeyRing, KeyFileError> {
+        let read = self.read_again(custody)?;
+        self.refuse_older(&self.generations(), &read.generations)?;
+        Ok(read)
     }
 
-    /// Opens with the generations of a ring that was read anew. What seals stays what it was, if it
-    /// is among them.
-    fn take(&self, read: KeyRing) -> Option<Source> {
-        let kept = read.generations;
+    /// Takes keys that [`Vault::read_at`] gave: from now on they are read where these were. Answers
+    /// what was held before. Keys that were given as text stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`] if they have become too old meanwhile; then nothing has changed.
+    pub(crate) fn take(&self, read: KeyRing) -> Result<Held, KeyFileError> {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if source.is_none() {
+            return Ok(Held(None));
+        }
+        let generations = self.open_with(read.generations)?;
+        let before = std::mem::replace(&mut *source, read.source);
+        Ok(Held(Some((before, generations))))
+    }
+
+    /// Undoes [`Vault::take`].
+    pub(crate) fn put_back(&self, before: Held) {
+        if let Some((source, generations)) = before.0 {
+            let mut held = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            *held = source;
+            self.change_generations(|_| Ok(generations.as_ref().clone()))
+                .unwrap_or_default();
+        }
+    }
+
+    /// Opens with the generations of a ring that was read anew; answers those before. What seals
+    /// stays what it was, if it is among them.
+    fn open_with(&self, read: Generations) -> Result<Arc<Generations>, KeyFileError> {
+        let before = self.generations();
         self.change_generations(|held| {
-            let as_before = kept.with_active(held.active().id());
-            Some(as_before.unwrap_or(kept))
-        });
-        read.source
+            self.refuse_older(held, &read)?;
+            let as_before = read.with_active(held.active().id());
+            Ok(as_before.unwrap_or(read))
+        })?;
+        Ok(before)
+    }
+
+    /// Refuses keys that lack the generation that seals and have none that is not known here: an
+    /// older copy of them. Nothing that was sealed since would open.
+    fn refuse_older(&self, held: &Generations, read: &Generations) -> Result<(), KeyFileError> {
+        let known = |generation: &Generation| held.named(generation.id().as_bytes()).is_some();
+        let seals = held.active().id();
+        if read.named(seals.as_bytes()).is_some() || !read.all().all(known) {
+            return Ok(());
+        }
+        Err(KeyFileError(format!(
+            "this is an older copy of the keys: it lacks {seals}, under which records are sealed. Put \
+             back the latest one; until then the service goes on with the keys that it has"
+        )))
     }
 
     /// The key ring as it is kept now; another installation's is refused.
@@ -161,14 +208,16 @@ impl Vault {
         now: Timestamp,
     ) -> Result<Prepared, KeyFileError> {
         let text = self.source()?.custody.read()?;
-        match keytext::next_id(&text)?.filter(|id| !known(id)) {
+        match keytext::next_id(&text, known)? {
             Some(id) => Ok(Prepared {
                 id,
                 text,
                 from: None,
             }),
             None => {
-                let (with_next, id) = keytext::with_next(&text, self.entropy.as_ref(), now)?;
+                // A place that cardless can't write has not been told yet what seals.
+                let told = keytext::with_active(&text, &self.active_id())?;
+                let (with_next, id) = keytext::with_next(&told, self.entropy.as_ref(), now)?;
                 Ok(Prepared {
                     id,
                     text: with_next,
@@ -261,6 +310,15 @@ impl Vault {
         self.reload()
     }
 
+    /// The generations that the keys' place holds and that are not marked as unused.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`].
+    pub(crate) fn used_ids(&self) -> Result<Vec<String>, KeyFileError> {
+        keytext::used_ids(&self.source()?.custody.read()?)
+    }
+
     /// A record for each of these generations that is here, sealed under it. They are kept nowhere.
     ///
     /// # Errors
@@ -335,18 +393,24 @@ impl Vault {
         })
     }
 
-    /// Puts others in place of those that are held, unless there are none. Nobody else changes them
+    /// Puts others in place of those that are held, unless they are refused. Nobody else changes them
     /// meanwhile: one that was read a moment ago is not lost to one that only chooses.
     fn change_generations(
         &self,
-        change: impl FnOnce(&super::Generations) -> Option<super::Generations>,
-    ) -> Option<()> {
+        change: impl FnOnce(&Generations) -> Result<Generations, KeyFileError>,
+    ) -> Result<(), KeyFileError> {
         let mut held = self
             .generations
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *held = Arc::new(change(&held)?);
-        Some(())
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held(…)")
     }
 }
 

@@ -395,6 +395,82 @@ async fn a_mounted_secret_is_rotated_by_a_person() {
     assert_eq!(plaintexts(&world).await.len(), 6);
 }
 
+/// The place still says `next` of a generation that seals since: that one is not taken for unused.
+#[tokio::test(start_paused = true)]
+async fn a_mounted_secret_is_rotated_again_before_anything_is_destroyed() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    world.keys.mounted.store(true, Ordering::Relaxed);
+    let mut generations = BTreeSet::new();
+    for _ in 0..3 {
+        let text = world.gateway.next_key_file().await.unwrap();
+        world.keys.put(&text);
+        assert!(generations.insert(rotate(&world.gateway, 3).await.generation));
+    }
+    let text = world.gateway.key_file_without_retired().await.unwrap();
+    world.keys.put(&text);
+    let destroyed = world.gateway.destroy_retired().await.unwrap();
+    assert_eq!(destroyed.generations.len(), 3);
+    assert_eq!(plaintexts(&world).await.len(), 3);
+}
+
+/// A database from before a rotation does not know the generation that the keys have since: it has
+/// sealed what may stand in other backups, so it is shown, and destroyed with the others.
+#[tokio::test(start_paused = true)]
+async fn a_generation_that_only_the_keys_know_is_shown_and_destroyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("x.db"), folder.path().join("backup.db"));
+    let open = |path: &Path| {
+        let url = format!("sqlite:{}", path.display());
+        Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
+    };
+    let world = World::on(open(&path));
+    filled(&world, 1).await;
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+        .unwrap();
+    let lost = rotate(&world.gateway, 3).await.generation;
+
+    let restored = world.builder().store(open(&backup)).build().unwrap();
+    restored.open_keys().await.unwrap();
+    let shown = restored.keys().await.unwrap().generations;
+    let stray = shown.iter().find(|one| one.id == lost).unwrap();
+    assert_eq!(
+        (stray.state, stray.sealed, stray.present),
+        ("retiring", 0, true)
+    );
+    let kept = rotate(&restored, 3).await.generation;
+    assert_ne!(kept, lost);
+    let destroyed = restored.destroy_retired().await.unwrap();
+    assert!(destroyed.generations.contains(&lost), "{destroyed:?}");
+    let ids = KeyRing::from_custody(world.keys.clone()).unwrap();
+    assert_eq!(ids.generation_ids().collect::<Vec<_>>(), [kept.as_str()]);
+}
+
+/// A copy of the keys that brings a destroyed generation back is no way around its end.
+#[tokio::test(start_paused = true)]
+async fn a_destroyed_generation_that_comes_back_is_destroyed_again() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    rotate(&world.gateway, 3).await;
+    let copy = world.keys.text();
+    let first = world.gateway.destroy_retired().await.unwrap().generations;
+    assert_eq!(
+        world
+            .gateway
+            .destroy_retired()
+            .await
+            .unwrap()
+            .generations
+            .len(),
+        0
+    );
+    world.keys.put(&copy);
+    let again = world.gateway.destroy_retired().await.unwrap();
+    assert_eq!((again.generations, again.refused), (first, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_generation_that_was_kept_but_not_named_is_taken_up() {
     let world = World::new(Shape::TwoCalls);

@@ -202,3 +202,87 @@ async fn another_way_to_work_waits_until_nothing_is_open() {
         1
     );
 }
+
+/// A token's record says whose it is: one that is revoked at a merchant of before neither keeps the
+/// settings from going back there, nor waits for ever.
+#[tokio::test(start_paused = true)]
+async fn a_revocation_is_open_at_its_own_merchant_only() {
+    let world = World::new(Shape::TwoCalls);
+    world.gateway.keep_merchants().await.unwrap();
+    let method = world.linked().await;
+    world.fake.other_merchant.store(true, Ordering::Relaxed);
+    world.gateway.keep_merchants().await.unwrap();
+    let revoked = world.gateway.revoke(&method, "a-1").await.unwrap();
+    assert!(revoked.open, "it can't be revoked at another merchant");
+    world.run_minutes(5).await;
+    let ended = || async { world.gateway.revoke(&method, "a-1").await.is_err() };
+    assert!(!ended().await);
+
+    // Back, although it is open; and no further until it has ended.
+    world.fake.other_merchant.store(false, Ordering::Relaxed);
+    world.gateway.keep_merchants().await.unwrap();
+    world.fake.other_merchant.store(true, Ordering::Relaxed);
+    let refused = world.gateway.keep_merchants().await.unwrap_err();
+    assert!(
+        refused.to_string().contains("another merchant"),
+        "{refused}"
+    );
+    world.fake.other_merchant.store(false, Ordering::Relaxed);
+    world.run_minutes(60).await;
+    assert!(ended().await, "there is no such method any more");
+    world.fake.other_merchant.store(true, Ordering::Relaxed);
+    world.gateway.keep_merchants().await.unwrap();
+}
+
+/// A reload that is refused for one thing has changed no other: the keys are read where they were.
+#[tokio::test(start_paused = true)]
+async fn a_refused_reload_leaves_the_keys_where_they_are() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.fault("commit", Fault::LostBefore);
+    world.pay(&charge("r-1")).await;
+    let elsewhere = world.keys.copy();
+    let reload = Reload::default().keys(elsewhere.clone());
+    let refused = world.gateway.reload(reload).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState, "its provider is gone");
+    elsewhere.put("");
+    let rotation = world.gateway.rotate_keys().await.unwrap();
+    assert!(world.keys.text().contains(rotation.generation()));
+    rotation.finish().await.unwrap();
+    world.run_minutes(5).await;
+    world.pay(&charge("r-2")).await;
+}
+
+/// Keys from before a rotation are refused, at another place and in place: what was sealed since
+/// would not open.
+#[tokio::test(start_paused = true)]
+async fn an_older_copy_of_the_keys_is_refused() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let older = world.keys.copy();
+    let mut rotation = world.gateway.rotate_keys().await.unwrap();
+    while rotation.step(100).await.unwrap() {}
+    rotation.finish().await.unwrap();
+
+    let reload = Reload::default()
+        .provider(successor(&world))
+        .keys(older.clone());
+    let refused = world.gateway.reload(reload).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(refused.to_string().contains("older copy"), "{refused}");
+    assert_eq!(
+        world.pay(&charge("r-1")).await.status,
+        PaymentStatus::Captured
+    );
+    let latest = world.keys.text();
+    world.keys.put(&older.text());
+    world.run_minutes(5).await;
+    assert_eq!(
+        world.pay(&charge("r-2")).await.status,
+        PaymentStatus::Captured
+    );
+    world.gateway.ready().await.unwrap();
+    world.keys.put(&latest);
+    world.run_minutes(5).await;
+    world.linked().await;
+}

@@ -567,6 +567,56 @@ async fn exported(world: &World) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// What an erasure has taken half of is no whole document.
+#[tokio::test(start_paused = true)]
+async fn an_export_that_an_erasure_overtakes_does_not_end_as_if_it_were_whole() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.pay(&charge("r-1")).await;
+    let mut export = world.gateway.export_account("a-1").await.unwrap();
+    let mut text = export.next().await.unwrap().unwrap();
+    world.gateway.erase(&world.key(), "a-1").await.unwrap();
+    let error = loop {
+        match export.next().await {
+            Ok(Some(piece)) => text.push_str(&piece),
+            Ok(None) => panic!("it ended: {text}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(serde_json::from_str::<Value>(&text).is_err(), "{text}");
+}
+
+/// Whoever asks again, and whoever looks, is in the log.
+#[tokio::test(start_paused = true)]
+async fn a_second_request_to_erase_and_a_look_at_it_are_audited() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.gateway.erase(&world.key(), "a-1").await.unwrap();
+    world.gateway.erase(&world.key(), "a-1").await.unwrap();
+    world.gateway.erasure("a-1").await.unwrap();
+    world.gateway.erasure("a-none").await.unwrap_err();
+    let query = AuditQuery {
+        limit: 10,
+        ..AuditQuery::default()
+    };
+    let lines = world.gateway.audit_lines(&query).await.unwrap().data;
+    let said: Vec<(&str, &str)> = lines
+        .iter()
+        .map(|line| (line.action.as_str(), line.outcome.as_str()))
+        .take(4)
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("account.show", "refused"),
+            ("account.show", "done"),
+            ("account.erase", "done"),
+            ("account.erased", "done"),
+        ]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_export_has_everything_that_is_kept_and_no_secret() {
     let world = World::new(Shape::TwoCalls);

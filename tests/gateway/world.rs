@@ -81,6 +81,13 @@ impl Pocket {
         })
     }
 
+    /// Another place with the same keys.
+    pub(crate) fn copy(&self) -> Arc<Self> {
+        let copy = Self::new();
+        copy.put(&self.text());
+        copy
+    }
+
     pub(crate) fn text(&self) -> String {
         self.text.lock().unwrap().clone()
     }

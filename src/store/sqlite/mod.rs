@@ -593,9 +593,10 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn count_open_at(&self, provider: &str) -> Result<u64> {
+    async fn count_open_at(&self, provider: &str, merchant: &str) -> Result<u64> {
+        let merchant = merchant.to_owned();
         let provider = provider.to_owned();
-        self.read(move |connection| read::count_open_at(connection, &provider))
+        self.read(move |connection| read::count_open_at(connection, &provider, &merchant))
             .await
     }
 

@@ -329,7 +329,11 @@ pub(super) fn merchant(connection: &Connection, provider: &str) -> Result<Option
     )
 }
 
-pub(super) fn count_open_at(connection: &Connection, provider: &str) -> Result<u64> {
+pub(super) fn count_open_at(
+    connection: &Connection,
+    provider: &str,
+    merchant: &str,
+) -> Result<u64> {
     let counted = maybe(
         connection,
         "SELECT (SELECT count(*) FROM payments WHERE step <> 'settled' AND provider = ?1)
@@ -339,9 +343,11 @@ pub(super) fn count_open_at(connection: &Connection, provider: &str) -> Result<u
                      AND provider = ?1)
               + (SELECT count(*) FROM operations WHERE state = 'parked' AND provider = ?1)
               + (SELECT count(*) FROM setups WHERE state IN ('beginning', 'awaiting_customer') AND provider = ?1)
-              + (SELECT count(*) FROM payment_methods WHERE state = 'revoking'
-                     AND provider = ?1)",
-        [provider],
+              + (SELECT count(*) FROM payment_methods AS method
+                     JOIN records ON records.id = method.record
+                     WHERE method.state = 'revoking' AND method.provider = ?1
+                       AND records.merchant = ?2)",
+        [provider, merchant],
         |row| count(row, 0),
     )?;
     Ok(counted.unwrap_or(0))

@@ -336,8 +336,8 @@ impl Store for Disk {
         through!(self, latest_sent())
     }
 
-    async fn count_open_at(&self, provider: &str) -> Answer<u64> {
-        through!(self, count_open_at(provider))
+    async fn count_open_at(&self, provider: &str, merchant: &str) -> Answer<u64> {
+        through!(self, count_open_at(provider, merchant))
     }
 
     async fn count_states(&self) -> Answer<Vec<(PaymentState, u64)>> {
