@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cardless::scope::cryptography::INVENTORY;
 use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -200,6 +201,79 @@ fn a_wrong_arrow_between_modules_is_caught() {
             "{path}: {source}"
         );
     }
+}
+
+#[test]
+fn cryptography_that_is_not_in_the_inventory_is_caught() {
+    let missing = strange_uses("src/a.rs", "fn f() { ring::digest::digest(); }");
+    assert_eq!(
+        missing,
+        ["src/a.rs uses ring, which the inventory does not say"]
+    );
+    assert!(strange_uses("src/a.rs", "// ring::digest\nfn ringing() {}").is_empty());
+    let tested = "#[cfg(test)]\nmod tests { use ring::digest; }";
+    assert!(strange_uses("src/a.rs", tested).is_empty());
+    let idle = "src/vault/record.rs";
+    assert_eq!(
+        strange_uses(idle, "fn f() {}"),
+        [format!(
+            "{idle} does not use ring, which the inventory says"
+        )]
+    );
+}
+
+/// The inventory that the PCI reviewer reads names each file that uses cryptography, and none that
+/// does not.
+#[test]
+fn every_use_of_cryptography_is_in_the_inventory() {
+    let adapters = ["contract", "postfinance", "paypal", "aduno"];
+    let folders = adapters.map(|name| format!("providers/{name}/src"));
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for folder in folders.iter().map(String::as_str).chain(["src"]) {
+        for path in rust_files(&Path::new(ROOT).join(folder)) {
+            let name = path.strip_prefix(ROOT).unwrap().to_str().unwrap();
+            wrong.extend(strange_uses(name, &fs::read_to_string(&path).unwrap()));
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "{seen}");
+    for used in INVENTORY {
+        for file in used.files {
+            assert!(Path::new(ROOT).join(file).is_file(), "{file}");
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// The crates that carry out cryptography; TLS is one place, which the connections speak of.
+const CRYPTOGRAPHY: [&str; 6] = ["ring", "aes_gcm", "p256", "argon2", "crc32fast", "webpki"];
+
+fn strange_uses(path: &str, source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let words = words(&code(source));
+    // Not `webpki::ring`, which is another crate's.
+    let names = |one: &str| {
+        let mut places = words.windows(3);
+        places.any(|three| matches!(three, [before, name, after] if before != ":" && name == one && after == ":"))
+    };
+    let listed = |one: &str| {
+        let mut uses = INVENTORY.iter().filter(|used| used.by == one);
+        uses.any(|used| used.files.contains(&path))
+    };
+    let mut wrong = Vec::new();
+    for one in CRYPTOGRAPHY {
+        match (names(one), listed(one)) {
+            (true, false) => wrong.push(format!(
+                "{path} uses {one}, which the inventory does not say"
+            )),
+            (false, true) => wrong.push(format!(
+                "{path} does not use {one}, which the inventory says"
+            )),
+            (true, true) | (false, false) => {}
+        }
+    }
+    wrong
 }
 
 #[test]

@@ -75,7 +75,32 @@ pub struct SealedRequest {
     hash: String,
 }
 
+/// How old a generation of the service's own keys of the sealed exchange is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExchangeKeyAge {
+    /// What the ids of its keys end with.
+    pub id: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// After how long another one is made, at the next message or look at the published set.
+    pub renewed_after: Duration,
+}
+
 impl Gateway {
+    /// The generations of the service's own keys that count now, the newest first. None is made.
+    pub(crate) async fn exchange_key_ages(&self) -> Result<Vec<ExchangeKeyAge>, Error> {
+        let now = self.inner.journal.now();
+        let store = self.inner.journal.store();
+        let rows = store.exchange_generations(MAX_GENERATIONS).await;
+        let rows = rows.map_err(stored)?;
+        let ages = live(rows, now).map(|(id, created_at)| ExchangeKeyAge {
+            id,
+            created_at,
+            renewed_after: ROTATE_AFTER,
+        });
+        Ok(ages.collect())
+    }
+
     /// Takes a sealed message: opened, verified, in time, by a live key, and for the first time.
     ///
     /// # Errors

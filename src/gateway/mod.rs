@@ -64,7 +64,7 @@ pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
 pub use deliver::DeadEvent;
 pub use destroy::KeysDestroyed;
 pub use events::{KEEP_EVENTS, MAX_EVENTS};
-pub use exchange::{FILE_GENERATIONS, OVERLAP, ROTATE_AFTER, SealedRequest};
+pub use exchange::{ExchangeKeyAge, FILE_GENERATIONS, OVERLAP, ROTATE_AFTER, SealedRequest};
 pub use export::AccountExport;
 pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_ONCE, OldHandles};
 pub use heard::LastAnswer;

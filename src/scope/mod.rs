@@ -12,6 +12,7 @@
 
 mod against;
 pub mod columns;
+pub mod cryptography;
 mod html;
 mod markdown;
 mod settings;
@@ -166,7 +167,7 @@ impl Report {
     ) -> Result<Self, Error> {
         let gateway = &sources.gateway;
         let (stored, rows) = stored::section(sources, progress).await?;
-        let mut sections = vec![stored];
+        let mut sections = vec![stored, cryptography::section(sources).await?];
         if let Some(settings) = &sources.settings {
             sections.push(settings.section());
         }

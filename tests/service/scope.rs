@@ -50,7 +50,7 @@ const FAULTS: [(&str, &str, &str); 11] = [
     ),
     (
         "UPDATE generations SET created_at = 0",
-        "data-5",
+        "crypto-2",
         "days old",
     ),
     (
