@@ -20,8 +20,10 @@
 
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod filled;
+
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,12 +32,14 @@ use bytes::Bytes;
 use cardless::config::{Environment, Settings};
 use cardless::gateway::{Gateway, RESEAL_BATCH, RequestKey};
 use cardless::message::{Amount, Capture, Initiator, LinkRequest, PayRequest, PaymentStatus};
-use cardless::store::{AccountRow, Change, RecordRow, SealedColumn, SqliteStore, Store, Threads};
-use cardless::vault::{Context, KeyRing, Purpose, Vault};
-use cardless_contract::{Entropy as _, SystemClock, SystemEntropy, Timestamp};
+use cardless::store::{SealedColumn, SqliteStore, Store, Threads};
+use cardless::vault::Vault;
+use cardless_contract::{Entropy as _, SystemClock, SystemEntropy};
 use cardless_sandbox::{Addresses, Provider, Sandbox, print_settings};
 use cardless_transport::HttpClient as _;
 use rusqlite::Connection;
+
+use filled::{Result, context, database, ensure, fill, keys, open, program, token};
 
 /// What is asked for on the command line.
 struct Options {
@@ -52,12 +56,6 @@ const KILLS: usize = 3;
 /// Where a rotation is killed, in thousandths of the records: not so late that it is over by then.
 const KILLED_BY: u64 = 900;
 
-/// How many accounts the records belong to.
-const ACCOUNTS: u64 = 1000;
-
-/// How many records a transaction fills the store with.
-const FILL_BATCH: u64 = 10_000;
-
 /// How many records the cryptographic floor is measured with.
 const SAMPLE: u32 = 200_000;
 
@@ -66,8 +64,6 @@ const BACKUP: &str = "backup.db";
 
 /// How long a call to the sandbox may take.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What the payments saw.
 #[derive(Debug, Default)]
@@ -143,106 +139,6 @@ impl Options {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn program(place: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cardless"));
-    command
-        .current_dir(place)
-        .args(arguments)
-        .stdout(Stdio::null());
-    command
-}
-
-fn database(place: &Path) -> PathBuf {
-    place.join("cardless.db")
-}
-
-fn open(place: &Path) -> Result<Arc<dyn Store>> {
-    let url = format!("sqlite:{}", database(place).display());
-    Ok(Arc::new(SqliteStore::open(&url, Threads::Own)?))
-}
-
-fn keys(place: &Path) -> Result<KeyRing> {
-    Ok(KeyRing::load(&place.join("cardless.keys"))?)
-}
-
-fn account(number: u64) -> String {
-    format!("abcdefghijklmnopabcdefgh{:08}", number % ACCOUNTS)
-}
-
-fn record(number: u64) -> String {
-    format!("rec_abcdefghijkl{number:08}")
-}
-
-fn context<'a>(account: &'a str, record: &'a str) -> Context<'a> {
-    Context {
-        account,
-        provider: "paypal",
-        merchant: "sandbox-client",
-        record,
-        purpose: Purpose::Token,
-    }
-}
-
-/// A token as long as PayPal's are.
-fn token(number: u64) -> String {
-    format!("8kk{number:08}45qqzz")
-}
-
-async fn fill(place: &Path, records: u64) -> Result {
-    let store = open(place)?;
-    let gateway = Gateway::builder()
-        .store(Arc::clone(&store))
-        .keys(keys(place)?);
-    gateway.build()?.open_keys().await?;
-    let vault = Arc::new(Vault::new(keys(place)?, Arc::new(SystemEntropy)));
-    let mut accounts = Vec::new();
-    for number in 0..ACCOUNTS {
-        let account = account(number);
-        let context = Context {
-            provider: "-",
-            merchant: "-",
-            purpose: Purpose::Account,
-            ..context(&account, "account")
-        };
-        let sealed = vault.seal(&context, account.as_bytes())?;
-        accounts.push(Change::EnsureAccount(AccountRow {
-            account,
-            sealed_id: sealed.bytes,
-            generation: sealed.generation,
-            restricted: false,
-            created_at: Timestamp::from_seconds(1),
-        }));
-    }
-    store.apply(accounts).await?;
-    let mut from = 0;
-    while from < records {
-        let to = records.min(from + FILL_BATCH);
-        let vault = Arc::clone(&vault);
-        let batch = tokio::task::spawn_blocking(move || {
-            (from..to)
-                .map(|number| insert(&vault, number))
-                .collect::<Result<Vec<_>>>()
-        });
-        store.apply(batch.await??).await?;
-        from = to;
-    }
-    Ok(())
-}
-
-fn insert(vault: &Vault, number: u64) -> Result<Change> {
-    let (account, id) = (account(number), record(number));
-    let sealed = vault.seal(&context(&account, &id), token(number).as_bytes())?;
-    Ok(Change::InsertRecord(RecordRow {
-        id,
-        account,
-        provider: "paypal".to_owned(),
-        merchant: "sandbox-client".to_owned(),
-        generation: sealed.generation,
-        sealed: sealed.bytes,
-        created_at: Timestamp::from_seconds(1),
-    }))
 }
 
 /// Opens and seals in memory on all cores, with nothing around it.
@@ -564,12 +460,4 @@ fn report(what: &str, records: u64, took: Duration, crypto: Duration, sqlite: Du
         millis / slower,
         millis * 100 / slower % 100
     );
-}
-
-fn ensure(holds: bool, what: &str) -> Result {
-    if holds {
-        Ok(())
-    } else {
-        Err(format!("not true: {what}").into())
-    }
 }
