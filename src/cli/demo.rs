@@ -4,6 +4,7 @@
 //! What it prints is what it has checked: the first thing that is not so ends it with exit code 1.
 
 mod books;
+mod evidence;
 mod stage;
 mod walk;
 
@@ -53,5 +54,6 @@ async fn walk_all(stage: &Stage) -> Outcome {
         "  the sandbox's ledger has the {} movements that were asked for, and no other",
         wanted.len()
     ))?;
+    evidence::show(stage).await?;
     say("\nall of it is true")
 }

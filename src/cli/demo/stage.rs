@@ -37,6 +37,7 @@ pub(super) struct Stage {
     http: Arc<dyn HttpClient>,
     public_url: String,
     api_key: String,
+    auditor_key: String,
     stop: oneshot::Sender<()>,
     service: JoinHandle<Outcome>,
     folder: Folder,
@@ -56,6 +57,7 @@ impl Stage {
         let clock = Arc::new(SystemClock::default());
         let gateway = open(&settings, Providers::Needed, clock)?;
         let api_key = gateway.add_client("demo", Role::Billing).await?;
+        let auditor_key = gateway.add_client("auditor", Role::Auditor).await?;
         let http = registry::client(&settings)?;
         let shown = InForce::new(SettingsFacts::of(&settings));
         let public_url = settings.service.public_url;
@@ -73,6 +75,7 @@ impl Stage {
             http,
             public_url,
             api_key,
+            auditor_key,
             stop,
             service,
             folder,
@@ -104,6 +107,25 @@ impl Stage {
         let answer = self
             .send(Method::GET, &url, "application/json", Bytes::new())
             .await?;
+        serde_json::from_slice(answer.body()).map_err(Failure::failed)
+    }
+
+    /// The report on the scope, as an auditor reads it.
+    pub(super) async fn scope(&self) -> Result<Value, Failure> {
+        let request = http::Request::get(format!("{}/v1/scope", self.public_url))
+            .header(
+                header::AUTHORIZATION,
+                format!("Bearer {}", self.auditor_key),
+            )
+            .body(Bytes::new())
+            .map_err(Failure::failed)?;
+        let answer = self.http.send(request).await.map_err(Failure::failed)?;
+        if answer.status() != StatusCode::OK {
+            return Err(Failure::Failed(format!(
+                "the service answered {} instead of the scope report",
+                answer.status()
+            )));
+        }
         serde_json::from_slice(answer.body()).map_err(Failure::failed)
     }
 
@@ -142,6 +164,11 @@ impl Stage {
         say("\nstill running; stop it with Ctrl-C")?;
         say(format_args!("  service      {}", self.public_url))?;
         say(format_args!("  API key      {}", self.api_key))?;
+        say(format_args!("  auditor      {}", self.auditor_key))?;
+        say(format_args!(
+            "  report       curl -H 'Authorization: Bearer {}' -H 'Accept: text/html' {}/v1/scope",
+            self.auditor_key, self.public_url
+        ))?;
         say(format_args!("  paypal       http://{}", addresses.paypal))?;
         say(format_args!(
             "  postfinance  http://{}",
