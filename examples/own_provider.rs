@@ -26,10 +26,10 @@ use cardless_contract::{
     BodySeal, Capabilities, CaptureMode, CaptureRequest, CommitRequest, Decline, DeclineCategory,
     Delivery, ErrorKind, Found, HoldState, IdempotencyKey, LookupRequest, Money, Notification,
     NotificationError, Operation, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
-    PaymentRequest, ProviderCode, ProviderError, ProviderName, ProviderToken, RawNotification,
-    RedirectUrl, Reference, RefundRequest, Repeat, ReservationId, RetryAdvice, SetupCompletion,
-    SetupProgress, SetupReference, SetupRequest, SetupStarted, SystemEntropy, TokenFault,
-    VoidRequest, async_trait,
+    PaymentRequest, ProviderCall, ProviderCode, ProviderError, ProviderName, ProviderPlace,
+    ProviderToken, RawNotification, RedirectUrl, Reference, RefundRequest, Repeat, ReservationId,
+    RetryAdvice, SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted,
+    SystemEntropy, TokenFault, VoidRequest, async_trait,
 };
 
 type Answer<T> = cardless_contract::Result<T>;
@@ -201,6 +201,14 @@ impl PaymentProvider for House {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn calls(&self) -> &'static [ProviderCall] {
+        &[]
+    }
+
+    fn places(&self) -> Vec<ProviderPlace> {
+        Vec::new()
     }
 
     async fn probe(&self) -> Answer<()> {

@@ -120,6 +120,11 @@
 //! - Vault and journal know neither each other nor a caller; only `registry` names an adapter, and
 //!   only the store names SQLite: `tests/architecture.rs`,
 //!   `the_arrows_between_modules_go_one_way`.
+//! - Nothing but the transport opens a connection or asks the name service:
+//!   `tests/architecture.rs`, `nothing_but_the_transport_connects`. No call leaves that is not in
+//!   the adapter's own table, with the fields that it names: `tests/contract`,
+//!   `what_postfinance_declares_is_what_leaves`, `what_paypal_declares_is_what_leaves`,
+//!   `what_aduno_declares_is_what_leaves`, `what_is_not_declared_is_not_read`.
 //! - No unsafe code in any crate: `tests/architecture.rs`, `every_crate_forbids_unsafe_code`.
 //! - No float near an amount: `tests/architecture.rs`, `no_float_stands_near_an_amount`.
 //! - No adapter turns what it does not know into success or failure, or sends more than it was

@@ -113,6 +113,10 @@ const MONEY: &[&str] = &[
     "providers/testkit/src",
 ];
 
+/// A deserializer must name every kind of value that serde has. This one gives a float to nobody: it
+/// says which fields a type reads.
+const NAMES_EVERY_KIND: &str = "providers/contract/src/fields.rs";
+
 #[test]
 fn a_wrong_arrow_between_crates_is_caught() {
     for (from, to, kind) in [
@@ -277,6 +281,27 @@ fn strange_uses(path: &str, source: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_connection_elsewhere_is_caught() {
+    for source in [
+        "let stream = TcpStream::connect(address).await;",
+        "use std::net::UdpSocket;",
+        "tokio::net::lookup_host(name).await",
+        "let found = (name, 443).to_socket_addrs();",
+        "use tokio::net::UnixStream;",
+        "let socket = tokio::net::TcpSocket::new_v4();",
+    ] {
+        assert!(connects(source), "{source}");
+    }
+    for source in [
+        "use tokio::net::{TcpListener, TcpStream}; fn f(stream: TcpStream) {}",
+        "// TcpStream::connect\nconst A: &str = \"UdpSocket\";",
+        "fn f(a: std::net::SocketAddr) {}",
+    ] {
+        assert!(!connects(source), "{source}");
+    }
+}
+
+#[test]
 fn a_float_is_caught() {
     for source in [
         "fn f(x: f64) {}",
@@ -330,6 +355,24 @@ fn the_arrows_between_modules_go_one_way() {
 }
 
 #[test]
+fn nothing_but_the_transport_connects() {
+    let folders = [
+        "src",
+        "providers/contract/src",
+        "providers/postfinance/src",
+        "providers/paypal/src",
+        "providers/aduno/src",
+    ];
+    let files = folders.map(|folder| rust_files(&Path::new(ROOT).join(folder)));
+    let wrong: Vec<_> = files
+        .iter()
+        .flatten()
+        .filter(|file| connects(&fs::read_to_string(file).unwrap()))
+        .collect();
+    assert_eq!(wrong, Vec::<&PathBuf>::new());
+}
+
+#[test]
 fn what_is_sealed_is_counted() {
     assert!(seals_uncounted("self.vault.seal(&context, bytes)"));
     assert!(seals_uncounted("self\n.vault\n.seal_under(id, x, y)"));
@@ -369,6 +412,7 @@ fn no_float_stands_near_an_amount() {
         .iter()
         .flat_map(|part| rust_files(&Path::new(ROOT).join(part)))
         .filter(|file| names_a_float(&fs::read_to_string(file).unwrap()))
+        .filter(|file| !file.ends_with(NAMES_EVERY_KIND))
         .collect();
     assert_eq!(with_float, Vec::<PathBuf>::new());
 }
@@ -466,6 +510,23 @@ fn wrong_names(path: &str, source: &str) -> Vec<String> {
         wrong.push(format!("{path} names rusqlite: only the store does"));
     }
     wrong
+}
+
+/// Whether a source opens a connection, or could ask the name service. To be connected to is
+/// another thing.
+fn connects(source: &str) -> bool {
+    let words = words(&code(source));
+    let opens = [
+        "UdpSocket",
+        "TcpSocket",
+        "UnixStream",
+        "UnixDatagram",
+        "lookup_host",
+        "to_socket_addrs",
+    ];
+    let call = ["TcpStream", ":", ":", "connect"].map(str::to_owned);
+    words.iter().any(|word| opens.contains(&word.as_str()))
+        || words.windows(call.len()).any(|part| part == call)
 }
 
 fn names_a_float(source: &str) -> bool {

@@ -41,6 +41,19 @@ impl Adapter {
         self.with(self.settings(base), client, clock)
     }
 
+    /// The same with these settings in place of, or beside, the sandbox's.
+    pub(crate) fn build_with(
+        self,
+        more: &Table,
+        base: &str,
+        client: Arc<dyn HttpClient>,
+        clock: Arc<dyn Clock>,
+    ) -> Box<dyn PaymentProvider> {
+        let mut settings = self.settings(base);
+        settings.extend(more.clone());
+        self.with(settings, client, clock)
+    }
+
     /// The same with credentials that nobody knows.
     pub(crate) fn build_stranger(
         self,

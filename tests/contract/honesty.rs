@@ -5,9 +5,9 @@ use std::time::Duration;
 use cardless_contract::{
     BodySeal, Capabilities, CaptureRequest, CommitRequest, Delivery, Found, IdempotencyKey,
     LookupRequest, Notification, NotificationError, Operation, OperationLookup, Outcome, Payment,
-    PaymentProvider, PaymentRequest, ProviderName, ProviderToken, RawNotification, RedirectUrl,
-    Reference, RefundRequest, ReservationId, Result, SetupCompletion, SetupProgress, SetupRequest,
-    SetupStarted, TokenFault, VoidRequest, async_trait,
+    PaymentProvider, PaymentRequest, ProviderCall, ProviderName, ProviderPlace, ProviderToken,
+    RawNotification, RedirectUrl, Reference, RefundRequest, ReservationId, Result, SetupCompletion,
+    SetupProgress, SetupRequest, SetupStarted, TokenFault, VoidRequest, async_trait,
 };
 use cardless_testkit::cases::sandbox::{
     Decision, Delivered, Fault, Fixture, Movement, Step, a_lost_reply_moves_once,
@@ -154,6 +154,14 @@ impl PaymentProvider for LyingProvider {
 
     fn capabilities(&self) -> &Capabilities {
         &self.claims
+    }
+
+    fn calls(&self) -> &'static [ProviderCall] {
+        self.truth.calls()
+    }
+
+    fn places(&self) -> Vec<ProviderPlace> {
+        self.truth.places()
     }
 
     async fn probe(&self) -> Result<()> {

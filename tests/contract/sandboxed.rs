@@ -11,6 +11,7 @@ use cardless_testkit::cases::sandbox::{Decision, Delivered, Fault, Fixture, Kind
 use cardless_testkit::judge::{Fault as JudgedFault, Judge, JudgedClient};
 use cardless_transport::{HttpClient, Request};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use toml::Table;
 
 use crate::adapters::Adapter;
 
@@ -54,7 +55,7 @@ impl cardless_contract::Clock for Still {
 }
 
 impl Sandboxed {
-    fn new(adapter: Adapter) -> Self {
+    pub(crate) fn new(adapter: Adapter) -> Self {
         let sandbox = Sandbox::new(Arc::new(Still));
         let name = adapter.provider();
         sandbox.route_webhooks(&WebhookRoute {
@@ -85,6 +86,18 @@ impl Sandboxed {
         let clock = Arc::new(self.sandbox.clock());
         let base = self.sandbox.base(self.adapter.provider());
         self.adapter.build(&base, client, clock)
+    }
+
+    /// Another adapter with more settings, which sends through what `outside` makes of the client.
+    pub(crate) fn another_through(
+        &self,
+        more: &Table,
+        outside: impl FnOnce(Arc<dyn HttpClient>) -> Arc<dyn HttpClient>,
+    ) -> Box<dyn PaymentProvider> {
+        let client = outside(Arc::new(self.client.clone()));
+        let clock = Arc::new(self.sandbox.clock());
+        let base = self.sandbox.base(self.adapter.provider());
+        self.adapter.build_with(more, &base, client, clock)
     }
 
     fn browser(&self) -> impl HttpClient {

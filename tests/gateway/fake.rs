@@ -118,6 +118,8 @@ pub(crate) struct Fake {
     pub(crate) other_merchant: AtomicBool,
     /// The settings name another way to work now.
     pub(crate) other_mode: AtomicBool,
+    /// Where it says that it is.
+    pub(crate) places: Vec<ProviderPlace>,
     pub(crate) capabilities: Capabilities,
     pub(crate) state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
@@ -210,6 +212,7 @@ impl Fake {
             clock,
             other_merchant: AtomicBool::new(false),
             other_mode: AtomicBool::new(false),
+            places: Vec::new(),
             hold_for: None,
             asks_at_reserve: false,
         }
@@ -636,6 +639,14 @@ impl PaymentProvider for Fake {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn calls(&self) -> &'static [ProviderCall] {
+        &[]
+    }
+
+    fn places(&self) -> Vec<ProviderPlace> {
+        self.places.clone()
     }
 
     async fn probe(&self) -> Result<()> {

@@ -1,8 +1,11 @@
 use bytes::Bytes;
-use cardless_contract::{Delivery, ErrorKind, IdempotencyKey, ProviderError, ProviderName};
-use cardless_transport::{Credentials, Request, Response, Transport};
+use cardless_contract::{
+    Credential, Delivery, ErrorKind, IdempotencyKey, ProviderCall, ProviderError, ProviderName,
+    Stage, fields_of,
+};
+use cardless_transport::{Credentials, Hosts, Request, Response, Transport};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -32,6 +35,153 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=UTF-8");
 const ACCEPT_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Every call that is made.
+pub(crate) const CALLS: &[ProviderCall] = &[
+    INIT,
+    AUTHORIZE,
+    SETTLE,
+    CANCEL,
+    CREDIT,
+    STATUS,
+    ALIAS,
+    DATE_ALIAS,
+    DELETE_ALIAS,
+];
+
+const INIT: ProviderCall = ProviderCall {
+    body: &[
+        "currency",
+        "refno",
+        "amount",
+        "autoSettle",
+        "paymentMethods[]",
+        "language",
+        "option.createAlias",
+        "option.storeCustomerData",
+        "card.type",
+        "card.alias",
+        "card.expiryMonth",
+        "card.expiryYear",
+        "redirect.successUrl",
+        "redirect.cancelUrl",
+        "redirect.errorUrl",
+        "redirect.method",
+        "webhook.url",
+    ],
+    reads_headers: &["location"],
+    ..post(
+        "/v1/transactions",
+        &[Stage::Link, Stage::Authorize],
+        fields_of::<wire::Started>,
+    )
+};
+
+const AUTHORIZE: ProviderCall = ProviderCall {
+    body: &[
+        "currency",
+        "refno",
+        "amount",
+        "autoSettle",
+        "card.type",
+        "card.alias",
+        "card.expiryMonth",
+        "card.expiryYear",
+    ],
+    ..post(
+        "/v1/transactions/authorize",
+        &[Stage::Authorize],
+        fields_of::<wire::Started>,
+    )
+};
+
+const SETTLE: ProviderCall = ProviderCall {
+    body: MOVEMENT,
+    ..post(
+        "/v1/transactions/{id}/settle",
+        &[Stage::Authorize, Stage::Capture],
+        fields_of::<wire::Accepted>,
+    )
+};
+
+const CANCEL: ProviderCall = post(
+    "/v1/transactions/{id}/cancel",
+    &[Stage::Void],
+    fields_of::<wire::Accepted>,
+);
+
+const CREDIT: ProviderCall = ProviderCall {
+    body: MOVEMENT,
+    ..post(
+        "/v1/transactions/{id}/credit",
+        &[Stage::Refund],
+        fields_of::<wire::Started>,
+    )
+};
+
+const MOVEMENT: &[&str] = &["amount", "currency", "refno"];
+
+const STATUS: ProviderCall = keyless(
+    "GET",
+    "/v1/transactions/{id}",
+    &[
+        Stage::Check,
+        Stage::Link,
+        Stage::Authorize,
+        Stage::Capture,
+        Stage::Void,
+        Stage::Read,
+    ],
+    fields_of::<wire::Status>,
+);
+
+const ALIAS: ProviderCall = keyless(
+    "GET",
+    "/v1/aliases/{alias}",
+    &[Stage::Authorize],
+    fields_of::<wire::AliasInfo>,
+);
+
+const DATE_ALIAS: ProviderCall = ProviderCall {
+    body: &["expiryMonth", "expiryYear"],
+    ..keyless(
+        "PATCH",
+        "/v1/aliases/{alias}",
+        &[Stage::Link],
+        fields_of::<wire::Accepted>,
+    )
+};
+
+const DELETE_ALIAS: ProviderCall = keyless(
+    "DELETE",
+    "/v1/aliases/{alias}",
+    &[Stage::Revoke],
+    fields_of::<wire::Accepted>,
+);
+
+const fn post(
+    path: &'static str,
+    stages: &'static [Stage],
+    reads: fn() -> Vec<String>,
+) -> ProviderCall {
+    ProviderCall {
+        headers: &["idempotency-key"],
+        ..keyless("POST", path, stages, reads)
+    }
+}
+
+const fn keyless(
+    method: &'static str,
+    path: &'static str,
+    stages: &'static [Stage],
+    reads: fn() -> Vec<String>,
+) -> ProviderCall {
+    ProviderCall {
+        reads,
+        reads_of_a_refusal: fields_of::<wire::ErrorBody>,
+        ..ProviderCall::new(method, path, stages, Credential::Basic)
+    }
+}
+
 impl Client {
     pub(crate) const fn new(
         provider: ProviderName,
@@ -45,9 +195,14 @@ impl Client {
         }
     }
 
+    /// Where calls may go, and customers be sent.
+    pub(crate) const fn hosts(&self) -> &Hosts {
+        self.transport.hosts()
+    }
+
     /// `POST /v1/transactions`
     pub(crate) async fn init(&self, key: &IdempotencyKey, body: Bytes) -> Call<Initialized> {
-        let answer = self.post("/v1/transactions", key, body).await?;
+        let answer = self.send(&INIT, INIT.path, Some(key), Some(body)).await?;
         let location = answer
             .headers()
             .get(LOCATION)
@@ -63,7 +218,9 @@ impl Client {
 
     /// `POST /v1/transactions/authorize`
     pub(crate) async fn authorize(&self, key: &IdempotencyKey, body: Bytes) -> Call<wire::Started> {
-        let answer = self.post("/v1/transactions/authorize", key, body).await?;
+        let answer = self
+            .send(&AUTHORIZE, AUTHORIZE.path, Some(key), Some(body))
+            .await?;
         self.decode(&answer)
     }
 
@@ -74,16 +231,15 @@ impl Client {
         id: TransactionId<'_>,
         body: &wire::Movement<'_>,
     ) -> Call<()> {
-        let path = format!("/v1/transactions/{}/settle", id.as_str());
-        let answer = self.post(&path, key, self.encode(body)?).await?;
+        let body = self.encode(body)?;
+        let answer = self.post(&SETTLE, id, key, body).await?;
         self.accepted(&answer)
     }
 
     /// `POST /v1/transactions/{id}/cancel`. Any 2xx is success, with or without a body (§3).
     pub(crate) async fn cancel(&self, key: &IdempotencyKey, id: TransactionId<'_>) -> Call<()> {
-        let path = format!("/v1/transactions/{}/cancel", id.as_str());
         let body = self.encode(&wire::Cancel {})?;
-        let answer = self.post(&path, key, body).await?;
+        let answer = self.post(&CANCEL, id, key, body).await?;
         self.accepted(&answer)
     }
 
@@ -95,8 +251,8 @@ impl Client {
         id: TransactionId<'_>,
         body: &wire::Movement<'_>,
     ) -> Call<Option<wire::Started>> {
-        let path = format!("/v1/transactions/{}/credit", id.as_str());
-        let answer = self.post(&path, key, self.encode(body)?).await?;
+        let body = self.encode(body)?;
+        let answer = self.post(&CREDIT, id, key, body).await?;
         if is_blank(answer.body()) {
             return Ok(None);
         }
@@ -105,31 +261,30 @@ impl Client {
 
     /// `GET /v1/transactions/{id}`
     pub(crate) async fn status(&self, id: TransactionId<'_>) -> Call<wire::Status> {
-        let path = format!("/v1/transactions/{}", id.as_str());
-        let answer = self.send(Method::GET, &path, None, None).await?;
+        let path = STATUS.path_with(id.as_str());
+        let answer = self.send(&STATUS, &path, None, None).await?;
         self.decode(&answer)
     }
 
     /// `GET /v1/aliases/{alias}`
     pub(crate) async fn alias(&self, alias: Alias<'_>) -> Call<wire::AliasInfo> {
-        let answer = self
-            .send(Method::GET, &alias_path(alias), None, None)
-            .await?;
+        let path = ALIAS.path_with(alias.expose());
+        let answer = self.send(&ALIAS, &path, None, None).await?;
         self.decode(&answer)
     }
 
     /// `PATCH /v1/aliases/{alias}`. The answer holds the whole alias again and is dropped.
     pub(crate) async fn date_alias(&self, alias: Alias<'_>, expiry: &wire::Expiry) -> Call<()> {
         let body = Some(self.encode(expiry)?);
-        let path = alias_path(alias);
-        let answer = self.send(Method::PATCH, &path, None, body).await?;
+        let path = DATE_ALIAS.path_with(alias.expose());
+        let answer = self.send(&DATE_ALIAS, &path, None, body).await?;
         self.accepted(&answer)
     }
 
     /// `DELETE /v1/aliases/{alias}`
     pub(crate) async fn delete_alias(&self, alias: Alias<'_>) -> Call<()> {
-        let path = alias_path(alias);
-        let answer = self.send(Method::DELETE, &path, None, None).await?;
+        let path = DELETE_ALIAS.path_with(alias.expose());
+        let answer = self.send(&DELETE_ALIAS, &path, None, None).await?;
         self.accepted(&answer)
     }
 
@@ -140,8 +295,15 @@ impl Client {
             .map_err(|_| self.not_sent("the body can't be written"))
     }
 
-    async fn post(&self, path: &str, key: &IdempotencyKey, body: Bytes) -> Call<Response> {
-        self.send(Method::POST, path, Some(key), Some(body)).await
+    async fn post(
+        &self,
+        call: &ProviderCall,
+        id: TransactionId<'_>,
+        key: &IdempotencyKey,
+        body: Bytes,
+    ) -> Call<Response> {
+        let path = call.path_with(id.as_str());
+        self.send(call, &path, Some(key), Some(body)).await
     }
 
     /// Sends once; again, the same bytes under the same key, with another live password only if the
@@ -149,7 +311,7 @@ impl Client {
     /// keeps it (§8).
     async fn send(
         &self,
-        method: Method,
+        call: &ProviderCall,
         path: &str,
         key: Option<&IdempotencyKey>,
         body: Option<Bytes>,
@@ -157,7 +319,7 @@ impl Client {
         let mut refused = None;
         for turn in self.credentials.in_turn() {
             let request = self
-                .request(turn.credential(), &method, path, key, body.clone())
+                .request(turn.credential(), call.method, path, key, body.clone())
                 .ok_or_else(|| self.not_sent("the request can't be built"))?;
             match self.attempt(request, turn.is_first()).await {
                 Err(Failure::Refused(refusal)) if refusal.is_wrong_password() => {
@@ -190,14 +352,14 @@ impl Client {
     fn request(
         &self,
         authorization: &HeaderValue,
-        method: &Method,
+        method: &str,
         path: &str,
         key: Option<&IdempotencyKey>,
         body: Option<Bytes>,
     ) -> Option<Request> {
         let base = self.transport.hosts().base().as_str();
         let mut request = http::Request::builder()
-            .method(method.clone())
+            .method(method)
             .uri(format!("{}{path}", base.trim_end_matches('/')))
             .header(AUTHORIZATION, authorization.clone())
             .header(ACCEPT, ACCEPT_JSON);
@@ -242,8 +404,4 @@ impl Client {
 
 fn is_blank(body: &[u8]) -> bool {
     body.iter().all(u8::is_ascii_whitespace)
-}
-
-fn alias_path(alias: Alias<'_>) -> String {
-    format!("/v1/aliases/{}", alias.expose())
 }

@@ -6,15 +6,15 @@ use cardless_contract::{
     BodySeal, Capabilities, CaptureMode, CaptureRequest, Clock, CommitRequest, Decline, Delivery,
     ErrorKind, Found, IdempotencyKey, Initiator, LookupRequest, Money, Notification,
     NotificationError, ObjectId, Operation, OperationKind, OperationLookup, Outcome, Payment,
-    PaymentPhase, PaymentProvider, PaymentRequest, ProviderError, ProviderName, ProviderToken,
-    RawNotification, RedirectUrl, Reference, RefundRequest, Repeat, ReservationId, Result,
-    SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted, TokenFault,
-    VoidRequest, async_trait,
+    PaymentPhase, PaymentProvider, PaymentRequest, ProviderCall, ProviderError, ProviderName,
+    ProviderPlace, ProviderToken, Purpose, RawNotification, RedirectUrl, Reference, RefundRequest,
+    Repeat, ReservationId, Result, SetupCompletion, SetupProgress, SetupReference, SetupRequest,
+    SetupStarted, TokenFault, VoidRequest, async_trait,
 };
 use cardless_transport::{Credentials, HttpClient, Transport};
 use url::Url;
 
-use crate::client::Client;
+use crate::client::{CALLS, Client};
 use crate::config::{Config, ConfigError, Settings};
 use crate::error::Failure;
 use crate::mapping::{self, Expected, Mismatch, Registered};
@@ -30,6 +30,9 @@ pub struct Aduno {
     client: Client,
     clock: Arc<dyn Clock>,
 }
+
+/// Who runs everything that is reached (`providers/aduno.md` §1.3).
+const OPERATOR: &str = "Datatrans (Planet)";
 
 /// The provider's name.
 const NAME: &str = "aduno";
@@ -118,6 +121,21 @@ impl PaymentProvider for Aduno {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn calls(&self) -> &'static [ProviderCall] {
+        CALLS
+    }
+
+    fn places(&self) -> Vec<ProviderPlace> {
+        let hosts = self.client.hosts();
+        let base = hosts.base().host_str();
+        let both = &[Purpose::Api, Purpose::CustomerPage];
+        hosts.places(OPERATOR, |host| match base == Some(host) {
+            true if hosts.is_loopback() => both,
+            true => &[Purpose::Api],
+            false => &[Purpose::CustomerPage],
+        })
     }
 
     async fn probe(&self) -> Result<()> {

@@ -13,9 +13,11 @@
 //! - A secret has no `Display`, no `Serialize` and no `PartialEq`; its `Debug` prints its type.
 //! - Time and randomness come in through [`Clock`] and [`Entropy`].
 
+mod calls;
 mod capability;
 mod clock;
 mod error;
+mod fields;
 mod id;
 mod money;
 mod notification;
@@ -23,9 +25,11 @@ mod outcome;
 mod provider;
 mod secret;
 
+pub use calls::{Credential, ProviderCall, ProviderPlace, Purpose, Stage, call_of};
 pub use capability::{Capabilities, Repeat};
 pub use clock::{Clock, Entropy, EntropyError, SystemClock, SystemEntropy, Timestamp};
 pub use error::{Delivery, ErrorKind, ProviderError, Result};
+pub use fields::fields_of;
 pub use id::{
     CustomerReference, IdError, IdempotencyKey, ObjectId, ProviderCode, ProviderName, Reference,
     ReservationId, SetupReference,

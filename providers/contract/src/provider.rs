@@ -4,8 +4,9 @@ use async_trait::async_trait;
 
 use crate::{
     Capabilities, CustomerReference, Found, IdempotencyKey, Money, Notification, NotificationError,
-    ObjectId, Operation, Outcome, Payment, ProviderName, ProviderToken, RawNotification, Reference,
-    ReservationId, Result, SetupProgress, SetupReference, SetupStarted, Timestamp, TokenFault,
+    ObjectId, Operation, Outcome, Payment, ProviderCall, ProviderName, ProviderPlace,
+    ProviderToken, RawNotification, Reference, ReservationId, Result, SetupProgress,
+    SetupReference, SetupStarted, Timestamp, TokenFault,
 };
 
 /// A payment provider: links, charges, gives back.
@@ -46,6 +47,14 @@ pub trait PaymentProvider: fmt::Debug + Send + Sync + 'static {
 
     /// What the provider can do.
     fn capabilities(&self) -> &Capabilities;
+
+    /// Every call that the adapter can make, whatever the settings. No request leaves that is none
+    /// of these.
+    fn calls(&self) -> &'static [ProviderCall];
+
+    /// Every place that the adapter reaches, or sends a customer to, with its settings. Whatever a
+    /// caller or an answer says, no request leaves for another.
+    fn places(&self) -> Vec<ProviderPlace>;
 
     /// One harmless question with the given credentials, for `check`. Moves nothing, makes
     /// nothing.

@@ -12,10 +12,11 @@ use cardless_contract::{
     Timestamp,
 };
 use cardless_transport::{Response, Transport};
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 
+use crate::client::ACCESS_TOKEN;
 use crate::wire::{AccessTokenAnswer, AccessTokenError};
 
 /// After a refused or unclear token request none is sent for this long: asking too often is the
@@ -178,8 +179,8 @@ impl AccessTokens {
         let credentials = STANDARD.encode(format!("{}:{secret}", self.client_id));
         let base = transport.hosts().base().as_str().trim_end_matches('/');
         Request::builder()
-            .method(Method::POST)
-            .uri(format!("{base}/v1/oauth2/token"))
+            .method(ACCESS_TOKEN.method)
+            .uri(format!("{base}{}", ACCESS_TOKEN.path))
             .header(
                 header::AUTHORIZATION,
                 sensitive(&format!("Basic {credentials}"))?,

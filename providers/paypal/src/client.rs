@@ -4,11 +4,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use cardless_contract::{
-    Delivery, ErrorKind, IdempotencyKey, ObjectId, ProviderError, ProviderName, ReservationId,
-    Result,
+    Credential, Delivery, ErrorKind, IdempotencyKey, ObjectId, ProviderCall, ProviderError,
+    ProviderName, ReservationId, Result, Stage, fields_of,
 };
 use cardless_transport::{Hosts, Response, Transport};
-use http::{Method, Request, header};
+use http::{Request, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,14 +17,289 @@ use crate::error::{Failure, Verdict};
 use crate::mapping::PathId;
 use crate::wire;
 
-const ORDERS: &str = "/v2/checkout/orders";
-const AUTHORIZATIONS: &str = "/v2/payments/authorizations";
-const CAPTURES: &str = "/v2/payments/captures";
-const REFUNDS: &str = "/v2/payments/refunds";
-const SETUP_TOKENS: &str = "/v3/vault/setup-tokens";
-const PAYMENT_TOKENS: &str = "/v3/vault/payment-tokens";
-const AGREEMENT_TOKENS: &str = "/v1/billing-agreements/agreement-tokens";
-const AGREEMENTS: &str = "/v1/billing-agreements/agreements";
+/// The header that holds a request's idempotency key.
+const REQUEST_ID: &str = "paypal-request-id";
+
+/// Every call that is made, [`AccessTokens`]'s and the webhook verifier's too.
+pub(crate) const CALLS: &[ProviderCall] = &[
+    ACCESS_TOKEN,
+    CREATE_ORDER,
+    ORDER,
+    CAPTURE_ORDER,
+    AUTHORIZE_ORDER,
+    AUTHORIZATION,
+    CAPTURE_AUTHORIZATION,
+    VOID_AUTHORIZATION,
+    CAPTURE,
+    REFUND_CAPTURE,
+    REFUND,
+    CREATE_SETUP_TOKEN,
+    SETUP_TOKEN,
+    CREATE_PAYMENT_TOKEN,
+    PAYMENT_TOKENS,
+    DELETE_PAYMENT_TOKEN,
+    CREATE_AGREEMENT_TOKEN,
+    CREATE_AGREEMENT,
+    CANCEL_AGREEMENT,
+    CERTIFICATE,
+];
+
+pub(crate) const ACCESS_TOKEN: ProviderCall = ProviderCall {
+    body: &["grant_type"],
+    reads: fields_of::<wire::AccessTokenAnswer>,
+    reads_of_a_refusal: fields_of::<wire::AccessTokenError>,
+    ..ProviderCall::new(
+        "POST",
+        "/v1/oauth2/token",
+        &[Stage::Access],
+        Credential::Basic,
+    )
+};
+
+const CREATE_ORDER: ProviderCall = ProviderCall {
+    body: &[
+        "intent",
+        "purchase_units[].custom_id",
+        "purchase_units[].invoice_id",
+        "purchase_units[].amount.currency_code",
+        "purchase_units[].amount.value",
+        "purchase_units[].description",
+        "payment_source.paypal.vault_id",
+        "payment_source.paypal.stored_credential.payment_initiator",
+        "payment_source.paypal.stored_credential.usage",
+        "payment_source.paypal.stored_credential.usage_pattern",
+        "payment_source.paypal.experience_context.return_url",
+        "payment_source.paypal.experience_context.cancel_url",
+        "payment_source.paypal.experience_context.shipping_preference",
+        "payment_source.paypal.experience_context.user_action",
+        "payment_source.paypal.experience_context.brand_name",
+        "payment_source.token.id",
+        "payment_source.token.type",
+    ],
+    ..post(
+        "/v2/checkout/orders",
+        &[Stage::Authorize],
+        fields_of::<wire::Order>,
+    )
+};
+
+const ORDER: ProviderCall = get(
+    "/v2/checkout/orders/{id}",
+    &[
+        Stage::Authorize,
+        Stage::Capture,
+        Stage::Void,
+        Stage::Refund,
+        Stage::Read,
+    ],
+    fields_of::<wire::Order>,
+);
+
+const CAPTURE_ORDER: ProviderCall = ProviderCall {
+    body: PAYMENT_SOURCE,
+    ..post(
+        "/v2/checkout/orders/{id}/capture",
+        &[Stage::Authorize],
+        fields_of::<wire::Order>,
+    )
+};
+
+const AUTHORIZE_ORDER: ProviderCall = ProviderCall {
+    body: PAYMENT_SOURCE,
+    ..post(
+        "/v2/checkout/orders/{id}/authorize",
+        &[Stage::Authorize],
+        fields_of::<wire::Order>,
+    )
+};
+
+/// What pays an order.
+const PAYMENT_SOURCE: &[&str] = &[
+    "payment_source.paypal.vault_id",
+    "payment_source.paypal.stored_credential.payment_initiator",
+    "payment_source.paypal.stored_credential.usage",
+    "payment_source.paypal.stored_credential.usage_pattern",
+    "payment_source.paypal.experience_context.return_url",
+    "payment_source.paypal.experience_context.cancel_url",
+    "payment_source.paypal.experience_context.shipping_preference",
+    "payment_source.paypal.experience_context.user_action",
+    "payment_source.paypal.experience_context.brand_name",
+    "payment_source.token.id",
+    "payment_source.token.type",
+];
+
+const AUTHORIZATION: ProviderCall = get(
+    "/v2/payments/authorizations/{id}",
+    &[Stage::Void, Stage::Read],
+    fields_of::<wire::Authorization>,
+);
+
+const CAPTURE_AUTHORIZATION: ProviderCall = ProviderCall {
+    body: &[
+        "amount.currency_code",
+        "amount.value",
+        "invoice_id",
+        "final_capture",
+    ],
+    ..post(
+        "/v2/payments/authorizations/{id}/capture",
+        &[Stage::Authorize, Stage::Capture],
+        fields_of::<wire::Capture>,
+    )
+};
+
+const VOID_AUTHORIZATION: ProviderCall = post(
+    "/v2/payments/authorizations/{id}/void",
+    &[Stage::Void],
+    fields_of::<wire::Authorization>,
+);
+
+const CAPTURE: ProviderCall = get(
+    "/v2/payments/captures/{id}",
+    &[Stage::Read],
+    fields_of::<wire::Capture>,
+);
+
+const REFUND_CAPTURE: ProviderCall = ProviderCall {
+    body: &["amount.currency_code", "amount.value", "custom_id"],
+    ..post(
+        "/v2/payments/captures/{id}/refund",
+        &[Stage::Refund],
+        fields_of::<wire::Refund>,
+    )
+};
+
+const REFUND: ProviderCall = get(
+    "/v2/payments/refunds/{id}",
+    &[Stage::Read],
+    fields_of::<wire::Refund>,
+);
+
+const CREATE_SETUP_TOKEN: ProviderCall = ProviderCall {
+    body: &[
+        "customer.merchant_customer_id",
+        "payment_source.paypal.usage_type",
+        "payment_source.paypal.usage_pattern",
+        "payment_source.paypal.description",
+        "payment_source.paypal.permit_multiple_payment_tokens",
+        "payment_source.paypal.experience_context.return_url",
+        "payment_source.paypal.experience_context.cancel_url",
+        "payment_source.paypal.experience_context.shipping_preference",
+        "payment_source.paypal.experience_context.user_action",
+        "payment_source.paypal.experience_context.vault_instruction",
+        "payment_source.paypal.experience_context.brand_name",
+        "payment_source.paypal.experience_context.locale",
+    ],
+    ..post(
+        "/v3/vault/setup-tokens",
+        &[Stage::Link],
+        fields_of::<wire::SetupToken>,
+    )
+};
+
+const SETUP_TOKEN: ProviderCall = get(
+    "/v3/vault/setup-tokens/{id}",
+    &[Stage::Link],
+    fields_of::<wire::SetupToken>,
+);
+
+const CREATE_PAYMENT_TOKEN: ProviderCall = ProviderCall {
+    body: &["payment_source.token.id", "payment_source.token.type"],
+    ..post(
+        "/v3/vault/payment-tokens",
+        &[Stage::Link],
+        fields_of::<wire::PaymentToken>,
+    )
+};
+
+const PAYMENT_TOKENS: ProviderCall = ProviderCall {
+    query: &["customer_id"],
+    ..get(
+        "/v3/vault/payment-tokens",
+        &[Stage::Link],
+        fields_of::<wire::PaymentTokens>,
+    )
+};
+
+const DELETE_PAYMENT_TOKEN: ProviderCall = ProviderCall {
+    reads: fields_of::<wire::Accepted>,
+    reads_of_a_refusal: fields_of::<wire::ErrorBody>,
+    ..ProviderCall::new(
+        "DELETE",
+        "/v3/vault/payment-tokens/{id}",
+        &[Stage::Revoke],
+        Credential::AccessToken,
+    )
+};
+
+const CREATE_AGREEMENT_TOKEN: ProviderCall = ProviderCall {
+    body: &[
+        "description",
+        "payer.payment_method",
+        "plan.type",
+        "plan.merchant_preferences.return_url",
+        "plan.merchant_preferences.cancel_url",
+        "plan.merchant_preferences.skip_shipping_address",
+        "plan.merchant_preferences.accepted_pymt_type",
+    ],
+    ..post(
+        "/v1/billing-agreements/agreement-tokens",
+        &[Stage::Link],
+        fields_of::<wire::AgreementToken>,
+    )
+};
+
+const CREATE_AGREEMENT: ProviderCall = ProviderCall {
+    body: &["token_id"],
+    ..post(
+        "/v1/billing-agreements/agreements",
+        &[Stage::Link],
+        fields_of::<wire::Agreement>,
+    )
+};
+
+const CANCEL_AGREEMENT: ProviderCall = ProviderCall {
+    headers: &[],
+    ..post(
+        "/v1/billing-agreements/agreements/{id}/cancel",
+        &[Stage::Revoke],
+        fields_of::<wire::Accepted>,
+    )
+};
+
+/// A certificate file, which is read as a whole. Its address comes with the webhook, and is
+/// checked there.
+const CERTIFICATE: ProviderCall = ProviderCall::new(
+    "GET",
+    "/v1/notifications/certs/{id}",
+    &[Stage::Notification],
+    Credential::None,
+);
+
+const fn get(
+    path: &'static str,
+    stages: &'static [Stage],
+    reads: fn() -> Vec<String>,
+) -> ProviderCall {
+    ProviderCall {
+        reads,
+        reads_of_a_refusal: fields_of::<wire::ErrorBody>,
+        ..ProviderCall::new("GET", path, stages, Credential::AccessToken)
+    }
+}
+
+const fn post(
+    path: &'static str,
+    stages: &'static [Stage],
+    reads: fn() -> Vec<String>,
+) -> ProviderCall {
+    ProviderCall {
+        headers: &[REQUEST_ID],
+        reads,
+        reads_of_a_refusal: fields_of::<wire::ErrorBody>,
+        ..ProviderCall::new("POST", path, stages, Credential::AccessToken)
+    }
+}
 
 /// What PayPal answered: the object, or why not.
 pub(crate) enum Answer<T> {
@@ -41,7 +316,7 @@ pub(crate) struct Client {
 
 /// One request, before it has an access token.
 struct Call<'a> {
-    method: Method,
+    method: &'static str,
     path: String,
     key: Option<&'a IdempotencyKey>,
     body: Option<Bytes>,
@@ -80,12 +355,11 @@ impl Client {
         key: &IdempotencyKey,
         body: &wire::OrderRequest<'_>,
     ) -> Result<Answer<wire::Order>> {
-        self.post(ORDERS.to_owned(), key, Some(self.json(body)?))
-            .await
+        self.post(&CREATE_ORDER, "", key, self.json(body)?).await
     }
 
     pub(crate) async fn order(&self, id: &ReservationId) -> Result<Answer<wire::Order>> {
-        self.get(format!("{ORDERS}/{}", self.path_id(id)?)).await
+        self.get(&ORDER, self.path_id(id)?).await
     }
 
     pub(crate) async fn capture_order(
@@ -94,8 +368,9 @@ impl Client {
         id: &ReservationId,
         body: &wire::PayOrderRequest<'_>,
     ) -> Result<Answer<wire::Order>> {
-        let path = format!("{ORDERS}/{}/capture", self.path_id(id)?);
-        self.post(path, key, Some(self.json(body)?)).await
+        let id = self.path_id(id)?;
+        self.post(&CAPTURE_ORDER, id.as_str(), key, self.json(body)?)
+            .await
     }
 
     pub(crate) async fn authorize_order(
@@ -104,13 +379,13 @@ impl Client {
         id: &ReservationId,
         body: &wire::PayOrderRequest<'_>,
     ) -> Result<Answer<wire::Order>> {
-        let path = format!("{ORDERS}/{}/authorize", self.path_id(id)?);
-        self.post(path, key, Some(self.json(body)?)).await
+        let id = self.path_id(id)?;
+        self.post(&AUTHORIZE_ORDER, id.as_str(), key, self.json(body)?)
+            .await
     }
 
     pub(crate) async fn authorization(&self, id: &ObjectId) -> Result<Answer<wire::Authorization>> {
-        self.get(format!("{AUTHORIZATIONS}/{}", self.path_id(id)?))
-            .await
+        self.get(&AUTHORIZATION, self.path_id(id)?).await
     }
 
     pub(crate) async fn capture_authorization(
@@ -119,8 +394,9 @@ impl Client {
         id: &ObjectId,
         body: &wire::CaptureRequest<'_>,
     ) -> Result<Answer<wire::Capture>> {
-        let path = format!("{AUTHORIZATIONS}/{}/capture", self.path_id(id)?);
-        self.post(path, key, Some(self.json(body)?)).await
+        let id = self.path_id(id)?;
+        self.post(&CAPTURE_AUTHORIZATION, id.as_str(), key, self.json(body)?)
+            .await
     }
 
     /// Void takes no body (`providers/paypal.md` §6.5). `None`: 204.
@@ -129,12 +405,13 @@ impl Client {
         key: &IdempotencyKey,
         id: &ObjectId,
     ) -> Result<Answer<Option<wire::Authorization>>> {
-        let path = format!("{AUTHORIZATIONS}/{}/void", self.path_id(id)?);
-        self.call(Call::post(path, Some(key), None)).await
+        let path = VOID_AUTHORIZATION.path_with(self.path_id(id)?.as_str());
+        self.call(Call::of(&VOID_AUTHORIZATION, path, Some(key), None))
+            .await
     }
 
     pub(crate) async fn capture(&self, id: &ObjectId) -> Result<Answer<wire::Capture>> {
-        self.get(format!("{CAPTURES}/{}", self.path_id(id)?)).await
+        self.get(&CAPTURE, self.path_id(id)?).await
     }
 
     pub(crate) async fn refund_capture(
@@ -143,12 +420,13 @@ impl Client {
         id: &ObjectId,
         body: &wire::RefundRequest<'_>,
     ) -> Result<Answer<wire::Refund>> {
-        let path = format!("{CAPTURES}/{}/refund", self.path_id(id)?);
-        self.post(path, key, Some(self.json(body)?)).await
+        let id = self.path_id(id)?;
+        self.post(&REFUND_CAPTURE, id.as_str(), key, self.json(body)?)
+            .await
     }
 
     pub(crate) async fn refund(&self, id: &ObjectId) -> Result<Answer<wire::Refund>> {
-        self.get(format!("{REFUNDS}/{}", self.path_id(id)?)).await
+        self.get(&REFUND, self.path_id(id)?).await
     }
 
     pub(crate) async fn create_setup_token(
@@ -156,13 +434,13 @@ impl Client {
         key: &IdempotencyKey,
         body: &wire::SetupTokenRequest<'_>,
     ) -> Result<Answer<wire::SetupToken>> {
-        self.post(SETUP_TOKENS.to_owned(), key, Some(self.json(body)?))
+        self.post(&CREATE_SETUP_TOKEN, "", key, self.json(body)?)
             .await
     }
 
     /// `id` is checked by the caller, as are all ids of the vault.
     pub(crate) async fn setup_token(&self, id: PathId<'_>) -> Result<Answer<wire::SetupToken>> {
-        self.get(format!("{SETUP_TOKENS}/{id}")).await
+        self.get(&SETUP_TOKEN, id).await
     }
 
     pub(crate) async fn create_payment_token(
@@ -170,7 +448,7 @@ impl Client {
         key: &IdempotencyKey,
         body: &wire::PaymentTokenRequest<'_>,
     ) -> Result<Answer<wire::PaymentToken>> {
-        self.post(PAYMENT_TOKENS.to_owned(), key, Some(self.json(body)?))
+        self.post(&CREATE_PAYMENT_TOKEN, "", key, self.json(body)?)
             .await
     }
 
@@ -179,18 +457,15 @@ impl Client {
         &self,
         customer: PathId<'_>,
     ) -> Result<Answer<wire::PaymentTokens>> {
-        self.get(format!("{PAYMENT_TOKENS}?customer_id={customer}"))
+        let path = format!("{}?customer_id={customer}", PAYMENT_TOKENS.path);
+        self.required(Call::of(&PAYMENT_TOKENS, path, None, None))
             .await
     }
 
     pub(crate) async fn delete_payment_token(&self, id: PathId<'_>) -> Result<Answer<()>> {
-        self.no_content(Call {
-            method: Method::DELETE,
-            path: format!("{PAYMENT_TOKENS}/{id}"),
-            key: None,
-            body: None,
-        })
-        .await
+        let path = DELETE_PAYMENT_TOKEN.path_with(id.as_str());
+        self.no_content(Call::of(&DELETE_PAYMENT_TOKEN, path, None, None))
+            .await
     }
 
     pub(crate) async fn create_agreement_token(
@@ -198,7 +473,7 @@ impl Client {
         key: &IdempotencyKey,
         body: &wire::AgreementTokenRequest<'_>,
     ) -> Result<Answer<wire::AgreementToken>> {
-        self.post(AGREEMENT_TOKENS.to_owned(), key, Some(self.json(body)?))
+        self.post(&CREATE_AGREEMENT_TOKEN, "", key, self.json(body)?)
             .await
     }
 
@@ -207,32 +482,36 @@ impl Client {
         key: &IdempotencyKey,
         body: &wire::AgreementRequest<'_>,
     ) -> Result<Answer<wire::Agreement>> {
-        self.post(AGREEMENTS.to_owned(), key, Some(self.json(body)?))
+        self.post(&CREATE_AGREEMENT, "", key, self.json(body)?)
             .await
     }
 
     pub(crate) async fn cancel_agreement(&self, id: PathId<'_>) -> Result<Answer<()>> {
-        let path = format!("{AGREEMENTS}/{id}/cancel");
-        self.no_content(Call::post(path, None, None)).await
+        let path = CANCEL_AGREEMENT.path_with(id.as_str());
+        self.no_content(Call::of(&CANCEL_AGREEMENT, path, None, None))
+            .await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: String) -> Result<Answer<T>> {
-        let call = Call {
-            method: Method::GET,
-            path,
-            key: None,
-            body: None,
-        };
-        self.required(call).await
+    async fn get<T: DeserializeOwned>(
+        &self,
+        call: &'static ProviderCall,
+        id: PathId<'_>,
+    ) -> Result<Answer<T>> {
+        let path = call.path_with(id.as_str());
+        self.required(Call::of(call, path, None, None)).await
     }
 
+    /// `id` is empty where the path takes none.
     async fn post<T: DeserializeOwned>(
         &self,
-        path: String,
+        call: &'static ProviderCall,
+        id: &str,
         key: &IdempotencyKey,
-        body: Option<Bytes>,
+        body: Bytes,
     ) -> Result<Answer<T>> {
-        self.required(Call::post(path, Some(key), body)).await
+        let path = call.path_with(id);
+        self.required(Call::of(call, path, Some(key), Some(body)))
+            .await
     }
 
     async fn required<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<Answer<T>> {
@@ -306,13 +585,13 @@ impl Client {
         let base = self.hosts().base().as_str().trim_end_matches('/');
         let bearer = token.header().ok_or_else(|| self.internal())?;
         let mut request = Request::builder()
-            .method(call.method.clone())
+            .method(call.method)
             .uri(format!("{base}{}", call.path))
             .header(header::AUTHORIZATION, bearer)
             .header(header::ACCEPT, "application/json");
         if let Some(key) = call.key {
             request = request
-                .header("PayPal-Request-Id", key.as_str())
+                .header(REQUEST_ID, key.as_str())
                 .header("Prefer", "return=representation");
         }
         if call.body.is_some() {
@@ -359,9 +638,14 @@ impl fmt::Debug for Client {
 }
 
 impl<'a> Call<'a> {
-    const fn post(path: String, key: Option<&'a IdempotencyKey>, body: Option<Bytes>) -> Self {
+    const fn of(
+        call: &'static ProviderCall,
+        path: String,
+        key: Option<&'a IdempotencyKey>,
+        body: Option<Bytes>,
+    ) -> Self {
         Self {
-            method: Method::POST,
+            method: call.method,
             path,
             key,
             body,

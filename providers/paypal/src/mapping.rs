@@ -91,6 +91,12 @@ impl<'a> PathId<'a> {
     }
 }
 
+impl<'a> PathId<'a> {
+    pub(crate) const fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
 impl fmt::Display for PathId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)

@@ -97,6 +97,11 @@ impl Verifier {
         })
     }
 
+    /// Where certificates may lie, outside of loopback.
+    pub(crate) const fn certificate_hosts(&self) -> &'static [&'static str] {
+        self.environment.certificate_hosts()
+    }
+
     /// The whole check, in the order of §8.3.
     pub(crate) async fn verify(
         &self,

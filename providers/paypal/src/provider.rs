@@ -5,14 +5,15 @@ use cardless_contract::{
     BodySeal, Capabilities, CaptureMode, CaptureRequest, Clock, CommitRequest, Delivery, ErrorKind,
     Found, IdempotencyKey, Initiator, LookupRequest, Notification, NotificationError, ObjectId,
     Operation, OperationKind, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
-    PaymentRequest, ProviderError, ProviderName, ProviderToken, RawNotification, Reference,
-    RefundRequest, Repeat, ReservationId, Result, SetupCompletion, SetupProgress, SetupReference,
-    SetupRequest, SetupStarted, TokenFault, Unmapped, VoidRequest, async_trait,
+    PaymentRequest, ProviderCall, ProviderError, ProviderName, ProviderPlace, ProviderToken,
+    Purpose, RawNotification, Reference, RefundRequest, Repeat, ReservationId, Result,
+    SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted, TokenFault,
+    Unmapped, VoidRequest, async_trait,
 };
 use cardless_transport::{HttpClient, Transport};
 
 use crate::auth::AccessTokens;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, CALLS, Client};
 use crate::config::{Config, ConfigError, Environment, OrderFlow, TokenKind};
 use crate::error::{Failure, Verdict};
 use crate::mapping::{self, Expected, Habits, PathId, Unfit};
@@ -29,6 +30,16 @@ const VAULT_WINDOW: Duration = Duration::from_secs(3 * 3600);
 const CUSTOMER_WINDOW: Duration = Duration::from_secs(3 * 3600);
 /// How long a request can be on its way and still be carried out, clock skew included.
 const LONGEST_DELAY: Duration = Duration::from_secs(120);
+
+/// Who runs everything that is reached.
+const OPERATOR: &str = "PayPal";
+/// What one address is for that imitates all of PayPal.
+const EVERY_PURPOSE: &[Purpose] = &[
+    Purpose::Api,
+    Purpose::AccessTokens,
+    Purpose::WebhookKeys,
+    Purpose::CustomerPage,
+];
 
 /// PayPal.
 #[derive(Debug)]
@@ -116,6 +127,27 @@ impl PaymentProvider for PayPal {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn calls(&self) -> &'static [ProviderCall] {
+        CALLS
+    }
+
+    fn places(&self) -> Vec<ProviderPlace> {
+        let hosts = self.client.hosts();
+        if hosts.is_loopback() {
+            return hosts.places(OPERATOR, |_| EVERY_PURPOSE);
+        }
+        let base = hosts.base().host_str();
+        let keys = self.verifier.certificate_hosts();
+        hosts.places(OPERATOR, |host| {
+            match (base == Some(host), keys.contains(&host)) {
+                (true, true) => &[Purpose::Api, Purpose::AccessTokens, Purpose::WebhookKeys],
+                (true, false) => &[Purpose::Api, Purpose::AccessTokens],
+                (false, true) => &[Purpose::WebhookKeys],
+                (false, false) => &[Purpose::CustomerPage],
+            }
+        })
     }
 
     async fn probe(&self) -> Result<()> {

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cardless_contract::{Clock, ErrorKind, ProviderName};
+use cardless_contract::{
+    Clock, Credential, ErrorKind, ProviderCall, ProviderName, Stage, fields_of,
+};
 use cardless_transport::{Credentials, Hosts, Request, Response, Transport};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Uri};
@@ -35,12 +37,8 @@ enum Answer {
     Text,
 }
 
-/// Whether an endpoint belongs to a space, and takes the `Space` header.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    Space,
-    Global,
-}
+/// The header that names the space, for the endpoints that belong to one.
+const SPACE: &str = "space";
 
 /// One method per endpoint: builds the request, sends it once, decodes the answer.
 #[derive(Debug)]
@@ -51,6 +49,229 @@ pub(crate) struct Client {
     clock: Arc<dyn Clock>,
     base: String,
     space: i64,
+}
+
+/// Every call that is made.
+pub(crate) const CALLS: &[ProviderCall] = &[
+    CREATE_TRANSACTION,
+    TRANSACTION,
+    SEARCH_TRANSACTIONS,
+    PAYMENT_PAGE_URL,
+    PROCESS_WITH_TOKEN,
+    COMPLETE,
+    COMPLETION,
+    SEARCH_COMPLETIONS,
+    VOID,
+    SEARCH_VOIDS,
+    CREATE_REFUND,
+    REFUND,
+    SEARCH_REFUNDS,
+    TOKEN,
+    ACTIVE_VERSION,
+    DELETE_TOKEN,
+    LISTENERS,
+    ENCRYPTION_KEY,
+];
+
+const CREATE_TRANSACTION: ProviderCall = ProviderCall {
+    body: &[
+        "currency",
+        "merchantReference",
+        "customerId",
+        "token",
+        "tokenizationMode",
+        "completionBehavior",
+        "customersPresence",
+        "chargeRetryEnabled",
+        "language",
+        "successUrl",
+        "failedUrl",
+        "allowedPaymentMethodConfigurations[]",
+        "lineItems[].uniqueId",
+        "lineItems[].type",
+        "lineItems[].name",
+        "lineItems[].quantity",
+        "lineItems[].amountIncludingTax",
+    ],
+    ..of_the_space(
+        "POST",
+        "/payment/transactions",
+        &[Stage::Link, Stage::Authorize],
+        fields_of::<wire::Transaction>,
+    )
+};
+
+const TRANSACTION: ProviderCall = ProviderCall {
+    query: &["expand"],
+    ..of_the_space(
+        "GET",
+        "/payment/transactions/{id}",
+        &[
+            Stage::Link,
+            Stage::Authorize,
+            Stage::Capture,
+            Stage::Void,
+            Stage::Refund,
+            Stage::Read,
+        ],
+        fields_of::<wire::Transaction>,
+    )
+};
+
+const SEARCH_TRANSACTIONS: ProviderCall = search_call(
+    "/payment/transactions/search",
+    &[Stage::Check, Stage::Read],
+    fields_of::<wire::Page<wire::Transaction>>,
+);
+
+/// The address is read as a whole; it is the answer's text.
+const PAYMENT_PAGE_URL: ProviderCall = of_the_space(
+    "GET",
+    "/payment/transactions/{id}/payment-page-url",
+    &[Stage::Link, Stage::Authorize],
+    Vec::new,
+);
+
+const PROCESS_WITH_TOKEN: ProviderCall = of_the_space(
+    "POST",
+    "/payment/transactions/{id}/process-with-token",
+    &[Stage::Authorize],
+    fields_of::<wire::Charge>,
+);
+
+const COMPLETE: ProviderCall = ProviderCall {
+    body: &[
+        "externalId",
+        "lastCompletion",
+        "lineItems[].uniqueId",
+        "lineItems[].quantity",
+        "lineItems[].amount",
+    ],
+    ..of_the_space(
+        "POST",
+        "/payment/transactions/{id}/complete-partially-online",
+        &[Stage::Capture],
+        fields_of::<wire::Completion>,
+    )
+};
+
+const COMPLETION: ProviderCall = of_the_space(
+    "GET",
+    "/payment/transactions/completions/{id}",
+    &[Stage::Read],
+    fields_of::<wire::Completion>,
+);
+
+const SEARCH_COMPLETIONS: ProviderCall = search_call(
+    "/payment/transactions/completions/search",
+    &[Stage::Authorize, Stage::Read],
+    fields_of::<wire::Page<wire::Completion>>,
+);
+
+const VOID: ProviderCall = of_the_space(
+    "POST",
+    "/payment/transactions/{id}/void-online",
+    &[Stage::Link, Stage::Void],
+    fields_of::<wire::Void>,
+);
+
+const SEARCH_VOIDS: ProviderCall = search_call(
+    "/payment/transactions/voids/search",
+    &[Stage::Authorize, Stage::Read],
+    fields_of::<wire::Page<wire::Void>>,
+);
+
+const CREATE_REFUND: ProviderCall = ProviderCall {
+    body: &[
+        "externalId",
+        "type",
+        "transaction",
+        "amount",
+        "merchantReference",
+    ],
+    ..of_the_space(
+        "POST",
+        "/payment/refunds",
+        &[Stage::Refund],
+        fields_of::<wire::Refund>,
+    )
+};
+
+const REFUND: ProviderCall = of_the_space(
+    "GET",
+    "/payment/refunds/{id}",
+    &[Stage::Read],
+    fields_of::<wire::Refund>,
+);
+
+const SEARCH_REFUNDS: ProviderCall = search_call(
+    "/payment/refunds/search",
+    &[Stage::Read],
+    fields_of::<wire::Page<wire::Refund>>,
+);
+
+const TOKEN: ProviderCall = of_the_space(
+    "GET",
+    "/payment/tokens/{id}",
+    &[Stage::Authorize, Stage::Revoke],
+    fields_of::<wire::Token>,
+);
+
+const ACTIVE_VERSION: ProviderCall = of_the_space(
+    "GET",
+    "/payment/tokens/{id}/active-version",
+    &[Stage::Link],
+    fields_of::<wire::TokenVersion>,
+);
+
+const DELETE_TOKEN: ProviderCall = of_the_space(
+    "DELETE",
+    "/payment/tokens/{id}",
+    &[Stage::Revoke],
+    fields_of::<wire::Token>,
+);
+
+const LISTENERS: ProviderCall = search_call(
+    "/webhooks/listeners/search",
+    &[Stage::Check],
+    fields_of::<wire::Page<wire::Listener>>,
+);
+
+/// The key is read as a whole; it is the answer's text.
+const ENCRYPTION_KEY: ProviderCall = ProviderCall {
+    reads_of_a_refusal: fields_of::<wire::ErrorBody>,
+    ..ProviderCall::new(
+        "GET",
+        "/webhooks/encryption-keys/{id}",
+        &[Stage::Notification],
+        Credential::SignedToken,
+    )
+};
+
+const fn search_call(
+    path: &'static str,
+    stages: &'static [Stage],
+    reads: fn() -> Vec<String>,
+) -> ProviderCall {
+    ProviderCall {
+        query: &["query", "limit"],
+        ..of_the_space("GET", path, stages, reads)
+    }
+}
+
+/// A call that names the space in its header.
+const fn of_the_space(
+    method: &'static str,
+    path: &'static str,
+    stages: &'static [Stage],
+    reads: fn() -> Vec<String>,
+) -> ProviderCall {
+    ProviderCall {
+        headers: &[SPACE],
+        reads,
+        reads_of_a_refusal: fields_of::<wire::ErrorBody>,
+        ..ProviderCall::new(method, path, stages, Credential::SignedToken)
+    }
 }
 
 impl Client {
@@ -87,13 +308,14 @@ impl Client {
         &self,
         body: &wire::TransactionCreate<'_>,
     ) -> Result<wire::Transaction, Failure> {
-        self.post("/payment/transactions", body).await
+        self.post(&CREATE_TRANSACTION, CREATE_TRANSACTION.path, body)
+            .await
     }
 
     /// `GET /payment/transactions/{id}`, with the token in full.
     pub(crate) async fn transaction(&self, id: i64) -> Result<wire::Transaction, Failure> {
-        self.get(&format!("/payment/transactions/{id}?expand=token"))
-            .await
+        let path = format!("{}?expand=token", at(&TRANSACTION, id));
+        self.get(&TRANSACTION, &path).await
     }
 
     /// `GET /payment/transactions/search` by our reference, at most two.
@@ -102,24 +324,19 @@ impl Client {
         reference: &str,
     ) -> Result<wire::Page<wire::Transaction>, Failure> {
         let query = format!("merchantReference:\"{reference}\"");
-        self.get(&search(
-            "/payment/transactions/search",
-            &query,
-            LIMIT_TO_SEE_A_SECOND,
-        ))
-        .await
+        self.search(&SEARCH_TRANSACTIONS, &query, LIMIT_TO_SEE_A_SECOND)
+            .await
     }
 
     /// `GET /payment/transactions/{id}/payment-page-url`. The address holds a security token.
     pub(crate) async fn payment_page_url(&self, id: i64) -> Result<String, Failure> {
-        let path = format!("/payment/transactions/{id}/payment-page-url");
-        self.text(&path, Scope::Space).await
+        self.text(&PAYMENT_PAGE_URL, &at(&PAYMENT_PAGE_URL, id))
+            .await
     }
 
     /// `POST /payment/transactions/{id}/process-with-token`.
     pub(crate) async fn process_with_token(&self, id: i64) -> Result<wire::Charge, Failure> {
-        self.post_empty(&format!("/payment/transactions/{id}/process-with-token"))
-            .await
+        self.post_empty(&PROCESS_WITH_TOKEN, id).await
     }
 
     /// `POST /payment/transactions/{id}/complete-partially-online`.
@@ -128,17 +345,12 @@ impl Client {
         id: i64,
         body: &wire::CompletionDetails<'_>,
     ) -> Result<wire::Completion, Failure> {
-        self.post(
-            &format!("/payment/transactions/{id}/complete-partially-online"),
-            body,
-        )
-        .await
+        self.post(&COMPLETE, &at(&COMPLETE, id), body).await
     }
 
     /// `GET /payment/transactions/completions/{id}`.
     pub(crate) async fn completion(&self, id: i64) -> Result<wire::Completion, Failure> {
-        self.get(&format!("/payment/transactions/completions/{id}"))
-            .await
+        self.get(&COMPLETION, &at(&COMPLETION, id)).await
     }
 
     /// `GET /payment/transactions/completions/search` by our key, at most two.
@@ -147,8 +359,8 @@ impl Client {
         key: &str,
     ) -> Result<wire::Page<wire::Completion>, Failure> {
         let query = format!("externalId:\"{key}\"");
-        let path = "/payment/transactions/completions/search";
-        self.get(&search(path, &query, LIMIT_TO_SEE_A_SECOND)).await
+        self.search(&SEARCH_COMPLETIONS, &query, LIMIT_TO_SEE_A_SECOND)
+            .await
     }
 
     /// `GET /payment/transactions/completions/search` by transaction.
@@ -157,14 +369,13 @@ impl Client {
         transaction: i64,
     ) -> Result<wire::Page<wire::Completion>, Failure> {
         let query = format!("linkedTransaction:{transaction}");
-        let path = "/payment/transactions/completions/search";
-        self.get(&search(path, &query, LIMIT_OF_A_PAGE)).await
+        self.search(&SEARCH_COMPLETIONS, &query, LIMIT_OF_A_PAGE)
+            .await
     }
 
     /// `POST /payment/transactions/{id}/void-online`.
     pub(crate) async fn void(&self, id: i64) -> Result<wire::Void, Failure> {
-        self.post_empty(&format!("/payment/transactions/{id}/void-online"))
-            .await
+        self.post_empty(&VOID, id).await
     }
 
     /// `GET /payment/transactions/voids/search` by transaction.
@@ -173,12 +384,7 @@ impl Client {
         transaction: i64,
     ) -> Result<wire::Page<wire::Void>, Failure> {
         let query = format!("transaction.id:{transaction}");
-        self.get(&search(
-            "/payment/transactions/voids/search",
-            &query,
-            LIMIT_OF_A_PAGE,
-        ))
-        .await
+        self.search(&SEARCH_VOIDS, &query, LIMIT_OF_A_PAGE).await
     }
 
     /// `POST /payment/refunds`.
@@ -186,12 +392,12 @@ impl Client {
         &self,
         body: &wire::RefundCreate<'_>,
     ) -> Result<wire::Refund, Failure> {
-        self.post("/payment/refunds", body).await
+        self.post(&CREATE_REFUND, CREATE_REFUND.path, body).await
     }
 
     /// `GET /payment/refunds/{id}`.
     pub(crate) async fn refund(&self, id: i64) -> Result<wire::Refund, Failure> {
-        self.get(&format!("/payment/refunds/{id}")).await
+        self.get(&REFUND, &at(&REFUND, id)).await
     }
 
     /// `GET /payment/refunds/search` by our key, at most two.
@@ -200,31 +406,24 @@ impl Client {
         key: &str,
     ) -> Result<wire::Page<wire::Refund>, Failure> {
         let query = format!("externalId:\"{key}\"");
-        self.get(&search(
-            "/payment/refunds/search",
-            &query,
-            LIMIT_TO_SEE_A_SECOND,
-        ))
-        .await
+        self.search(&SEARCH_REFUNDS, &query, LIMIT_TO_SEE_A_SECOND)
+            .await
     }
 
     /// `GET /payment/tokens/{id}`.
     pub(crate) async fn token(&self, id: i64) -> Result<wire::Token, Failure> {
-        self.get(&format!("/payment/tokens/{id}")).await
+        self.get(&TOKEN, &at(&TOKEN, id)).await
     }
 
     /// `GET /payment/tokens/{id}/active-version`.
     pub(crate) async fn active_version(&self, id: i64) -> Result<wire::TokenVersion, Failure> {
-        self.get(&format!("/payment/tokens/{id}/active-version"))
-            .await
+        self.get(&ACTIVE_VERSION, &at(&ACTIVE_VERSION, id)).await
     }
 
     /// `DELETE /payment/tokens/{id}`.
     pub(crate) async fn delete_token(&self, id: i64) -> Result<(), Failure> {
-        let path = format!("/payment/tokens/{id}");
-        let response = self
-            .send(Method::DELETE, &path, None, Scope::Space, Answer::Json)
-            .await?;
+        let path = at(&DELETE_TOKEN, id);
+        let response = self.send(&DELETE_TOKEN, &path, None, Answer::Json).await?;
         if response.body().iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
@@ -234,50 +433,61 @@ impl Client {
 
     /// `GET /webhooks/listeners/search`, those in use.
     pub(crate) async fn listeners(&self) -> Result<wire::Page<wire::Listener>, Failure> {
-        let path = "/webhooks/listeners/search";
-        self.get(&search(path, "state:ACTIVE", LIMIT_OF_A_PAGE))
+        self.search(&LISTENERS, "state:ACTIVE", LIMIT_OF_A_PAGE)
             .await
     }
 
     /// `GET /webhooks/encryption-keys/{id}`: base64 of a DER SubjectPublicKeyInfo. The caller has
     /// checked that `id` is letters, digits and hyphens.
     pub(crate) async fn encryption_key(&self, id: &str) -> Result<String, Failure> {
-        self.text(&format!("/webhooks/encryption-keys/{id}"), Scope::Global)
+        self.text(&ENCRYPTION_KEY, &ENCRYPTION_KEY.path_with(id))
             .await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let response = self
-            .send(Method::GET, path, None, Scope::Space, Answer::Json)
-            .await?;
+    async fn search<T: DeserializeOwned>(
+        &self,
+        call: &ProviderCall,
+        query: &str,
+        limit: u8,
+    ) -> Result<wire::Page<T>, Failure> {
+        let query = utf8_percent_encode(query, QUERY_VALUE);
+        self.get(call, &format!("{}?query={query}&limit={limit}", call.path))
+            .await
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        call: &ProviderCall,
+        path: &str,
+    ) -> Result<T, Failure> {
+        let response = self.send(call, path, None, Answer::Json).await?;
         self.decode(&response)
     }
 
-    async fn text(&self, path: &str, scope: Scope) -> Result<String, Failure> {
-        let response = self
-            .send(Method::GET, path, None, scope, Answer::Text)
-            .await?;
+    async fn text(&self, call: &ProviderCall, path: &str) -> Result<String, Failure> {
+        let response = self.send(call, path, None, Answer::Text).await?;
         String::from_utf8(response.into_body().to_vec())
             .map_err(|_| Failure::unreadable(&self.provider, "not text".to_owned()))
     }
 
     async fn post<T: DeserializeOwned>(
         &self,
+        call: &ProviderCall,
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body)
             .map_err(|_| Failure::internal(&self.provider, "the body can't be written"))?;
-        let response = self
-            .send(Method::POST, path, Some(body), Scope::Space, Answer::Json)
-            .await?;
+        let response = self.send(call, path, Some(body), Answer::Json).await?;
         self.decode(&response)
     }
 
-    async fn post_empty<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let response = self
-            .send(Method::POST, path, None, Scope::Space, Answer::Json)
-            .await?;
+    async fn post_empty<T: DeserializeOwned>(
+        &self,
+        call: &ProviderCall,
+        id: i64,
+    ) -> Result<T, Failure> {
+        let response = self.send(call, &at(call, id), None, Answer::Json).await?;
         self.decode(&response)
     }
 
@@ -285,24 +495,16 @@ impl Client {
     /// was done.
     async fn send(
         &self,
-        method: Method,
+        call: &ProviderCall,
         path: &str,
         body: Option<Vec<u8>>,
-        scope: Scope,
         answer: Answer,
     ) -> Result<Response, Failure> {
         let body = body.map(Bytes::from);
         let mut refused = None;
         for turn in self.signers.in_turn() {
             let request = self
-                .request(
-                    turn.credential(),
-                    &method,
-                    path,
-                    body.clone(),
-                    scope,
-                    answer,
-                )
+                .request(turn.credential(), call, path, body.clone(), answer)
                 .ok_or_else(|| Failure::internal(&self.provider, "the request can't be built"))?;
             match self.attempt(request, turn.is_first()).await {
                 Err(failure) if failure.is(ErrorKind::Authentication) => refused = Some(failure),
@@ -333,25 +535,25 @@ impl Client {
     fn request(
         &self,
         signer: &Signer,
-        method: &Method,
+        call: &ProviderCall,
         path: &str,
         body: Option<Bytes>,
-        scope: Scope,
         answer: Answer,
     ) -> Option<Request> {
         let uri: Uri = format!("{}{path}", self.base).parse().ok()?;
         let signed = uri.path_and_query()?.as_str();
-        let token = signer.token(method, signed, self.clock.now()).ok()?;
+        let method = Method::from_bytes(call.method.as_bytes()).ok()?;
+        let token = signer.token(&method, signed, self.clock.now()).ok()?;
         let mut authorization = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
         authorization.set_sensitive(true);
 
         let mut request = http::Request::builder()
-            .method(method.clone())
+            .method(method)
             .uri(uri)
             .header(AUTHORIZATION, authorization)
             .header(ACCEPT, answer.accept());
-        if scope == Scope::Space {
-            request = request.header("space", HeaderValue::from(self.space));
+        if call.headers.contains(&SPACE) {
+            request = request.header(SPACE, HeaderValue::from(self.space));
         }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
@@ -378,9 +580,6 @@ impl Answer {
     }
 }
 
-fn search(path: &str, query: &str, limit: u8) -> String {
-    format!(
-        "{path}?query={}&limit={limit}",
-        utf8_percent_encode(query, QUERY_VALUE)
-    )
+fn at(call: &ProviderCall, id: i64) -> String {
+    call.path_with(&id.to_string())
 }

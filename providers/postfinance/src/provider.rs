@@ -5,14 +5,15 @@ use cardless_contract::{
     BodySeal, Capabilities, CaptureRequest, Clock, CommitRequest, Delivery, ErrorKind, Found,
     IdempotencyKey, Initiator, LookupRequest, Money, Notification, NotificationError, Operation,
     OperationKind, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
-    PaymentRequest, ProviderError, ProviderName, ProviderToken, RawNotification, RedirectUrl,
-    Reference, RefundRequest, Repeat, ReservationId, Result, SetupCompletion, SetupProgress,
-    SetupReference, SetupRequest, SetupStarted, TokenFault, VoidRequest, async_trait,
+    PaymentRequest, ProviderCall, ProviderError, ProviderName, ProviderPlace, ProviderToken,
+    Purpose, RawNotification, RedirectUrl, Reference, RefundRequest, Repeat, ReservationId, Result,
+    SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted, TokenFault,
+    VoidRequest, async_trait,
 };
 use cardless_transport::{HttpClient, Transport};
 use url::Url;
 
-use crate::client::Client;
+use crate::client::{CALLS, Client};
 use crate::config::{Config, ConfigError, Settings};
 use crate::error::{Failure, unreadable};
 use crate::mapping::{
@@ -20,6 +21,9 @@ use crate::mapping::{
 };
 use crate::notification::{self, Keys, Signature, SigningKey};
 use crate::wire;
+
+/// Who runs everything that is reached.
+const OPERATOR: &str = "PostFinance";
 
 /// What the provider is called everywhere.
 const NAME: &str = "postfinance";
@@ -434,6 +438,17 @@ impl PaymentProvider for PostFinance {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn calls(&self) -> &'static [ProviderCall] {
+        CALLS
+    }
+
+    fn places(&self) -> Vec<ProviderPlace> {
+        let hosts = self.client.hosts();
+        hosts.places(OPERATOR, |_| {
+            &[Purpose::Api, Purpose::WebhookKeys, Purpose::CustomerPage]
+        })
     }
 
     async fn probe(&self) -> Result<()> {

@@ -18,6 +18,7 @@
 
 pub mod call;
 pub mod cases;
+pub mod declared;
 pub mod judge;
 pub mod lines;
 pub mod opinion;

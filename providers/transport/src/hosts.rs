@@ -1,3 +1,4 @@
+use cardless_contract::{ProviderPlace, Purpose};
 use url::{Host, Url};
 
 /// Where a provider's calls, links, pages and certificates may lie.
@@ -65,6 +66,46 @@ impl Hosts {
     /// The base address.
     pub const fn base(&self) -> &Url {
         &self.base
+    }
+
+    /// Every host on the list, once; with a loopback base address that alone, since the others are
+    /// not reached then.
+    pub fn names(&self) -> Vec<&str> {
+        let base = self.base.host_str().into_iter();
+        if self.is_loopback() {
+            return base.collect();
+        }
+        let mut names: Vec<&str> = base.chain(self.named.iter().map(String::as_str)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Every place that may be reached, as data: each host on the list with what `purposes` says
+    /// that it is for, or the base address alone if that is on loopback.
+    pub fn places(
+        &self,
+        operator: &'static str,
+        purposes: impl Fn(&str) -> &'static [Purpose],
+    ) -> Vec<ProviderPlace> {
+        let base = self.base.host_str();
+        let place = |host: &str| ProviderPlace {
+            scheme: self.base.scheme().to_owned(),
+            host: host.to_owned(),
+            port: self.base.port_or_known_default().unwrap_or(0),
+            path: match self.base.path().trim_end_matches('/') {
+                path if base == Some(host) => path.to_owned(),
+                _ => String::new(),
+            },
+            loopback: self.is_loopback(),
+            purposes: purposes(host),
+            operator: if self.is_loopback() {
+                "whoever runs this machine"
+            } else {
+                operator
+            },
+        };
+        self.names().into_iter().map(place).collect()
     }
 
     /// Whether everything of this provider is on loopback (the sandbox).
