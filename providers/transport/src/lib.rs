@@ -7,6 +7,7 @@
 //! - [`HttpClient`]: one attempt, with [`ReqwestClient`] over the network and
 //!   [`InProcessClient`] straight into the sandbox;
 //! - [`Credentials`]: several live ones during a rotation, and whose turn it is;
+//! - [`TlsFacts`] and [`handshake`]: what TLS offers here, and what it came to with a server;
 //! - [`leaving_by`]: the moment after which nothing that may move money leaves any more.
 //!
 //! Invariants, each held by a test:
@@ -27,6 +28,8 @@ mod classify;
 mod client;
 mod credentials;
 mod departure;
+mod facts;
+mod handshake;
 mod hosts;
 mod in_process;
 mod names;
@@ -37,6 +40,8 @@ mod tls;
 pub use client::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError};
 pub use credentials::{Credentials, Turn};
 pub use departure::leaving_by;
+pub use facts::{Suite, TlsFacts, viable_suite, viable_version};
+pub use handshake::{Handshake, HandshakeError, handshake};
 pub use hosts::{Hosts, HostsError};
 pub use in_process::{InProcessClient, InProcessServer, Reply};
 pub use names::Names;

@@ -17,6 +17,12 @@ pub enum Names {
     Public,
 }
 
+/// Where `localhost` is.
+pub(crate) const LOOPBACK: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
 /// The operating system's resolver.
 #[derive(Debug)]
 pub(crate) struct System;

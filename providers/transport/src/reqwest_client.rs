@@ -1,5 +1,5 @@
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use http::{HeaderValue, Method};
 use reqwest::dns::Resolve;
 
 use crate::hosts::is_loopback_address;
-use crate::names::{Names, Public, System};
+use crate::names::{LOOPBACK, Names, Public, System};
 use crate::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError, classify, tls};
 
 /// How a [`ReqwestClient`] connects and how long it waits.
@@ -106,9 +106,9 @@ impl ReqwestClient {
             Names::Anywhere => resolver,
             Names::Public => Arc::new(Public(resolver)),
         };
-        let tls = tls::client_config(config.extra_roots.as_deref())?;
+        let tls = tls::client_config(config.extra_roots.as_deref())?.config;
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
@@ -200,8 +200,5 @@ async fn read_body(mut answer: reqwest::Response) -> Result<Bytes, SendError> {
 }
 
 fn loopback_addresses() -> [SocketAddr; 2] {
-    [
-        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
-    ]
+    LOOPBACK.map(|address| SocketAddr::new(address, 0))
 }

@@ -10,15 +10,25 @@ use crate::ClientError;
 /// stays on HTTP/1.1.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
+/// What connections are made with, and what can't be read from it again.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    pub(crate) config: Arc<rustls::ClientConfig>,
+    /// How many authorities its verifier trusts.
+    pub(crate) roots: usize,
+    /// Whether its verifier has lists of revoked certificates.
+    pub(crate) revocation: bool,
+}
+
 /// TLS 1.2 and 1.3 by ring, with the roots of `webpki-roots` and those of `extra_roots` (PEM).
-/// No client certificate, no key log, no early data: 0-RTT could be replayed.
-pub(crate) fn client_config(
-    extra_roots: Option<&str>,
-) -> Result<rustls::ClientConfig, ClientError> {
+/// No client certificate, no key log, no early data: 0-RTT could be replayed. No lists of revoked
+/// certificates either: nothing would keep them fresh.
+pub(crate) fn client_config(extra_roots: Option<&str>) -> Result<Tls, ClientError> {
     let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     if let Some(pem) = extra_roots {
         add_roots(&mut roots, pem)?;
     }
+    let trusted = roots.len();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -26,7 +36,11 @@ pub(crate) fn client_config(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
-    Ok(config)
+    Ok(Tls {
+        config: Arc::new(config),
+        roots: trusted,
+        revocation: false,
+    })
 }
 
 fn add_roots(roots: &mut RootCertStore, pem: &str) -> Result<(), ClientError> {
@@ -51,7 +65,7 @@ mod tests {
 
     #[test]
     fn offers_http2_first_and_sends_no_early_data() {
-        let config = client_config(None).unwrap();
+        let config = client_config(None).unwrap().config;
         assert_eq!(
             config.alpn_protocols,
             [b"h2".to_vec(), b"http/1.1".to_vec()]

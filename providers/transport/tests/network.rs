@@ -12,9 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use cardless_contract::{Delivery, ErrorKind, ProviderName};
 use cardless_transport::{
-    ClientConfig, Hosts, HttpClient as _, MAX_BODY_BYTES, Request, ReqwestClient, Response,
-    SendError, Transport,
+    ClientConfig, HandshakeError, Hosts, HttpClient as _, MAX_BODY_BYTES, Names, Request,
+    ReqwestClient, Response, SendError, Transport, handshake,
 };
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -503,6 +505,69 @@ async fn extra_root_is_trusted_on_loopback_only() {
     assert_eq!(failed(result), (Delivery::NotSent, ErrorKind::Internal));
     let answer = client.send(post(&address)).await.unwrap();
     assert_eq!(&answer.body()[..], b"ok");
+}
+
+fn trusting(pem: String) -> ClientConfig {
+    ClientConfig {
+        extra_roots: Some(pem),
+        names: Names::Public,
+        ..ClientConfig::default()
+    }
+}
+
+fn port(address: &str) -> u16 {
+    address.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_handshake_says_what_was_agreed_on() {
+    let (address, pem) = tls_server();
+    let config = trusting(pem.clone());
+    let agreed = handshake(&config, "localhost", port(&address)).await;
+    let agreed = agreed.unwrap();
+    assert_eq!(agreed.version, "TLSv1_3");
+    assert!(agreed.suite.is_viable(), "{agreed:?}");
+    assert_eq!(agreed.group.as_deref(), Some("X25519"));
+    assert_eq!(agreed.protocol, None, "the server knows none");
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+    let digest = suite.unwrap().common.hash_provider.hash(&der);
+    let digest: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(agreed.certificates, [digest]);
+}
+
+#[tokio::test]
+async fn a_handshake_goes_no_further_than_a_request() {
+    let (address, _) = tls_server();
+    let stranger = handshake(&ClientConfig::default(), "localhost", port(&address)).await;
+    assert!(
+        matches!(stranger, Err(HandshakeError::Tls(_))),
+        "{stranger:?}"
+    );
+    let (_, pem) = tls_server();
+    let config = trusting(pem);
+    let beyond = handshake(&config, "192.0.2.1", 443).await;
+    assert!(matches!(beyond, Err(HandshakeError::Roots)), "{beyond:?}");
+    let closed = handshake(&config, "127.0.0.1", port(&closed_port().await)).await;
+    assert!(
+        matches!(closed, Err(HandshakeError::Connection(_))),
+        "{closed:?}"
+    );
+    let nameless = handshake(&config, "a b", 443).await;
+    assert!(
+        matches!(nameless, Err(HandshakeError::Name)),
+        "{nameless:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_ends_no_handshake() {
+    let server = serve(vec![Script::Answer(OK.into())]).await;
+    tokio::time::pause();
+    let config = ClientConfig::default();
+    let silent = handshake(&config, "127.0.0.1", port(&server.address)).await;
+    assert!(matches!(silent, Err(HandshakeError::Timeout)), "{silent:?}");
+    assert_eq!(server.requests.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
