@@ -61,7 +61,8 @@ pub const MAX_EXPORT_CHARS: usize = 64;
 const CLAIMS: [&str; 6] = ["aud", "export", "seq", "header", "records", "end"];
 const HEADER: [&str; 3] = ["version", "from", "iat"];
 const END: [&str; 2] = ["records", "sha256"];
-const RECORD: [&str; 7] = [
+/// The members of a record.
+pub(crate) const RECORD: [&str; 7] = [
     "account",
     "provider",
     "merchant",

@@ -48,8 +48,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cardless_contract::{
-    Capabilities, Clock, Delivery, Entropy, ErrorKind, PaymentProvider, ProviderError,
-    ProviderName, SystemClock, SystemEntropy, Timestamp,
+    Capabilities, Clock, Delivery, Entropy, ErrorKind, PaymentProvider, ProviderCall,
+    ProviderError, ProviderName, ProviderPlace, SystemClock, SystemEntropy, Timestamp,
 };
 use cardless_transport::leaving_by;
 use tokio::sync::Notify;
@@ -192,6 +192,27 @@ impl RequestKey {
     }
 }
 
+/// What a provider in force says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Declared {
+    /// Its name.
+    pub(crate) provider: String,
+    /// Every call that it can make.
+    pub(crate) calls: &'static [ProviderCall],
+    /// Every place that it can reach or send a customer to.
+    pub(crate) places: Vec<ProviderPlace>,
+}
+
+impl Declared {
+    pub(crate) fn of(provider: &dyn PaymentProvider) -> Self {
+        Self {
+            provider: provider.name().as_str().to_owned(),
+            calls: provider.calls(),
+            places: provider.places(),
+        }
+    }
+}
+
 impl Gateway {
     /// Begins to put a gateway together.
     pub fn builder() -> GatewayBuilder {
@@ -211,6 +232,15 @@ impl Gateway {
         let parts = self.inner.live.parts();
         let providers: Vec<_> = parts.providers.values().cloned().collect();
         probe_all(&providers).await
+    }
+
+    /// What the providers in force say of themselves, by name.
+    pub(crate) fn declared(&self) -> Vec<Declared> {
+        let parts = self.inner.live.parts();
+        let providers = parts.providers.values();
+        providers
+            .map(|provider| Declared::of(provider.as_ref()))
+            .collect()
     }
 
     /// The columns of the store as it is.

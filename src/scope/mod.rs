@@ -13,6 +13,8 @@
 mod against;
 pub mod columns;
 pub mod cryptography;
+mod diagram;
+mod flows;
 mod html;
 mod markdown;
 mod settings;
@@ -167,7 +169,11 @@ impl Report {
     ) -> Result<Self, Error> {
         let gateway = &sources.gateway;
         let (stored, rows) = stored::section(sources, progress).await?;
-        let mut sections = vec![stored, cryptography::section(sources).await?];
+        let mut sections = vec![
+            stored,
+            flows::section(sources).await?,
+            cryptography::section(sources).await?,
+        ];
         if let Some(settings) = &sources.settings {
             sections.push(settings.section());
         }

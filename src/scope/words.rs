@@ -22,13 +22,33 @@ pub(super) const CARD_WORDS: [&str; 17] = [
 ];
 
 /// Looks at each word of a name, and at the name as a whole: `payments.card_number` has `card`,
-/// `records.discard` has not.
+/// `expiryMonth` has `expiry`, `records.discard` has neither.
 pub(super) fn is_called_like_card_data(name: &str) -> bool {
     let whole = name.to_lowercase();
+    let parted = parted(name).to_lowercase();
     let mut words = whole
-        .split(|letter: char| !letter.is_alphanumeric())
+        .split(between)
+        .chain(parted.split(between))
         .chain([whole.as_str()]);
     words.any(|word| CARD_WORDS.contains(&word))
+}
+
+/// With a space before each capital letter that follows a small one.
+fn parted(name: &str) -> String {
+    let mut parted = String::with_capacity(name.len());
+    let mut small = false;
+    for letter in name.chars() {
+        if small && letter.is_uppercase() {
+            parted.push(' ');
+        }
+        small = letter.is_lowercase();
+        parted.push(letter);
+    }
+    parted
+}
+
+fn between(letter: char) -> bool {
+    !letter.is_alphanumeric()
 }
 
 #[cfg(test)]
@@ -44,6 +64,9 @@ mod tests {
             "exp_month",
             "card.x",
             "payment_source.card.number",
+            "expiryMonth",
+            "newCardNumber",
+            "CVV2",
         ] {
             assert!(is_called_like_card_data(name), "{name}");
         }
