@@ -194,14 +194,18 @@ fn provider_client(settings: &Settings) -> Result<Arc<dyn HttpClient>, SettingsE
     client_for(settings, Names::Public)
 }
 
-fn client_for(settings: &Settings, names: Names) -> Result<Arc<dyn HttpClient>, SettingsError> {
-    let config = ClientConfig {
+/// How every client here connects.
+pub const fn way_out(names: Names) -> ClientConfig {
+    ClientConfig {
         connect_timeout: CONNECT_TIMEOUT,
         total_timeout: TOTAL_TIMEOUT,
         extra_roots: None,
         names,
-    };
-    let client = ReqwestClient::new(&config)
+    }
+}
+
+fn client_for(settings: &Settings, names: Names) -> Result<Arc<dyn HttpClient>, SettingsError> {
+    let client = ReqwestClient::new(&way_out(names))
         .map_err(|error| settings.error("providers", format!("can't be reached: {error}")))?;
     Ok(Arc::new(client))
 }

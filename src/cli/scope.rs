@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use cardless::scope::{
-    Build, Changes, Earlier, MAX_REPORT_BYTES, Report, SCHEMA, SettingsFacts, Sources,
+    Build, Changes, Earlier, MAX_REPORT_BYTES, Report, SCHEMA, SettingsFacts, Sources, probe,
 };
 use cardless::serve;
 
@@ -33,6 +33,10 @@ pub(super) struct Arguments {
     /// Say whether this report is as this installation made it. Exit code 1 if it is not.
     #[arg(long, value_name = "FILE", group = "instead")]
     check: Option<PathBuf>,
+    /// First open one TLS connection to each host beyond this machine, ask nothing, and keep in the
+    /// audit log what was agreed on.
+    #[arg(long, conflicts_with_all = ["check", "schema", "scan"])]
+    probe: bool,
     /// Print the JSON Schema of the report.
     #[arg(long, group = "instead")]
     schema: bool,
@@ -68,6 +72,10 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let sources = sources(context)?;
     if let Some(path) = &arguments.check {
         return check(&sources, path, arguments.json);
+    }
+    if arguments.probe {
+        let (hosts, agreed) = probe(&sources).await?;
+        tracing::info!(hosts, agreed, "each host was asked for a handshake");
     }
     let report = report(&sources).await?;
     if let Some(earlier) = earlier {

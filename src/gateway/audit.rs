@@ -140,6 +140,8 @@ actions!(
     CallRefused = "call.refused",
     /// The evidence was read.
     ScopeRead = "scope.read",
+    /// A host was asked for a handshake, for the evidence of the PCI review.
+    ScopeProbe = "scope.probe",
     /// This log was listed.
     AuditList = "audit.list",
     /// This log was checked.

@@ -12,6 +12,7 @@
 
 mod against;
 pub mod columns;
+mod connections;
 pub mod cryptography;
 mod diagram;
 mod flows;
@@ -30,6 +31,7 @@ use cardless_contract::Timestamp;
 use serde::Serialize;
 
 pub use against::{Change, Changes, Earlier, EarlierError, MAX_REPORT_BYTES};
+pub use connections::probe;
 pub(crate) use html::POLICY as HTML_POLICY;
 pub use settings::{InForce, SettingsFacts};
 pub use signature::Signature;
@@ -172,6 +174,7 @@ impl Report {
         let mut sections = vec![
             stored,
             flows::section(sources).await?,
+            connections::section(sources).await?,
             cryptography::section(sources).await?,
         ];
         if let Some(settings) = &sources.settings {

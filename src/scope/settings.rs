@@ -28,6 +28,8 @@ pub struct SettingsFacts {
     /// The host that events are delivered to. `None` if there is none, or if its section can't be
     /// read here.
     pub events_host: Option<String>,
+    /// The same with scheme and port, as `https://billing.example`.
+    pub events_origin: Option<String>,
 }
 
 /// The settings of a service that runs, which a reload replaces. Cloning shares them.
@@ -62,6 +64,9 @@ impl SettingsFacts {
             live_secrets: registry::live_secrets(settings),
             listen: settings.service.listen.to_string(),
             public_url: settings.service.public_url.clone(),
+            events_origin: events
+                .as_ref()
+                .map(|url| url.origin().ascii_serialization()),
             events_host: events.and_then(|url| url.host_str().map(str::to_owned)),
         }
     }

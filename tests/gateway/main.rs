@@ -23,6 +23,7 @@ mod reload;
 mod rights;
 mod schedules;
 mod schema;
+mod scope;
 mod setups;
 mod stores;
 mod transfer;
