@@ -2,13 +2,14 @@
 //! look, with the place that every character comes from.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Serialize;
 
-use super::{MIN_DIGITS, may_hold_a_number};
+use super::{Class, MIN_DIGITS, may_hold_a_number};
 
 /// How a number stands in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -127,23 +128,74 @@ fn text(encoding: Encoding, bytes: &[u8], place: impl Fn(usize) -> usize) -> Dec
 
 /// UTF-16 and UTF-32, from every byte at which a character may begin.
 fn wide(window: &[u8]) -> impl Iterator<Item = Decoded> + '_ {
-    // A digit of ASCII has a zero byte beside it, one of another script a first byte that is small.
-    let may_be_wide = window.iter().filter(|&&byte| byte <= 0x1f).count() >= MIN_DIGITS;
     let orders = [u16::from_le_bytes, u16::from_be_bytes];
     let utf16 = (0..2_usize).flat_map(move |from| orders.map(|order| (from, order)));
-    let utf16 = utf16.map(move |(from, order)| utf16_text(window, from, order));
+    let utf16 = utf16.filter_map(move |(from, order)| utf16_text(window, from, order));
     let orders = [u32::from_le_bytes, u32::from_be_bytes];
     let utf32 = (0..4_usize).flat_map(move |from| orders.map(|order| (from, order)));
-    let utf32 = utf32.map(move |(from, order)| utf32_text(window, from, order));
-    let all = utf16
-        .chain(utf32)
-        .take(if may_be_wide { usize::MAX } else { 0 });
-    all.filter(|decoded| may_hold_a_number(decoded.text.as_bytes()))
+    let utf32 = utf32.filter_map(move |(from, order)| utf32_text(window, from, order));
+    utf16.chain(utf32)
 }
 
-fn utf16_text(window: &[u8], from: usize, order: fn([u8; 2]) -> u16) -> Decoded {
+/// What a unit of UTF-16 or UTF-32 can be to a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A digit, or half of what may be one.
+    Digit,
+    /// What stands between digits.
+    Border,
+    /// What ends a number.
+    Other,
+}
+
+impl Kind {
+    fn of(character: char) -> Self {
+        match Class::of(character) {
+            Class::Digit(_) => Self::Digit,
+            Class::Border => Self::Border,
+            Class::Other => Self::Other,
+        }
+    }
+
+    fn of_utf16(unit: u16) -> Self {
+        /// Of every unit. Half of a pair alone is none, but that is seen later.
+        static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+            let kind = |unit| char::from_u32(unit).map_or(Kind::Digit, Kind::of);
+            (0..=u32::from(u16::MAX)).map(kind).collect()
+        });
+        KINDS.get(usize::from(unit)).copied().unwrap_or(Self::Other)
+    }
+
+    fn of_utf32(unit: u32) -> Self {
+        match u16::try_from(unit) {
+            Ok(unit) => Self::of_utf16(unit),
+            Err(_) => char::from_u32(unit).map_or(Self::Other, Self::of),
+        }
+    }
+}
+
+/// Whether there are enough digits with nothing between them that ends a number.
+fn may_be_a_number(kinds: impl Iterator<Item = Kind>) -> bool {
+    let mut digits = 0;
+    for kind in kinds {
+        match kind {
+            Kind::Digit => digits += 1,
+            Kind::Border => {}
+            Kind::Other => digits = 0,
+        }
+        if digits >= MIN_DIGITS {
+            return true;
+        }
+    }
+    false
+}
+
+fn utf16_text(window: &[u8], from: usize, order: fn([u8; 2]) -> u16) -> Option<Decoded> {
     let bytes = window.get(from..).unwrap_or_default();
     let (units, _) = bytes.as_chunks::<2>();
+    if !may_be_a_number(units.iter().map(|&unit| Kind::of_utf16(order(unit)))) {
+        return None;
+    }
     let mut decoded = Decoded::new(Encoding::Utf16);
     let mut at = from;
     for character in char::decode_utf16(units.iter().map(|&unit| order(unit))) {
@@ -151,12 +203,15 @@ fn utf16_text(window: &[u8], from: usize, order: fn([u8; 2]) -> u16) -> Decoded 
         decoded.push(character, at);
         at += character.len_utf16() * 2;
     }
-    decoded.end(at)
+    Some(decoded.end(at))
 }
 
-fn utf32_text(window: &[u8], from: usize, order: fn([u8; 4]) -> u32) -> Decoded {
+fn utf32_text(window: &[u8], from: usize, order: fn([u8; 4]) -> u32) -> Option<Decoded> {
     let bytes = window.get(from..).unwrap_or_default();
     let (units, _) = bytes.as_chunks::<4>();
+    if !may_be_a_number(units.iter().map(|&unit| Kind::of_utf32(order(unit)))) {
+        return None;
+    }
     let mut decoded = Decoded::new(Encoding::Utf32);
     let mut at = from;
     for &unit in units {
@@ -164,7 +219,7 @@ fn utf32_text(window: &[u8], from: usize, order: fn([u8; 4]) -> u32) -> Decoded 
         decoded.push(character, at);
         at += 4;
     }
-    decoded.end(at)
+    Some(decoded.end(at))
 }
 
 /// The window with its escapes decoded once; `None` if there is none.

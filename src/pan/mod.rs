@@ -119,22 +119,37 @@ pub fn withhold(text: &str) -> Cow<'_, str> {
 struct Numbers<'a> {
     text: &'a str,
     at: usize,
+    /// Up to where it is worth looking; nothing is known of what follows.
+    until: usize,
     previous: Option<char>,
     run: Run,
 }
 
 impl<'a> Numbers<'a> {
-    fn of(text: &'a str) -> Self {
+    const fn of(text: &'a str) -> Self {
         Self {
             text,
-            at: if may_hold_a_number(text.as_bytes()) {
-                0
-            } else {
-                text.len()
-            },
+            at: 0,
+            until: 0,
             previous: None,
             run: Run::new(),
         }
+    }
+
+    /// Goes on to the next stretch that may hold a number; `None` if there is none.
+    fn skip(&mut self) -> Option<()> {
+        let bytes = self.text.as_bytes();
+        let stretch = stretch(bytes, self.at)?;
+        // A UUID that reaches into it is taken from its beginning.
+        let before = bytes.get(self.at..stretch.start)?.iter().rev();
+        let of_a_uuid = |byte: &&u8| byte.is_ascii_hexdigit() || **byte == b'-';
+        let begin = stretch.start - before.take_while(of_a_uuid).count();
+        if begin > self.at {
+            self.previous = self.text.get(..begin)?.chars().next_back();
+            self.at = begin;
+        }
+        self.until = stretch.end;
+        Some(())
     }
 }
 
@@ -143,6 +158,9 @@ impl Iterator for Numbers<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            if self.run.length == 0 && self.at >= self.until {
+                self.skip()?;
+            }
             let rest = self.text.get(self.at..)?;
             let (class, taken, after) = next(self.previous, rest);
             if !matches!(class, Some(Class::Digit(_)))
@@ -320,13 +338,25 @@ fn first_of_its_block(digit: char) -> char {
         .unwrap_or(digit)
 }
 
-/// Whether there are enough characters that could be digits: every digit outside of ASCII has one
-/// byte that begins it.
+/// Whether a number may stand somewhere in a text.
 fn may_hold_a_number(text: &[u8]) -> bool {
-    text.iter()
-        .filter(|byte| byte.is_ascii_digit() || **byte >= 0xc0)
-        .count()
-        >= MIN_DIGITS
+    stretch(text, 0).is_some()
+}
+
+/// The next stretch, at or after `from`, that may hold a number: without a character of ASCII that
+/// ends one, and with enough that could be digits. Every digit outside of ASCII has one byte that
+/// begins it.
+fn stretch(text: &[u8], from: usize) -> Option<Range<usize>> {
+    let (mut begin, mut digits) = (from, 0);
+    for (at, byte) in (from..).zip(text.get(from..)?) {
+        match byte {
+            b'0'..=b'9' | 0xc0.. => digits += 1,
+            b' ' | b'\t' | b'\n' | b'\r' | b'.' | b'-' | 0x80..=0xbf => {}
+            _ if digits >= MIN_DIGITS => return Some(begin..at),
+            _ => (begin, digits) = (at + 1, 0),
+        }
+    }
+    (digits >= MIN_DIGITS).then_some(begin..text.len())
 }
 
 /// Whether these digits pass for a card number.

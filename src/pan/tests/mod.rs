@@ -362,3 +362,32 @@ proptest! {
         prop_assert!(!shown.bytes().any(|byte| byte.is_ascii_digit()));
     }
 }
+
+/// A piece of a text in which numbers, what looks like one, and what hides one may stand.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[0-9]{1,16}",
+        2 => "[ .-]{1,2}",
+        2 => "[0-9a-f]{1,12}",
+        1 => "[a-zA-Z:/]{1,3}",
+        1 => Just("4242 4242 4242 4242".to_owned()),
+        1 => Just("4242-4242-4242-4242".to_owned()),
+        1 => Just("٤٢٤٢٤٢٤٢٤٢٤٢٤٢٤٢".to_owned()),
+        1 => Just("\u{feff}\u{301}ß".to_owned()),
+        2 => "[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9]{12}",
+        1 => "[0-9]{8}[0-9]{4}[1-8][0-9]{3}[89][0-9]{3}[0-9a-f]{12}",
+    ]
+}
+
+proptest! {
+    /// What is passed over holds nothing: the net finds the same in a text that it walks through
+    /// letter by letter.
+    #[test]
+    fn passing_over_loses_nothing(pieces in prop::collection::vec(piece(), 0..12)) {
+        let text = pieces.concat();
+        let walk = Numbers { until: text.len(), ..Numbers::of(&text) };
+        let walked: Vec<_> = walk.map(|(hit, range)| (hit.rule, range)).collect();
+        let found: Vec<_> = Numbers::of(&text).map(|(hit, range)| (hit.rule, range)).collect();
+        prop_assert_eq!(found, walked, "{}", text);
+    }
+}
