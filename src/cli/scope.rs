@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use cardless::scope::{
     Build, Changes, Earlier, MAX_REPORT_BYTES, Report, SCHEMA, SettingsFacts, Sources, probe,
+    software,
 };
 use cardless::serve;
 
@@ -37,6 +38,9 @@ pub(super) struct Arguments {
     /// audit log what was agreed on.
     #[arg(long, conflicts_with_all = ["check", "schema", "scan"])]
     probe: bool,
+    /// Print what is linked into this program, as a CycloneDX document.
+    #[arg(long, group = "instead")]
+    sbom: bool,
     /// Print the JSON Schema of the report.
     #[arg(long, group = "instead")]
     schema: bool,
@@ -63,6 +67,9 @@ enum Format {
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     if !arguments.scan.is_empty() {
         return scan::run(&arguments.scan, arguments.json);
+    }
+    if arguments.sbom {
+        return say(software::printed(&software::sbom()?).trim_end());
     }
     if arguments.schema {
         return say(SCHEMA.trim_end());

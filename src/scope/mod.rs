@@ -20,6 +20,7 @@ mod html;
 mod markdown;
 mod settings;
 mod signature;
+pub mod software;
 mod sources;
 mod stored;
 mod words;
@@ -180,6 +181,7 @@ impl Report {
         if let Some(settings) = &sources.settings {
             sections.push(settings.section());
         }
+        sections.push(software::section());
         let failed = sections.iter().flat_map(|section| &section.statements);
         let failed = failed.filter(|statement| !statement.holds).count();
         gateway

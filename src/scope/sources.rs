@@ -1,16 +1,10 @@
 //! What a report is made from.
 
-use std::io::Read as _;
-use std::sync::OnceLock;
-
 use ring::digest;
 use serde::Serialize;
 
-use super::SettingsFacts;
+use super::{SettingsFacts, software};
 use crate::gateway::{Gateway, Role};
-
-/// How much of the program's file is read at a time, in bytes.
-const CHUNK_BYTES: usize = 256 * 1024;
 
 /// What a report is made from: each part belongs to what it speaks of.
 #[derive(Debug, Clone)]
@@ -63,8 +57,6 @@ pub struct Build {
 impl Build {
     /// The program of this process.
     pub fn of_process() -> Self {
-        // The file is read once: it may be replaced while the program runs.
-        static ID: OnceLock<String> = OnceLock::new();
         let features = [
             ("cli", cfg!(feature = "cli")),
             ("sandbox", cfg!(feature = "sandbox")),
@@ -72,7 +64,7 @@ impl Build {
             ("sqlite", cfg!(feature = "sqlite")),
         ];
         Self {
-            id: ID.get_or_init(|| own_digest().unwrap_or_default()).clone(),
+            id: software::program_digest(),
             target: TARGET,
             features: features
                 .into_iter()
@@ -91,19 +83,6 @@ const TARGET: &str = if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
 } else {
     std::env::consts::OS
 };
-
-fn own_digest() -> std::io::Result<String> {
-    let mut file = std::fs::File::open(std::env::current_exe()?)?;
-    let mut hash = digest::Context::new(&digest::SHA256);
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let read = file.read(&mut chunk)?;
-        match chunk.get(..read) {
-            None | Some([]) => return Ok(hexadecimal(hash.finish().as_ref())),
-            Some(bytes) => hash.update(bytes),
-        }
-    }
-}
 
 /// Bytes as people compare digests.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {

@@ -33,6 +33,14 @@ pub use sealed::{
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, Threads};
 
+/// The database engine that is linked into this build, and its version.
+pub fn engine() -> Option<(&'static str, &'static str)> {
+    #[cfg(feature = "sqlite")]
+    return Some(("sqlite", sqlite::engine_version()));
+    #[cfg(not(feature = "sqlite"))]
+    None
+}
+
 /// The result of asking a store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 

@@ -120,6 +120,11 @@ impl std::fmt::Debug for Driver {
     }
 }
 
+/// The version of SQLite that is linked.
+pub(super) fn engine_version() -> &'static str {
+    rusqlite::version()
+}
+
 struct WriteJob {
     batch: Vec<Change>,
     reply: oneshot::Sender<Result<()>>,
