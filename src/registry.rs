@@ -179,6 +179,17 @@ pub fn store(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
     )?))
 }
 
+/// The files that the store of the settings consists of; some are there only while it is in use.
+pub fn store_files(settings: &Settings) -> Vec<std::path::PathBuf> {
+    let path = settings.store.url.strip_prefix("sqlite:");
+    let path = path.filter(|path| *path != ":memory:");
+    let files = path.into_iter().flat_map(|path| {
+        let suffixes = ["", "-wal", "-shm", "-journal"];
+        suffixes.map(|suffix| format!("{path}{suffix}").into())
+    });
+    files.collect()
+}
+
 /// The way out to a service of one's own, with a pool of connections of its own: the billing
 /// service's address for events may lie in a private network.
 ///

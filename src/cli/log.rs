@@ -46,6 +46,14 @@ pub(super) fn start(default: LevelFilter) {
     }
 }
 
+/// What the log writes for a line.
+pub(super) fn as_written(line: &str) -> String {
+    let mut written = Vec::new();
+    // Writing to memory does not fail.
+    drop(Net(&mut written).write_all(line.as_bytes()));
+    String::from_utf8_lossy(&written).into_owned()
+}
+
 /// Writes without what passes for a card number. A line comes in one piece.
 struct Net<W>(W);
 

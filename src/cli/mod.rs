@@ -7,6 +7,7 @@ mod client;
 mod clock;
 #[cfg(feature = "sandbox")]
 mod demo;
+mod drill;
 mod dump;
 mod duration;
 mod event;

@@ -38,6 +38,10 @@ pub(super) struct Arguments {
     /// audit log what was agreed on.
     #[arg(long, conflicts_with_all = ["check", "schema", "scan"])]
     probe: bool,
+    /// Plant a test card number at every door, look what becomes of it, and write that into the audit
+    /// log. Exit code 1 if it was taken anywhere.
+    #[arg(long, group = "instead")]
+    drill: bool,
     /// Print what is linked into this program, as a CycloneDX document.
     #[arg(long, group = "instead")]
     sbom: bool,
@@ -67,6 +71,9 @@ enum Format {
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
     if !arguments.scan.is_empty() {
         return scan::run(&arguments.scan, arguments.json);
+    }
+    if arguments.drill {
+        return super::drill::run(context, arguments.json).await;
     }
     if arguments.sbom {
         return say(software::printed(&software::sbom()?).trim_end());

@@ -142,6 +142,8 @@ actions!(
     ScopeRead = "scope.read",
     /// A host was asked for a handshake, for the evidence of the PCI review.
     ScopeProbe = "scope.probe",
+    /// A card number was planted at every door, to see what becomes of it.
+    ScopeDrill = "scope.drill",
     /// This log was listed.
     AuditList = "audit.list",
     /// This log was checked.

@@ -6,6 +6,7 @@ use url::{Host, Url};
 use crate::account::AccountId;
 use crate::error::{Code, Error};
 use crate::message::Amount;
+use crate::pan::{self, Hit};
 
 /// The longest caller's reference, in characters.
 pub(super) const MAX_REFERENCE_CHARS: usize = 255;
@@ -29,14 +30,19 @@ pub(super) fn account(field: &str, text: &str) -> Result<AccountId, Error> {
 }
 
 pub(super) fn no_card_number(field: &str, text: &str) -> Result<(), Error> {
-    match crate::pan::find(text) {
+    match pan::find(text) {
         None => Ok(()),
-        Some(_) => Err(Error::field(
-            Code::CardNumber,
-            field,
-            format!("{field} holds a number that passes for a card number. Nothing was stored."),
-        )),
+        Some(hit) => Err(card_number(field, hit)),
     }
+}
+
+fn card_number(field: &str, hit: Hit) -> Error {
+    pan::alarm(hit, field);
+    Error::field(
+        Code::CardNumber,
+        field,
+        format!("{field} holds a number that passes for a card number. Nothing was stored."),
+    )
 }
 
 pub(super) fn reference(text: &str) -> Result<(), Error> {
@@ -82,13 +88,9 @@ pub(super) fn return_url(text: &str) -> Result<(), Error> {
     if !scheme_fits || !bare {
         return Err(bad());
     }
-    match crate::pan::find_in_url(text) {
+    match pan::find_in_url(text) {
         None => Ok(()),
-        Some(_) => Err(Error::field(
-            Code::CardNumber,
-            "return_url",
-            "return_url holds a number that passes for a card number. Nothing was stored.",
-        )),
+        Some(hit) => Err(card_number("return_url", hit)),
     }
 }
 

@@ -260,6 +260,11 @@ impl Gateway {
         store.values(column, after, limit).await.map_err(stored)
     }
 
+    /// Where its random bytes come from.
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        self.inner.entropy.as_ref()
+    }
+
     /// The time, by the gateway's clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.journal.now()
@@ -281,8 +286,9 @@ impl Gateway {
     }
 
     /// How many payments stand in each state, how much waits for a person, how many events wait
-    /// to be delivered or were given up, and how often and how long the active key generation has
-    /// sealed, as Prometheus text. `cardless_parked` above zero is an alarm.
+    /// to be delivered or were given up, how often and how long the active key generation has
+    /// sealed, and how many card numbers were refused, as Prometheus text. `cardless_parked` above
+    /// zero is an alarm, and so is `cardless_card_numbers_refused_total` when it grows.
     ///
     /// # Errors
     ///
@@ -308,6 +314,13 @@ impl Gateway {
             "# HELP cardless_parked What a person must look at.\n# TYPE cardless_parked gauge\n\
              cardless_parked{{kind=\"payment\"}} {payments}\n\
              cardless_parked{{kind=\"operation\"}} {operations}\n"
+        ));
+        text.push_str(&format!(
+            "# HELP cardless_card_numbers_refused_total What passes for a card number and was refused, \
+             since this process began.\n\
+             # TYPE cardless_card_numbers_refused_total counter\n\
+             cardless_card_numbers_refused_total {}\n",
+            crate::pan::refused()
         ));
         Ok(text)
     }

@@ -603,7 +603,8 @@ impl Inner {
             ("payment_method", record.payment_method.as_deref()),
         ];
         for (field, text) in texts {
-            if text.and_then(pan::find).is_some() {
+            if let Some(hit) = text.and_then(pan::find) {
+                pan::alarm(hit, field);
                 return Err((field, Rule::CardNumber));
             }
         }

@@ -9,9 +9,10 @@
 //! One exception: a UUID is no number. One in ten numbers has a fitting check digit, so the net
 //! also catches numbers that are no card. Ids of ours can't be caught: they hold no digit.
 //!
-//! [`find`] stands before what comes in, [`withhold`] before the log, and [`Scan`] looks through
+//! [`find`] stands before what comes in, each refusal is told and counted ([`refused`]), [`withhold`] before the log, and [`Scan`] looks through
 //! files and dumps, in every encoding in which a number may stand there.
 
+mod alarm;
 mod encoding;
 mod scan;
 
@@ -20,6 +21,8 @@ use std::ops::{Range, RangeInclusive};
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
+pub(crate) use alarm::alarm;
+pub use alarm::refused;
 pub use encoding::Encoding;
 pub use scan::{Finding, Scan};
 
@@ -357,6 +360,16 @@ fn stretch(text: &[u8], from: usize) -> Option<Range<usize>> {
         }
     }
     (digits >= MIN_DIGITS).then_some(begin..text.len())
+}
+
+/// The digits of a text, whatever their script and whatever stands between them.
+fn digits_of(text: &str) -> Vec<u8> {
+    let classes = text.chars().map(Class::of);
+    let digits = classes.filter_map(|class| match class {
+        Class::Digit(value) => Some(value),
+        Class::Border | Class::Other => None,
+    });
+    digits.collect()
 }
 
 /// Whether these digits pass for a card number.

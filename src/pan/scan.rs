@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::Numbers;
 use super::encoding::{Encoding, readings};
+use super::{Numbers, digits_of};
 
 /// A place in a file where something passes for a card number. It does not hold the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,6 +31,8 @@ pub struct Scan<R> {
     seen: usize,
     ended: bool,
     previous: Vec<Finding>,
+    /// The digits of the one number that is looked for; any if there is none.
+    wanted: Option<Vec<u8>>,
 }
 
 /// How many new bytes a window takes.
@@ -58,6 +60,15 @@ impl<R: Read> Scan<R> {
             seen: 0,
             ended: false,
             previous: Vec::new(),
+            wanted: None,
+        }
+    }
+
+    /// The same for one number only, as one that was planted to see whether it stays somewhere.
+    pub fn only(reader: R, number: &str) -> Self {
+        Self {
+            wanted: Some(digits_of(number)),
+            ..Self::new(reader)
         }
     }
 
@@ -86,6 +97,9 @@ impl<R: Read> Scan<R> {
         let mut findings = Vec::new();
         for reading in readings(&self.window) {
             for (hit, range) in Numbers::of(&reading.text) {
+                if !self.wants(reading.text.get(range.clone()).unwrap_or_default()) {
+                    continue;
+                }
                 let finding = self.finding(&reading.place(&range), reading.encoding, hit.rule);
                 findings.extend(finding.filter(|finding| !is_known(&findings, finding)));
             }
@@ -94,6 +108,11 @@ impl<R: Read> Scan<R> {
         findings.retain(|finding| !is_known(&self.previous, finding));
         self.previous.clone_from(&findings);
         Ok(Some(findings))
+    }
+
+    fn wants(&self, number: &str) -> bool {
+        let wanted = self.wanted.as_ref();
+        wanted.is_none_or(|wanted| *wanted == digits_of(number))
     }
 
     /// Keeps the end of the window for the next one.

@@ -15,8 +15,10 @@ pub mod columns;
 mod connections;
 pub mod cryptography;
 mod diagram;
+pub mod drill;
 mod flows;
 mod html;
+mod incidents;
 mod markdown;
 mod settings;
 mod signature;
@@ -182,6 +184,7 @@ impl Report {
             sections.push(settings.section());
         }
         sections.push(software::section());
+        sections.push(incidents::section(sources).await?);
         let failed = sections.iter().flat_map(|section| &section.statements);
         let failed = failed.filter(|statement| !statement.holds).count();
         gateway

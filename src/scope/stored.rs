@@ -21,7 +21,7 @@ const VALUES_AT_ONCE: u32 = 2_000;
 const END_MAY_BE_LATE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What stands between two values while they are looked through: no number goes on beyond it.
-const BETWEEN: &[u8] = b"\n|\n";
+pub(super) const BETWEEN: &[u8] = b"\n|\n";
 
 /// What a sealed value begins with: message format version 2, suite 0x0478.
 const SEALED_BEGINS: [u8; 3] = [2, 0x04, 0x78];

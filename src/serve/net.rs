@@ -81,9 +81,10 @@ fn check_number(digits: &str, path: &str) -> Result<(), Error> {
 }
 
 pub(crate) fn check_text(text: &str, path: &str) -> Result<(), Error> {
-    if pan::find(text).is_none() {
+    let Some(hit) = pan::find(text) else {
         return Ok(());
-    }
+    };
+    pan::alarm(hit, if path.is_empty() { "body" } else { path });
     let message = "This holds a number that passes for a card number. Never send card data here; \
                    the customer enters it at the provider.";
     Err(if path.is_empty() {

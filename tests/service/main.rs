@@ -10,6 +10,7 @@ mod audit;
 mod beside;
 mod client;
 mod command_line;
+mod drill;
 mod events;
 mod keys;
 mod listener;

@@ -1,0 +1,197 @@
+//! Incidents: what happens when a card number turns up where none belongs, by the last drill, and
+//! what sets off an alarm.
+
+use super::drill::MAX_DRILL_AGE;
+use super::{Claim, Question, Section, Sources, Statement, Table};
+use crate::error::Error;
+use crate::gateway::{AuditAction, AuditLine, AuditOutcome, AuditQuery};
+use cardless_contract::Timestamp;
+
+const DRILLED: Claim = Claim {
+    id: "incidents-1",
+    requirements: &["12.10.2", "12.10.7"],
+    says: "A card number that comes in at any door is refused and kept nowhere, and sets off an alarm wherever \
+           what comes in is read before it has proven itself",
+    proof: "the last drill, by its line in the audit log: a test number at every door, then a look \
+                through every value and file of the store",
+};
+
+const ALARMED: Claim = Claim {
+    id: "incidents-2",
+    requirements: &["10.7.2", "12.10.5"],
+    says: "What somebody must be woken by can be read by a monitor",
+    proof: "the text of `/metrics`, as it is now; what is counted since a process began is of the \
+                process that made this report",
+};
+
+/// The metrics that somebody must be woken by.
+const ALARMS: [&str; 3] = [
+    "cardless_card_numbers_refused_total",
+    "cardless_parked",
+    "cardless_kek_age_seconds",
+];
+
+/// How many drills are listed.
+const LISTED: u32 = 10;
+
+pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
+    let gateway = &sources.gateway;
+    let query = AuditQuery {
+        action: Some(AuditAction::ScopeDrill.as_str().to_owned()),
+        limit: LISTED,
+        ..AuditQuery::default()
+    };
+    let drills = gateway.audit_lines(&query).await?.data;
+    let metrics = gateway.metrics().await?;
+    let mut statements: Vec<Statement> = drilled(&drills, gateway.now()).into_iter().collect();
+    let mut questions = vec![PLAN];
+    if statements.is_empty() {
+        questions.push(NEVER_DRILLED);
+    }
+    statements.push(alarms(&metrics));
+    Ok(Section {
+        id: "incidents",
+        title: "Incidents",
+        statements,
+        figures: Vec::new(),
+        questions,
+    })
+}
+
+const PLAN: Question = Question {
+    id: "incidents-q1",
+    requirements: &["12.10.1", "12.10.3", "12.10.7"],
+    asks: "Where is the plan for an incident, who is woken by the alarms that are listed here and at what \
+           hours, and whom do they call when a card number has come in or a token has gone out?",
+};
+
+/// Asked only until it was done once.
+const NEVER_DRILLED: Question = Question {
+    id: "incidents-q2",
+    requirements: &["12.10.2", "12.10.7"],
+    asks: "Nobody has tried yet what happens here when a card number comes in. Run `cardless scope \
+           --drill`; it plants a test number at every door, and the next report shows what became of it.",
+};
+
+/// The last drill; nothing if there was none.
+fn drilled(drills: &[AuditLine], now: Timestamp) -> Option<Statement> {
+    let last = drills.first()?;
+    let failed = last.outcome != AuditOutcome::Done.as_str();
+    let detail = |name: &str| last.details.get(name).map_or("?", String::as_str);
+    let mut faults = Vec::new();
+    if failed {
+        faults.push(format!(
+            "the drill of {} (line {} of the audit log) failed at {} points: {} of {} refused, {} of {} \
+             alarms, {} places where the number stayed",
+            last.at,
+            last.line,
+            detail("failures"),
+            detail("refused"),
+            detail("planted"),
+            detail("alarms"),
+            detail("alarms_due"),
+            detail("stored"),
+        ));
+    }
+    let evidence = Table::new(
+        vec![
+            "line", "at", "by", "outcome", "planted", "refused", "alarms", "stored",
+        ],
+        drills.iter().map(row).collect(),
+    );
+    let statement = DRILLED.judged(faults, evidence);
+    Some(statement.looked_at(last.at, now, MAX_DRILL_AGE, "run `cardless scope --drill`"))
+}
+
+fn row(line: &AuditLine) -> Vec<String> {
+    let detail = |name: &str| line.details.get(name).cloned().unwrap_or_default();
+    vec![
+        line.line.to_string(),
+        line.at.to_string(),
+        line.actor.clone(),
+        line.outcome.clone(),
+        detail("planted"),
+        detail("refused"),
+        detail("alarms"),
+        detail("stored"),
+    ]
+}
+
+/// Reads what `/metrics` says, as a monitor does.
+fn alarms(metrics: &str) -> Statement {
+    let help = |name: &str| {
+        let begins = format!("# HELP {name} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&begins));
+        line.map(str::to_owned)
+    };
+    let faults: Vec<String> = ALARMS
+        .iter()
+        .filter(|name| help(name).is_none())
+        .map(|name| format!("/metrics has no {name}"))
+        .collect();
+    let rows = ALARMS.iter().filter_map(|name| {
+        let values = metrics.lines().filter(|line| line.starts_with(name));
+        let values: Vec<&str> = values.collect();
+        Some(vec![(*name).to_owned(), help(name)?, values.join("; ")])
+    });
+    let evidence = Table::new(vec!["metric", "what it is", "now"], rows.collect());
+    ALARMED.judged(faults, evidence.moving(&[2]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn line(outcome: &str) -> AuditLine {
+        let details = [("planted", "7"), ("refused", "6"), ("failures", "1")];
+        AuditLine {
+            line: 12,
+            at: Timestamp::from_seconds(1_000_000),
+            actor: "anna".to_owned(),
+            role: "command_line".to_owned(),
+            origin: "command_line".to_owned(),
+            action: "scope.drill".to_owned(),
+            object: String::new(),
+            outcome: outcome.to_owned(),
+            details: details
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        }
+    }
+
+    #[test]
+    fn a_drill_holds_for_a_year_and_a_failed_one_not_at_all() {
+        let at = line("done").at;
+        let a_year_on = at.plus(MAX_DRILL_AGE);
+        assert!(drilled(&[line("done")], a_year_on).unwrap().holds);
+        let stale = drilled(&[line("done")], a_year_on.plus(Duration::from_secs(1))).unwrap();
+        assert_eq!((stale.claim.id, stale.holds), ("incidents-1", false));
+        assert!(stale.stale && stale.as_of == Some(at));
+        assert!(
+            stale.faults[0].contains("scope --drill"),
+            "{:?}",
+            stale.faults
+        );
+        let failed = drilled(&[line("failed"), line("done")], at).unwrap();
+        assert!(!failed.holds);
+        let fault = &failed.faults[0];
+        assert!(
+            fault.contains("line 12") && fault.contains("6 of 7"),
+            "{fault}"
+        );
+        // A later one that went well counts.
+        assert!(drilled(&[line("done"), line("failed")], at).unwrap().holds);
+        assert!(drilled(&[], at).is_none());
+    }
+
+    #[test]
+    fn an_alarm_that_metrics_lack_is_a_fault() {
+        let text = "# HELP cardless_parked What.\ncardless_parked{kind=\"payment\"} 0\n";
+        let statement = alarms(text);
+        assert!(!statement.holds);
+        let lacking = "/metrics has no cardless_card_numbers_refused_total";
+        assert!(statement.faults.iter().any(|fault| fault == lacking));
+    }
+}
