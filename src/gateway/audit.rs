@@ -470,6 +470,34 @@ impl Gateway {
         Ok(Page { data, next })
     }
 
+    /// Every line of an action, the latest first.
+    pub(crate) async fn all_audit_lines(
+        &self,
+        action: AuditAction,
+    ) -> Result<Vec<AuditLine>, Error> {
+        let mut query = AuditQuery {
+            action: Some(action.as_str().to_owned()),
+            limit: MAX_AUDIT_LINES,
+            ..AuditQuery::default()
+        };
+        let mut lines = Vec::new();
+        loop {
+            let page = self.audit_lines(&query).await?;
+            lines.extend(page.data);
+            if page.next.is_none() {
+                return Ok(lines);
+            }
+            query.before = lines.last().map(|line| line.line);
+        }
+    }
+
+    /// The line with the lowest number.
+    pub(crate) async fn first_audit_line(&self) -> Result<Option<AuditLine>, Error> {
+        let store = self.inner.journal.store();
+        let rows = store.audit_after(i64::MIN, 1).await.map_err(stored)?;
+        Ok(rows.into_iter().next().map(line_view))
+    }
+
     /// Checks the whole audit log, and that it still has the line that was noted, if one is given.
     /// `progress` hears how many lines it has seen.
     ///

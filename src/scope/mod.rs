@@ -10,6 +10,7 @@
 //! A report is signed with the audit key (`signature`), and can be compared with an earlier one
 //! ([`Earlier`]). Its JSON has a schema ([`SCHEMA`]).
 
+pub mod access;
 mod against;
 pub mod columns;
 mod connections;
@@ -183,6 +184,7 @@ impl Report {
         if let Some(settings) = &sources.settings {
             sections.push(settings.section());
         }
+        sections.push(access::section(sources).await?);
         sections.push(software::section());
         sections.push(incidents::section(sources).await?);
         let failed = sections.iter().flat_map(|section| &section.statements);

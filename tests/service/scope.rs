@@ -10,7 +10,22 @@ use crate::support::CARD;
 use crate::world::ALL;
 
 /// What is planted, the statement that must not hold any more, and the place that it must name.
-const FAULTS: [(&str, &str, &str); 11] = [
+const FAULTS: [(&str, &str, &str); 14] = [
+    (
+        "UPDATE clients SET role = 'billing' WHERE name = 'reader'",
+        "access-2",
+        "client reader was added as auditor",
+    ),
+    (
+        "UPDATE clients SET revoked_at = NULL WHERE name = 'gone'",
+        "access-2",
+        "client gone was revoked",
+    ),
+    (
+        "UPDATE clients SET key_since = 0 WHERE name = 'reader'",
+        "access-3",
+        "client reader",
+    ),
     (
         "ALTER TABLE payments ADD COLUMN note TEXT",
         "data-1",
@@ -73,6 +88,11 @@ async fn the_report_is_of_the_live_store_and_every_planted_fault_is_found() {
     for provider in ALL {
         desk.charged(provider).await;
     }
+    for name in ["reader", "gone"] {
+        let added = desk.gateway.add_client(name, Role::Auditor).await;
+        assert!(added.unwrap().starts_with("ck_"));
+    }
+    desk.gateway.revoke_client("gone").await.unwrap();
     let (code, out, err) = scope(&desk, &["--format", "json"]);
     assert_eq!(code, 0, "{err}");
     let report: Value = serde_json::from_str(&out).unwrap();
@@ -144,6 +164,9 @@ fn judge(report: &Value) {
             for row in statement["evidence"]["rows"].as_array().unwrap() {
                 assert_eq!(row.as_array().unwrap().len(), header.len(), "{statement}");
             }
+            let id = statement["id"].as_str().unwrap();
+            let its = id.strip_prefix(section["id"].as_str().unwrap());
+            assert!(its.is_some_and(|its| its.starts_with('-')), "{id}");
         }
     }
 }
