@@ -30,6 +30,9 @@ use crate::vault::HashPurpose;
 /// The most lines that one page of [`Gateway::audit_lines`] has.
 pub const MAX_AUDIT_LINES: u32 = 500;
 
+/// How many lines are read at once on a walk.
+const WALK_LINES: u32 = 2000;
+
 /// The longest name of who acts, and the longest word of a detail, in characters.
 const MAX_WORD_CHARS: usize = 64;
 
@@ -305,6 +308,9 @@ impl Origin {
 }
 
 impl AuditOutcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Done, Self::Accepted, Self::Refused, Self::Failed];
+
     /// The word in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -496,6 +502,20 @@ impl Gateway {
         let store = self.inner.journal.store();
         let rows = store.audit_after(i64::MIN, 1).await.map_err(stored)?;
         Ok(rows.into_iter().next().map(line_view))
+    }
+
+    /// Shows every line, from the first on.
+    pub(crate) async fn walk_audit(&self, mut look: impl FnMut(AuditLine)) -> Result<(), Error> {
+        let store = self.inner.journal.store();
+        let mut after = i64::MIN;
+        loop {
+            let rows = store.audit_after(after, WALK_LINES).await.map_err(stored)?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = last.sequence;
+            rows.into_iter().map(line_view).for_each(&mut look);
+        }
     }
 
     /// Checks the whole audit log, and that it still has the line that was noted, if one is given.

@@ -20,6 +20,7 @@ pub mod drill;
 mod flows;
 mod html;
 mod incidents;
+mod logs;
 mod markdown;
 mod settings;
 mod signature;
@@ -186,6 +187,7 @@ impl Report {
         }
         sections.push(access::section(sources).await?);
         sections.push(software::section());
+        sections.push(logs::section(sources).await?);
         sections.push(incidents::section(sources).await?);
         let failed = sections.iter().flat_map(|section| &section.statements);
         let failed = failed.filter(|statement| !statement.holds).count();

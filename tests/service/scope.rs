@@ -10,7 +10,7 @@ use crate::support::CARD;
 use crate::world::ALL;
 
 /// What is planted, the statement that must not hold any more, and the place that it must name.
-const FAULTS: [(&str, &str, &str); 14] = [
+const FAULTS: [(&str, &str, &str); 17] = [
     (
         "UPDATE clients SET role = 'billing' WHERE name = 'reader'",
         "access-2",
@@ -25,6 +25,21 @@ const FAULTS: [(&str, &str, &str); 14] = [
         "UPDATE clients SET key_since = 0 WHERE name = 'reader'",
         "access-3",
         "client reader",
+    ),
+    (
+        "DROP TRIGGER audit_lines_stand; UPDATE audit_lines SET actor = 'nobody' WHERE seq = 2",
+        "logs-2",
+        "line 2 is not what was written",
+    ),
+    (
+        "DROP TRIGGER audit_lines_stay; DELETE FROM audit_lines WHERE seq = 2",
+        "logs-2",
+        "line 2 is missing",
+    ),
+    (
+        "DROP TRIGGER audit_lines_stand; UPDATE audit_lines SET action = 'odd' WHERE seq = 2",
+        "logs-1",
+        "line 2 has an action",
     ),
     (
         "ALTER TABLE payments ADD COLUMN note TEXT",
