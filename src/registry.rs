@@ -15,7 +15,7 @@ use crate::vault::{Custody, KeyFile};
 use crate::webhook::EndpointError;
 
 /// The providers that settings can name.
-const KNOWN: [&str; 3] = ["aduno", "paypal", "postfinance"];
+pub(crate) const KNOWN: [&str; 3] = ["aduno", "paypal", "postfinance"];
 
 /// How long a connection to a provider may take; passing it leaves nothing sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,11 +112,21 @@ pub struct LiveSecrets {
     pub live: usize,
 }
 
+/// The paths of the settings that are secret and may be a list.
+fn secrets() -> impl Iterator<Item = &'static [&'static str]> {
+    let paths = SECRETS.iter().map(|path| path.as_slice());
+    paths.chain([["events", "secret"].as_slice()])
+}
+
+/// Their names.
+#[cfg(test)]
+pub(crate) fn secret_settings() -> impl Iterator<Item = String> {
+    secrets().map(|path| path.join("."))
+}
+
 /// The secret settings that are set, without fetching any of them.
 pub fn live_secrets(settings: &Settings) -> Vec<LiveSecrets> {
-    let paths = SECRETS.iter().map(|path| path.as_slice());
-    let paths = paths.chain([["events", "secret"].as_slice()]);
-    let set = paths.filter_map(|path| {
+    let set = secrets().filter_map(|path| {
         settings.count_values(path).map(|live| LiveSecrets {
             setting: path.join("."),
             live,

@@ -260,6 +260,15 @@ impl Gateway {
         store.values(column, after, limit).await.map_err(stored)
     }
 
+    /// What each provider that is set up calls the tokens that it links now.
+    pub(crate) fn token_kinds(&self) -> Vec<(String, &'static str)> {
+        let parts = self.inner.live.parts();
+        let providers = parts.providers.values();
+        providers
+            .map(|provider| (provider.name().to_string(), provider.token_kind()))
+            .collect()
+    }
+
     /// Where its random bytes come from.
     pub(crate) fn entropy(&self) -> &dyn Entropy {
         self.inner.entropy.as_ref()

@@ -27,6 +27,7 @@ mod signature;
 pub mod software;
 mod sources;
 mod stored;
+mod tokens;
 mod words;
 
 use std::collections::BTreeMap;
@@ -189,6 +190,7 @@ impl Report {
         sections.push(software::section());
         sections.push(logs::section(sources).await?);
         sections.push(incidents::section(sources).await?);
+        sections.push(tokens::section(sources, &sections).await?);
         let failed = sections.iter().flat_map(|section| &section.statements);
         let failed = failed.filter(|statement| !statement.holds).count();
         gateway

@@ -10,7 +10,7 @@ use crate::support::CARD;
 use crate::world::ALL;
 
 /// What is planted, the statement that must not hold any more, and the place that it must name.
-const FAULTS: [(&str, &str, &str); 17] = [
+const FAULTS: [(&str, &str, &str); 18] = [
     (
         "UPDATE clients SET role = 'billing' WHERE name = 'reader'",
         "access-2",
@@ -40,6 +40,11 @@ const FAULTS: [(&str, &str, &str); 17] = [
         "DROP TRIGGER audit_lines_stand; UPDATE audit_lines SET action = 'odd' WHERE seq = 2",
         "logs-1",
         "line 2 has an action",
+    ),
+    (
+        "UPDATE records SET provider = 'stripe'",
+        "tokens-1",
+        "stripe",
     ),
     (
         "ALTER TABLE payments ADD COLUMN note TEXT",
@@ -112,6 +117,17 @@ async fn the_report_is_of_the_live_store_and_every_planted_fault_is_found() {
     assert_eq!(code, 0, "{err}");
     let report: Value = serde_json::from_str(&out).unwrap();
     judge(&report);
+    let sections = report["sections"].as_array().unwrap();
+    let graded = &sections.last().unwrap()["statements"][0]["evidence"];
+    let how_many = |kind: &str| {
+        let mut rows = graded["rows"].as_array().unwrap().iter();
+        let row = rows.find(|row| row[0].as_str().unwrap().starts_with(kind));
+        row.unwrap()[2].as_str().unwrap().to_owned()
+    };
+    assert_eq!(how_many("Aduno alias (alias)"), "1");
+    assert_eq!(how_many("handle of a payment method"), "3");
+    assert_eq!(how_many("API key"), "2");
+    assert_eq!(how_many("credential at a provider"), "3");
     let (code, out, err) = scope(&desk, &["--schema"]);
     assert_eq!(code, 0, "{err}");
     let schema: Value = serde_json::from_str(&out).unwrap();
