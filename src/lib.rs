@@ -209,6 +209,14 @@
 //! - No column called like card data, no card number in any value of the store, and nothing unsealed
 //!   where a seal belongs, without `cardless scope --prove` saying so: `tests/service`,
 //!   `the_report_is_of_the_live_store_and_every_planted_fault_is_found`.
+//! - No door that takes a card number, or refuses one in silence, without `cardless scope --drill`
+//!   saying so: `tests/service`, `every_door_refuses_a_card_number_and_tells_of_it`,
+//!   `a_door_that_takes_a_card_number_fails_the_drill`.
+//! - No crate that has left its path in the program and is not in its inventory, no role or client
+//!   that is not as it was given, no change of the audit log, and no kind of handle without a grade,
+//!   without a report that says so: `scope`, `what_the_bytes_name_and_the_inventory_lacks_is_a_fault`,
+//!   `a_role_that_is_too_wide_is_a_fault_of_its_door`, `a_client_is_as_the_audit_log_tells`,
+//!   `every_kind_of_handle_and_every_column_of_one_is_graded`.
 //! - No key or address of a key is taken from a sealed message, no message counts twice, and no
 //!   answer tells why one was refused: `tests/exchange`,
 //!   `every_hostile_message_gets_the_same_answer_and_leaves_nothing`,
