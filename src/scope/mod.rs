@@ -38,6 +38,7 @@ use serde::Serialize;
 
 pub use against::{Change, Changes, Earlier, EarlierError, MAX_REPORT_BYTES};
 pub use connections::probe;
+#[cfg(feature = "serve")]
 pub(crate) use html::POLICY as HTML_POLICY;
 pub use settings::{InForce, SettingsFacts};
 pub use signature::Signature;
