@@ -57,6 +57,13 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+impl Arguments {
+    /// Whether a test number is to be planted.
+    pub(super) const fn is_a_drill(&self) -> bool {
+        self.drill
+    }
+}
+
 /// How the report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {

@@ -6,6 +6,10 @@ use super::{Report, Section, Statement, Table};
 pub(crate) const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
+/// How many letters of a word stand together at least and at most.
+const MIN_PART: u32 = 8;
+const MAX_PART: u32 = 24;
+
 /// How it looks, on a screen and on paper.
 const STYLE: &str = "\
 :root{color-scheme:light;--line:#bbb;--soft:#f5f5f2;--good:#0a5c36;--bad:#a40e26;--old:#8a5a00}\
@@ -24,16 +28,17 @@ a{color:inherit}\
 .faults{border-left:4px solid var(--bad);margin:.5rem 0;padding:.2rem 0 .2rem 1.6rem;background:#fdf2f3}\
 .wide{overflow-x:auto;margin:.5rem 0}\
 table{border-collapse:collapse;width:100%;font-size:.85rem}\
-th,td{text-align:left;vertical-align:top;padding:.2rem .5rem;border:1px solid var(--line);overflow-wrap:anywhere}\
+th,td{text-align:left;vertical-align:top;padding:.2rem .5rem;border:1px solid var(--line);overflow-wrap:break-word}\
 th{background:var(--soft)}\
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem .8rem;margin:.6rem 0;font-size:.9rem}\
 dt{color:#555}dd{margin:0;overflow-wrap:anywhere}\
 figure{margin:1rem 0}figure svg{width:100%;height:auto}figcaption{font-size:.9rem;color:#444}\
 summary{cursor:pointer;font-size:.85rem;color:#444}\
-@media print{body{max-width:none;padding:0;font-size:10pt}nav{display:none}.wide{overflow:visible}\
-h2{break-before:page}h3{break-after:avoid}tr{break-inside:avoid}thead{display:table-header-group}\
-figure{break-inside:avoid}}\
-@page{size:A4;margin:16mm 14mm}";
+@media print{body{max-width:none;padding:0;font-size:9pt}nav ol{columns:2}.wide{overflow:visible}\
+table{font-size:7.5pt}th,td{padding:1pt 3pt}\
+h2,h3,.how{break-after:avoid}tr{break-inside:avoid}thead{display:table-header-group}\
+figure{break-inside:avoid}figure svg{max-height:17cm}}\
+@page{size:A4;margin:14mm 12mm}";
 
 pub(super) fn page(report: &Report) -> String {
     let mut text = format!(
@@ -220,11 +225,33 @@ fn table(table: &Table, text: &mut String) {
     for row in &table.rows {
         text.push_str("<tr>");
         for cell in row {
-            text.push_str(&format!("<td>{}</td>", escape(cell)));
+            text.push_str(&format!("<td>{}</td>", broken(cell)));
         }
         text.push_str("</tr>\n");
     }
     text.push_str("</tbody></table></div>\n");
+}
+
+/// Text as HTML has it, with places at which a long word may be broken: after what parts a name, and
+/// after a number of letters at the latest, so that no column becomes as wide as its longest digest.
+fn broken(cell: &str) -> String {
+    let mut text = String::with_capacity(cell.len());
+    let mut letters = 0;
+    for letter in cell.chars() {
+        text.push_str(&escape(letter.encode_utf8(&mut [0; 4])));
+        letters = if letter.is_whitespace() {
+            0
+        } else {
+            letters + 1
+        };
+        let parts =
+            matches!(letter, '.' | '/' | '_' | ':' | '-' | '=' | '|') && letters >= MIN_PART;
+        if parts || letters >= MAX_PART {
+            text.push_str("<wbr>");
+            letters = 0;
+        }
+    }
+    text
 }
 
 /// Text as HTML and SVG have it, within elements and attributes. What is no visible letter becomes a
@@ -248,6 +275,13 @@ pub(super) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_words_may_be_broken_and_short_ones_are_not() {
+        assert_eq!(broken("payments.state of"), "payments.<wbr>state of");
+        assert_eq!(broken("a.b <i>"), "a.b &lt;i&gt;");
+        assert_eq!(broken(&"f".repeat(50)).matches("<wbr>").count(), 2);
+    }
 
     #[test]
     fn what_comes_out_of_the_store_is_text() {
