@@ -6,13 +6,16 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 use tokio::time::Instant;
 
-use super::Inner;
 use super::audit::{Actor, AuditAction, AuditObject};
-use crate::error::Causes;
+use super::{COMMIT_WITHIN, Inner, MAX_SKEW, stored};
+use crate::error::{Causes, Error};
 use crate::store::{Change, StoreError, Subject};
 
 /// What a jump is, and not the ordinary work of a time service, which moves a clock slowly.
 const STEP: Duration = Duration::from_secs(5);
+
+/// Older than any window of a provider's key.
+const BEYOND_ALL_WINDOWS: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Compares the clock with one that only ever goes on.
 pub(super) struct ClockWatch {
@@ -28,40 +31,96 @@ impl ClockWatch {
     /// Reckons with a jump since the last look, or, at the first, with what was sent at a time that
     /// is still to come. A failure is logged, and the next look tries again.
     pub(super) async fn look(&mut self, inner: &Inner) {
-        let (wall, steady) = (inner.journal.now(), Instant::now());
-        let expected = match self.last {
-            Some((then, at)) => then.plus(steady.duration_since(at)),
-            None => match inner.journal.store().latest_sent().await {
-                Ok(latest) => latest.map_or(wall, |latest| latest.max(wall)),
-                Err(error) => {
-                    tracing::error!(error = %Causes(&error), "the clock");
-                    return;
-                }
-            },
-        };
-        let off = wall.since(expected).max(expected.since(wall));
-        if off < STEP {
-            self.last = Some((wall, steady));
-            return;
+        if let Err(error) = self.reckon(inner).await {
+            tracing::error!(error = %Causes(&error), "a jump of the clock is not reckoned with yet");
         }
-        let millis = wall.millis().saturating_sub(expected.millis());
-        let actor = Actor::system();
-        let line = inner
-            .audit(actor, AuditAction::ClockStep, AuditObject::none())
-            .detail("seconds", millis.div_euclid(1000));
-        let batch = vec![Change::StepClock { at: wall, millis }, line.change()];
-        match inner.journal.write(batch).await {
-            Ok(()) => tracing::error!(
-                seconds = millis.div_euclid(1000),
-                "the clock has jumped, or the machine has slept; what is open was reckoned anew"
-            ),
-            // Another process was faster.
-            Err(StoreError::Conflict(Subject::Clock)) => {}
-            Err(error) => {
-                tracing::error!(error = %Causes(&error), "a jump of the clock is not reckoned with yet");
-                return;
+    }
+
+    async fn reckon(&mut self, inner: &Inner) -> Result<(), StoreError> {
+        let (wall, steady) = (inner.journal.now(), Instant::now());
+        match self.last {
+            Some((then, at)) => {
+                let expected = then.plus(steady.duration_since(at));
+                if wall.since(expected).max(expected.since(wall)) >= STEP {
+                    inner.step_clock(Jump::seen(wall, expected)).await?;
+                }
+            }
+            None => {
+                let latest = inner.journal.store().latest_sent().await?;
+                if let Some(latest) = latest.filter(|latest| latest.since(wall) > MAX_SKEW) {
+                    inner.step_clock(Jump::guessed(wall, latest)).await?;
+                }
             }
         }
         self.last = Some((wall, steady));
+        Ok(())
+    }
+}
+
+/// A jump of the clock.
+struct Jump {
+    /// The clock after it.
+    at: Timestamp,
+    /// How far it went ahead; negative for back.
+    millis: i64,
+    /// What is open was first sent, and accepted, at these times at the latest.
+    sent_by: Timestamp,
+    accepted_by: Timestamp,
+}
+
+impl Jump {
+    /// One that was seen: it is as long as it is.
+    const fn seen(at: Timestamp, expected: Timestamp) -> Self {
+        Self {
+            at,
+            millis: at.millis().saturating_sub(expected.millis()),
+            sent_by: at,
+            accepted_by: at,
+        }
+    }
+
+    /// One back that nobody saw: it is at least as long as what was sent lies ahead, and nobody knows
+    /// how much longer. So nothing that is open is within any window.
+    fn guessed(at: Timestamp, latest: Timestamp) -> Self {
+        Self {
+            sent_by: at.minus(BEYOND_ALL_WINDOWS),
+            accepted_by: at.minus(COMMIT_WITHIN + MAX_SKEW),
+            ..Self::seen(at, latest)
+        }
+    }
+}
+
+impl Inner {
+    /// Reckons with what was sent at a time that is still to come, before anything that was sent is
+    /// judged by its age: for whoever drives without [`Gateway::run`](super::Gateway::run).
+    pub(super) async fn look_at_clock(&self) -> Result<(), Error> {
+        ClockWatch::new().reckon(self).await.map_err(stored)
+    }
+
+    async fn step_clock(&self, jump: Jump) -> Result<(), StoreError> {
+        let seconds = jump.millis.div_euclid(1000);
+        let actor = Actor::system();
+        let line = self
+            .audit(actor, AuditAction::ClockStep, AuditObject::none())
+            .detail("seconds", seconds);
+        let step = Change::StepClock {
+            at: jump.at,
+            millis: jump.millis,
+            sent_by: jump.sent_by,
+            accepted_by: jump.accepted_by,
+        };
+        let batch = vec![step, line.change()];
+        match self.journal.write(batch).await {
+            Ok(()) => {
+                tracing::error!(
+                    seconds,
+                    "the clock has jumped, or the machine has slept; what is open was reckoned anew"
+                );
+                Ok(())
+            }
+            // Another process was faster.
+            Err(StoreError::Conflict(Subject::Clock)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

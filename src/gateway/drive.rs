@@ -18,7 +18,7 @@ use super::heard::Said;
 use super::pay::{key_of, not_sent_code, object, reference_of, refused_code, reservation_of};
 use super::seal::Seal;
 use super::view::decline_words;
-use super::{COMMIT_WITHIN, Inner, is_within, quiet_at, send, stored};
+use super::{COMMIT_WITHIN, Inner, is_older, is_within, quiet_at, send, stored};
 use crate::account::AccountId;
 use crate::error::{Causes, Code, Error};
 use crate::journal::state::{self, Next, pause};
@@ -482,7 +482,7 @@ impl Drive {
     }
 
     fn too_late(&self, now: Timestamp) -> bool {
-        now.since(self.row.accepted_at) > COMMIT_WITHIN
+        is_older(self.row.accepted_at, now, COMMIT_WITHIN)
     }
 
     /// The customer has not finished. A page that moves money is not over because the customer's time

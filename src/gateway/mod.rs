@@ -96,6 +96,10 @@ pub const COMMIT_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// How long after it was marked as sent a request that never left may be sent again.
 const RESEND_WITHIN: Duration = Duration::from_secs(10);
 
+/// How far apart the clocks of two processes may be. What lies further ahead than that was written by
+/// a clock that was wrong, and so is of an age that nobody knows.
+const MAX_SKEW: Duration = Duration::from_secs(15);
+
 /// Pauses between tries of a request that never left, [`RESEND_WITHIN`] in all.
 const NOT_SENT_PAUSES: [Duration; 5] = [
     Duration::from_millis(200),
@@ -606,14 +610,23 @@ fn quiet_at(marked: Timestamp, capabilities: &Capabilities) -> Timestamp {
 }
 
 /// Whether a request whose key the provider keeps for `window` may be sent again: it must be carried
-/// out before the window ends (`DESIGN`, rule 5).
+/// out before the window ends (`DESIGN`, rule 5). Not if it was first sent at a time that is still to
+/// come.
 fn is_within(
     window: Duration,
     first: Timestamp,
     now: Timestamp,
     capabilities: &Capabilities,
 ) -> bool {
-    now.since(first) + RESEND_WITHIN + capabilities.longest_delay <= window
+    let left = window
+        .checked_sub(RESEND_WITHIN + capabilities.longest_delay)
+        .filter(|&left| !is_older(first, now, left));
+    left.is_some()
+}
+
+/// Whether something is older than so long, or of a time that is still to come.
+fn is_older(at: Timestamp, now: Timestamp, than: Duration) -> bool {
+    now.since(at) > than || at.since(now) > MAX_SKEW
 }
 
 fn never_left(error: &ProviderError) -> bool {

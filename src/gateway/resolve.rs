@@ -143,6 +143,7 @@ impl Gateway {
     ///
     /// [`crate::error::Code::StoreUnavailable`].
     pub async fn reconcile(&self) -> Result<ReconcileReport, Error> {
+        self.inner.look_at_clock().await?;
         let mut report = ReconcileReport::default();
         let mut after: Option<String> = None;
         loop {

@@ -297,6 +297,7 @@ impl Inner {
         if row.next_at.is_none() {
             return Ok(row);
         }
+        self.look_at_clock().await?;
         match self.lease_in_a_moment(row).await? {
             Ok(leased) => self.drive_erasure(leased).await,
             Err(row) => Ok(row),

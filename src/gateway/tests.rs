@@ -74,6 +74,19 @@ fn a_repeat_must_be_carried_out_within_the_window() {
 }
 
 #[test]
+fn what_was_sent_in_the_future_is_outside_of_every_window() {
+    let capabilities = capabilities();
+    let window = Duration::from_hours(1);
+    let ahead = |by| NOW.plus(by);
+    assert!(is_within(window, ahead(MAX_SKEW), NOW, &capabilities));
+    let wrong = ahead(MAX_SKEW + Duration::from_millis(1));
+    assert!(!is_within(window, wrong, NOW, &capabilities));
+    assert!(!is_older(NOW, NOW, window) && !is_older(ahead(MAX_SKEW), NOW, window));
+    assert!(is_older(NOW, NOW.plus(window + SECOND), window));
+    assert!(is_older(wrong, NOW, window));
+}
+
+#[test]
 fn a_question_proves_nothing_before_the_last_try_has_arrived() {
     assert_eq!(quiet_at(NOW, &capabilities()), NOW.plus(130 * SECOND));
 }

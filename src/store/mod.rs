@@ -217,6 +217,10 @@ pub enum Change {
         at: Timestamp,
         /// How far it went ahead of the time, in milliseconds; negative for back.
         millis: i64,
+        /// After one back, what is open was first sent at this at the latest.
+        sent_by: Timestamp,
+        /// And accepted at this at the latest.
+        accepted_by: Timestamp,
     },
     /// Forget callers' keys, webhooks and events from before, and handles and API keys that have ended.
     Forget {

@@ -73,6 +73,56 @@ async fn a_window_is_not_opened_again_by_a_clock_that_is_put_back() {
     }
 }
 
+/// A refund that is sent while the clock is two hours ahead, and whose reply is lost; then the clock
+/// is put right, while the service stands still.
+async fn sent_by_a_wrong_clock(world: &World) -> String {
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.clock.forward(2 * HOUR);
+    world.fake.fault("refund", Fault::LostAfter);
+    let (key, request) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    world.clock.back(2 * HOUR);
+    // The provider does not tell what became of it.
+    for _ in 0..500 {
+        world.fake.fault("find_operation", Fault::Refused);
+    }
+    refund.unwrap().body.id
+}
+
+/// The same, with a person who looks after everything open once the provider has forgotten its key.
+#[tokio::test(start_paused = true)]
+async fn reconcile_opens_no_window_again() {
+    let world = World::new(Shape::Holds);
+    let refund = sent_by_a_wrong_clock(&world).await;
+    tokio::time::advance(KEY_WINDOW + 15 * MINUTE).await;
+    let sent = world.fake.calls("refund ");
+    world.another_worker().reconcile().await.unwrap();
+    assert_eq!(world.fake.calls("refund "), sent, "nothing was sent again");
+    let standing = world.gateway.refund_by_id(&refund).await.unwrap().status;
+    assert_eq!(standing, OperationStatus::Parked);
+    assert_eq!(steps(&world).await.len(), 1);
+}
+
+/// The same, with an erasure that must bring everything to its end first.
+#[tokio::test(start_paused = true)]
+async fn an_erasure_opens_no_window_again() {
+    let world = World::new(Shape::Holds);
+    let refund = sent_by_a_wrong_clock(&world).await;
+    tokio::time::advance(KEY_WINDOW + 15 * MINUTE).await;
+    let sent = world.fake.calls("refund ");
+    let erasure = world.gateway.erase(&world.key(), "a-1").await.unwrap();
+    assert!(erasure.open);
+    assert_eq!(steps(&world).await.len(), 1);
+    // By the wrong clock's time of sending, the window would be open an hour later still.
+    tokio::time::advance(HOUR).await;
+    world.gateway.continue_erasure("a-1").await.unwrap();
+    assert_eq!(world.fake.calls("refund "), sent, "nothing was sent again");
+    let standing = world.gateway.refund_by_id(&refund).await.unwrap().status;
+    assert_eq!(standing, OperationStatus::Parked);
+    assert_eq!(steps(&world).await.len(), 1, "reckoned with once");
+}
+
 /// A request is on its way while the clock jumps ahead: that it can't be on its way any more is not
 /// proven by that.
 #[tokio::test(start_paused = true)]

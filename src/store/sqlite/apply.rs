@@ -116,7 +116,19 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             Subject::Key,
         )
         .map(drop),
-        Change::StepClock { at, millis } => clock::step(connection, *at, *millis),
+        Change::StepClock {
+            at,
+            millis,
+            sent_by,
+            accepted_by,
+        } => {
+            clock::remember(connection, *at, *millis)?;
+            if *millis < 0 {
+                clock::back(connection, *at, *millis, *sent_by, *accepted_by)
+            } else {
+                clock::forward(connection, *at)
+            }
+        }
         Change::Forget {
             keys_before,
             webhooks_before,

@@ -19,36 +19,53 @@ const OPEN_PAYMENTS: &str = "step <> 'settled'";
 const OPEN_OPERATIONS: &str = "state NOT IN ('succeeded', 'failed')";
 const OPEN_SETUPS: &str = "state IN ('beginning', 'awaiting_customer')";
 
-/// Reckons with a step: after one back, what was sent is older than the clock says; after one
-/// forward, nothing that was sent is older than the step, so that no answer proves too early that it
-/// never arrived. A conflict if another process has done so already.
-pub(super) fn step(connection: &Connection, at: Timestamp, millis: i64) -> Result<()> {
+/// Remembers a step. A conflict if another process has done so already.
+pub(super) fn remember(connection: &Connection, at: Timestamp, millis: i64) -> Result<()> {
     one(
         connection,
         "INSERT INTO clock_steps (at, millis) SELECT ?1, ?2 WHERE NOT EXISTS (
              SELECT 1 FROM clock_steps WHERE abs(at - ?1) < ?3 AND abs(millis - ?2) < ?4)",
         params![at.millis(), millis, SAME_STEP_MILLIS, SAME_LENGTH_MILLIS],
         Subject::Clock,
-    )?;
-    if millis < 0 {
-        for (table, columns, open) in [
-            (
-                "payments",
-                ["first_sent_at", "accepted_at", "next_at"].as_slice(),
-                OPEN_PAYMENTS,
-            ),
-            ("operations", &["first_sent_at", "next_at"], OPEN_OPERATIONS),
-            ("setups", &["next_at"], OPEN_SETUPS),
-        ] {
-            let moved = columns
-                .iter()
-                .map(|column| format!("{column} = {column} + ?1"));
-            let moved = moved.collect::<Vec<_>>().join(", ");
-            let sql = format!("UPDATE {table} SET {moved}, version = version + 1 WHERE {open}");
-            execute(connection, &sql, [millis], Subject::Clock)?;
-        }
-        return Ok(());
-    }
+    )
+}
+
+/// Reckons with a step back: what was sent is older than the clock says, and no older time is put
+/// off by it. All of what is open is taken for older, since nobody knows for how long the clock was
+/// wrong.
+pub(super) fn back(
+    connection: &Connection,
+    at: Timestamp,
+    millis: i64,
+    sent_by: Timestamp,
+    accepted_by: Timestamp,
+) -> Result<()> {
+    let payments = format!(
+        "UPDATE payments SET first_sent_at = min(first_sent_at + ?1, ?3),
+             last_sent_at = min(last_sent_at, ?2), accepted_at = min(accepted_at + ?1, ?4),
+             next_at = next_at + ?1, version = version + 1
+         WHERE {OPEN_PAYMENTS}"
+    );
+    let (at, sent_by) = (at.millis(), sent_by.millis());
+    let times = params![millis, at, sent_by, accepted_by.millis()];
+    execute(connection, &payments, times, Subject::Clock)?;
+    let operations = format!(
+        "UPDATE operations SET first_sent_at = min(first_sent_at + ?1, ?3),
+             last_sent_at = min(last_sent_at, ?2), next_at = next_at + ?1, version = version + 1
+         WHERE {OPEN_OPERATIONS}"
+    );
+    let times = params![millis, at, sent_by];
+    execute(connection, &operations, times, Subject::Clock)?;
+    let setups = format!(
+        "UPDATE setups SET next_at = next_at + ?1, version = version + 1 WHERE {OPEN_SETUPS}"
+    );
+    execute(connection, &setups, [millis], Subject::Clock)?;
+    Ok(())
+}
+
+/// Reckons with a step forward: nothing that was sent is older than the step, so that no answer
+/// proves too early that it never arrived.
+pub(super) fn forward(connection: &Connection, at: Timestamp) -> Result<()> {
     for (table, open) in [("payments", OPEN_PAYMENTS), ("operations", OPEN_OPERATIONS)] {
         let sql = format!(
             "UPDATE {table} SET last_sent_at = ?1, version = version + 1
