@@ -538,25 +538,36 @@ impl Inner {
             Err(error) => {
                 tracing::warn!(operation = %row.id, %error, "ask about an operation");
                 self.heard(&row.account, &row.id, &error).await;
-                let patience = patience(row.state == OperationState::Pending);
-                let long = self.journal.now().since(row.created_at) > patience;
-                if long && row.attempts >= MIN_QUESTIONS {
-                    return self.park_operation(row).await;
-                }
-                let state = row.state;
-                self.operation_open(row, state, None).await
+                self.operation_unanswered(row).await
             }
         }
     }
 
+    /// A question without an answer: ask again, and in the end leave it to a person.
+    async fn operation_unanswered(&self, row: OperationRow) -> Result<OperationRow, Error> {
+        let patience = patience(row.state == OperationState::Pending);
+        let long = self.journal.now().since(row.created_at) > patience;
+        if long && row.attempts >= MIN_QUESTIONS {
+            return self.park_operation(row).await;
+        }
+        let state = row.state;
+        self.operation_open(row, state, None).await
+    }
+
     /// The provider does not show the operation: it is sent again where the window allows it;
-    /// otherwise an answer proves that it never was, or a person must look.
+    /// otherwise an answer proves that it never was, or a person must look. One that the provider has
+    /// shown before does not end by being absent, and is not sent again.
     async fn not_found(
         self: Arc<Self>,
         row: OperationRow,
         provider: &dyn PaymentProvider,
         question: Question,
     ) -> Result<OperationRow, Error> {
+        if row.object.is_some() {
+            tracing::warn!(operation = %row.id, "an operation that the provider has shown is not shown any more");
+            self.heard(&row.account, &row.id, "absent").await;
+            return self.operation_unanswered(row).await;
+        }
         let now = self.journal.now();
         let capabilities = provider.capabilities();
         let repeat = match row.kind {

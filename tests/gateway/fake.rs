@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     OtherAmount,
     /// A merchant's charge needs the customer.
     Challenge,
+    /// A question is answered as if nothing were there.
+    Absent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -370,7 +372,9 @@ impl Fake {
         match fault {
             None => finish(&mut run),
             Some(Fault::NotSent) => Err(self.error(ErrorKind::Unreachable, Delivery::NotSent)),
-            Some(Fault::LostBefore | Fault::Stale | Fault::OtherAmount) => Err(self.lost()),
+            Some(Fault::LostBefore | Fault::Stale | Fault::OtherAmount | Fault::Absent) => {
+                Err(self.lost())
+            }
             Some(Fault::LostAfter) => {
                 drop(finish(&mut run));
                 Err(self.lost())
@@ -972,6 +976,7 @@ impl PaymentProvider for Fake {
                 return Ok(Found::Yes(Outcome::Unmapped(word)));
             }
             Some(Fault::Refused) => return Ok(Found::CannotTell),
+            Some(Fault::Absent) => return Ok(Found::No),
             Some(Fault::Declined) => {
                 return Ok(Found::Yes(Outcome::Declined(Self::decline(false))));
             }

@@ -13,6 +13,7 @@ use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
 use crate::world::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test(start_paused = true)]
 async fn every_lost_operation_happens_once() {
@@ -653,6 +654,43 @@ async fn what_is_under_way_for_days_is_not_parked_by_a_day_without_answers() {
         let ended = world.gateway.refund_by_id(&refund).await.unwrap().status;
         assert_eq!(ended, OperationStatus::Succeeded, "{shape:?}");
         world.books_fit(&payment.id).await;
+    }
+}
+
+/// The provider has shown the refund, and then answers as if it were not there.
+#[tokio::test(start_paused = true)]
+async fn what_the_provider_has_shown_does_not_end_by_being_absent() {
+    for shape in [Shape::TwoCalls, Shape::Page] {
+        let world = World::new(shape);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        world.fake.fault("refund", Fault::Pending);
+        let (key, request) = (world.key(), give(Some(1000)));
+        let refund = world.gateway.refund(&key, &payment.id, &request).await;
+        let refund = refund.unwrap().body.id;
+        let sent = world.fake.calls("refund ");
+        let status = async || world.gateway.refund_by_id(&refund).await.unwrap().status;
+        for hours in [0, 25] {
+            tokio::time::advance(HOUR * hours).await;
+            world.fake.fault("find_operation", Fault::Absent);
+            world.reconcile().await;
+            assert!(status().await.is_open(), "{shape:?} after {hours} h");
+            assert_eq!(world.fake.calls("refund "), sent, "nothing was sent again");
+        }
+        // It was one wrong answer.
+        world.reconcile().await;
+        assert_eq!(status().await, OperationStatus::Pending, "{shape:?}");
+        // One that stays away for good is left to a person.
+        for _ in 0..40 {
+            tokio::time::advance(HOUR * 24).await;
+            world.fake.fault("find_operation", Fault::Absent);
+            world.reconcile().await;
+        }
+        assert_eq!(status().await, OperationStatus::Parked, "{shape:?}");
+        assert_eq!(world.fake.calls("refund "), sent, "nothing was sent again");
+        let (key, all) = (world.key(), give(Some(4990)));
+        let left = world.gateway.refund(&key, &payment.id, &all);
+        assert_eq!(code(left.await), Code::AmountExceedsRemaining, "{shape:?}");
     }
 }
 

@@ -169,9 +169,11 @@ pub trait PaymentProvider: fmt::Debug + Send + Sync + 'static {
 
     /// Looks for a capture, void or refund that we asked for, by id, by key or by reference.
     ///
+    /// One whose id is known is there: it is never answered with [`Found::No`].
+    ///
     /// # Errors
     ///
-    /// As for every read.
+    /// As for every read. `NotFound` if the provider does not know the id.
     async fn find_operation(
         &self,
         key: &IdempotencyKey,

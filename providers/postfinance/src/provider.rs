@@ -304,7 +304,7 @@ impl PostFinance {
         let answer = match &request.id {
             Some(id) => {
                 let id = self.expressible(mapping::object_id(id))?;
-                present(self.client.completion(id).await)?
+                Some(self.client.completion(id).await?)
             }
             None => self.only(self.client.completions_by_key(key.as_str()).await?)?,
         };
@@ -323,7 +323,7 @@ impl PostFinance {
         let answer = match &request.id {
             Some(id) => {
                 let id = self.expressible(mapping::object_id(id))?;
-                present(self.client.refund(id).await)?
+                Some(self.client.refund(id).await?)
             }
             None => self.only(self.client.refunds_by_key(key.as_str()).await?)?,
         };
@@ -336,8 +336,16 @@ impl PostFinance {
     async fn find_void(&self, request: &OperationLookup) -> Result<Found<Outcome<Operation>>> {
         let id = self.expressible(mapping::transaction_id(&request.reservation))?;
         let page = self.client.voids_of(id).await?;
-        let outcome = mapping::foremost_void(&page.data, &self.settings, id);
-        Ok(found(self.fits(outcome)?))
+        let Some(known) = &request.id else {
+            let outcome = mapping::foremost_void(&page.data, &self.settings, id);
+            return Ok(found(self.fits(outcome)?));
+        };
+        let known = self.expressible(mapping::object_id(known))?;
+        let ours = page.data.iter().find(|answer| answer.id == known);
+        let outcome = ours.map(|answer| mapping::void(answer, &self.settings, id));
+        let outcome = self.fits(outcome.transpose())?;
+        // One that was there is there, whatever a page of all shows.
+        Ok(outcome.map_or(Found::CannotTell, Found::Yes))
     }
 
     /// The signing key behind an id: remembered, or fetched once.
@@ -725,15 +733,6 @@ fn capabilities() -> Capabilities {
         longest_delay: LONGEST_DELAY,
         customer_window: CUSTOMER_WINDOW,
         page_moves_money: true,
-    }
-}
-
-/// An object, or that the provider does not know it.
-fn present<T>(answer: std::result::Result<T, Failure>) -> Result<Option<T>> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(failure) if failure.is(ErrorKind::NotFound) => Ok(None),
-        Err(failure) => Err(failure.into()),
     }
 }
 

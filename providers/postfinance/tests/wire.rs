@@ -16,10 +16,10 @@ use bytes::Bytes;
 use cardless_contract::{
     CaptureMode, CaptureRequest, Clock, CommitRequest, Currency, CustomerReference,
     DeclineCategory, Delivery, ErrorKind, Found, IdempotencyKey, Initiator, LookupRequest, Money,
-    MovementState, NoSeal, NotificationError, OperationKind, OperationLookup, Outcome, Payment,
-    PaymentPhase, PaymentProvider, PaymentRequest, ProviderError, ProviderToken, RawNotification,
-    Reference, RefundRequest, ReservationId, RetryAdvice, SetupCompletion, SetupPayment,
-    SetupProgress, SetupReference, SetupRequest, Subject, Timestamp, VoidRequest,
+    MovementState, NoSeal, NotificationError, ObjectId, OperationKind, OperationLookup, Outcome,
+    Payment, PaymentPhase, PaymentProvider, PaymentRequest, ProviderError, ProviderToken,
+    RawNotification, Reference, RefundRequest, ReservationId, RetryAdvice, SetupCompletion,
+    SetupPayment, SetupProgress, SetupReference, SetupRequest, Subject, Timestamp, VoidRequest,
 };
 use cardless_postfinance::{Config, PostFinance};
 use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -1232,6 +1232,40 @@ async fn operations_are_found_by_key_or_by_transaction() {
             "GET /payment/refunds/search?query=externalId%3A%22abc-step%22&limit=2",
             "GET /payment/transactions/voids/search?query=transaction.id%3A123&limit=100",
         ]
+    );
+}
+
+/// What the provider has given an id is there: that it answers 404 for it proves nothing.
+#[tokio::test]
+async fn what_has_an_id_is_never_taken_for_absent() {
+    let gone = || Step::Answer(404, r#"{"code":"gone"}"#.to_owned());
+    let other = void_answer("FAILED").replace("66", "65");
+    let (provider, _) = provider(vec![
+        gone(),
+        gone(),
+        ok(format!(r#"{{"data":[{other}]}}"#)),
+        ok(format!(r#"{{"data":[{other},{}]}}"#, void_answer("FAILED"))),
+    ]);
+    let find = async |kind, id: &str| {
+        let lookup = OperationLookup {
+            id: Some(ObjectId::new(id).unwrap()),
+            ..operation_lookup(kind)
+        };
+        provider.find_operation(&key(), &lookup).await
+    };
+    for (kind, id) in [
+        (OperationKind::Capture, "55"),
+        (OperationKind::Refund, "88"),
+    ] {
+        let error = find(kind, id).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{kind:?}");
+    }
+    let absent = find(OperationKind::Void, "66").await.unwrap();
+    assert!(matches!(absent, Found::CannotTell), "{absent:?}");
+    let failed = find(OperationKind::Void, "66").await.unwrap();
+    assert!(
+        matches!(failed, Found::Yes(Outcome::Declined(_))),
+        "{failed:?}"
     );
 }
 
