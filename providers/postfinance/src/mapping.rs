@@ -465,7 +465,8 @@ pub(crate) fn void(
 }
 
 /// Of several voids of one transaction, the one that counts: a success before one that is still
-/// open before anything else.
+/// open before anything else. One that failed does not count: voids carry no key, so it may be an
+/// earlier one, and the one that is asked about may be on its way.
 pub(crate) fn foremost_void(
     voids: &[wire::Void],
     settings: &Settings,
@@ -473,7 +474,10 @@ pub(crate) fn foremost_void(
 ) -> Result<Option<Outcome<Operation>>, Misfit> {
     let mut outcomes = Vec::new();
     for answer in voids {
-        outcomes.push(void(answer, settings, transaction)?);
+        let outcome = void(answer, settings, transaction)?;
+        if !matches!(outcome, Outcome::Declined(_)) {
+            outcomes.push(outcome);
+        }
     }
     let rank = |outcome: &Outcome<Operation>| match outcome {
         Outcome::Done(_) => 0,

@@ -1269,6 +1269,37 @@ async fn what_has_an_id_is_never_taken_for_absent() {
     );
 }
 
+/// A void carries no key: one that failed may be an earlier one.
+#[tokio::test]
+async fn a_void_that_failed_before_says_nothing_of_the_next() {
+    let page = |states: &[&str]| {
+        let voids: Vec<_> = states.iter().map(|state| void_answer(state)).collect();
+        ok(format!(r#"{{"data":[{}]}}"#, voids.join(",")))
+    };
+    let (provider, _) = provider(vec![
+        page(&["FAILED"]),
+        page(&["FAILED", "FAILED"]),
+        page(&["FAILED", "PENDING"]),
+        page(&["FAILED", "NEW_WORD"]),
+    ]);
+    let find = async || {
+        let lookup = operation_lookup(OperationKind::Void);
+        provider.find_operation(&key(), &lookup).await.unwrap()
+    };
+    assert!(matches!(find().await, Found::No));
+    assert!(matches!(find().await, Found::No));
+    let pending = find().await;
+    assert!(
+        matches!(pending, Found::Yes(Outcome::Pending(_))),
+        "{pending:?}"
+    );
+    let unmapped = find().await;
+    assert!(
+        matches!(unmapped, Found::Yes(Outcome::Unmapped(_))),
+        "{unmapped:?}"
+    );
+}
+
 #[tokio::test]
 async fn revoking_twice_is_done() {
     let (provider, script) = provider(vec![
