@@ -1,10 +1,10 @@
 use bytes::Bytes;
 use cardless_contract::{
     Credential, Delivery, ErrorKind, IdempotencyKey, ProviderCall, ProviderError, ProviderName,
-    Stage, fields_of,
+    Stage, Timestamp, fields_of,
 };
 use cardless_transport::{Credentials, Hosts, Request, Response, Transport};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION};
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -263,7 +263,15 @@ impl Client {
     pub(crate) async fn status(&self, id: TransactionId<'_>) -> Call<wire::Status> {
         let path = STATUS.path_with(id.as_str());
         let answer = self.send(&STATUS, &path, None, None).await?;
-        self.decode(&answer)
+        let status: wire::Status = self.decode(&answer)?;
+        let made_at = answer
+            .headers()
+            .get(DATE)
+            .and_then(|date| date.to_str().ok());
+        Ok(wire::Status {
+            made_at: made_at.and_then(Timestamp::parse_http_date),
+            ..status
+        })
     }
 
     /// `GET /v1/aliases/{alias}`

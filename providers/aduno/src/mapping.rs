@@ -2,6 +2,7 @@
 //! vocabularies, and the one where a provider token is exposed.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use cardless_contract::{
     CaptureMode, Currency, Decline, DeclineCategory, Found, HoldState, Money, Movement,
@@ -351,13 +352,13 @@ const fn what_is_left(phase: PaymentPhase) -> HoldState {
     }
 }
 
-/// A payment as its status shows it. `page` is the address of the payment page's host; `surely_past`
-/// lies so far back that what has expired by then has expired on the provider's clock too.
+/// A payment as its status shows it. `page` is the address of the payment page's host; a page is over
+/// so long after its time as `margin` says.
 pub(crate) fn payment(
     status: &Status,
     expected: &Expected<'_>,
     page: &str,
-    surely_past: Timestamp,
+    margin: Duration,
 ) -> Result<Outcome<Payment>, Mismatch> {
     expected.agrees(status)?;
     match status.kind.as_deref() {
@@ -368,7 +369,7 @@ pub(crate) fn payment(
     let currency = currency_of(status, expected)?;
     let of = |phase| payment_of(expected.id, phase, Money::zero(currency));
     Ok(match State::of(status) {
-        State::WithCustomer if never_begun(status, surely_past) => {
+        State::WithCustomer if never_begun(status, margin) => {
             Outcome::Done(of(PaymentPhase::Expired)?)
         }
         State::WithCustomer => {
@@ -395,9 +396,10 @@ pub(crate) fn payment(
     })
 }
 
-/// Whether the customer has not begun and can't any more (`providers/aduno.md` §4). In the middle of
-/// a challenge the time of the page says nothing.
-fn never_begun(status: &Status, surely_past: Timestamp) -> bool {
+/// Whether the customer has not begun and can't any more (`providers/aduno.md` §4), by the clock of
+/// the provider: by a clock of ours that is wrong, the page would be over while it can be paid. In the
+/// middle of a challenge the time of the page says nothing.
+fn never_begun(status: &Status, margin: Duration) -> bool {
     let init = status
         .detail
         .as_ref()
@@ -405,7 +407,11 @@ fn never_begun(status: &Status, surely_past: Timestamp) -> bool {
     let expires = init
         .and_then(|init| init.expires.as_deref())
         .and_then(Timestamp::parse_rfc3339);
-    status.status == "initialized" && expires.is_some_and(|expires| expires < surely_past)
+    let is_past = |expires: Timestamp| {
+        let over = expires.plus(margin);
+        status.made_at.is_some_and(|made_at| over < made_at)
+    };
+    status.status == "initialized" && expires.is_some_and(is_past)
 }
 
 /// A setup as its status shows it.
@@ -808,12 +814,10 @@ mod tests {
             currency: Some(money(0).currency()),
             amount: Some(money(1000)),
         };
-        payment(
-            &serde_json::from_value(status).unwrap(),
-            &expected,
-            "https://pay.example",
-            Timestamp::parse_rfc3339("2026-01-01T12:00:00Z").unwrap(),
-        )
+        let mut status: Status = serde_json::from_value(status).unwrap();
+        status.made_at = Timestamp::parse_rfc3339("2026-01-01T12:05:00Z");
+        let margin = Duration::from_mins(5);
+        payment(&status, &expected, "https://pay.example", margin)
     }
 
     fn status(word: &str, detail: Value) -> Value {

@@ -562,8 +562,7 @@ impl Aduno {
     async fn ask(&self, expected: &Expected<'_>) -> Result<Outcome<Payment>> {
         let status = self.client.status(expected.id).await;
         let status = status.map_err(|failure| self.failed(failure))?;
-        let surely_past = self.clock.now().minus(LONGEST_DELAY);
-        mapping::payment(&status, expected, &self.settings.page, surely_past)
+        mapping::payment(&status, expected, &self.settings.page, LONGEST_DELAY)
             .map_err(|mismatch| self.mismatched(mismatch))
     }
 

@@ -4,6 +4,7 @@
 //! masked numbers, fingerprints, scheme tokens, names, addresses, is dropped unread. Types that
 //! hold an alias or an expiry date have no `Debug`.
 
+use cardless_contract::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// How many digits the id of a transaction has (§4).
@@ -167,6 +168,9 @@ pub(crate) struct Status {
     pub(crate) history: Option<Vec<Action>>,
     #[serde(default)]
     pub(crate) card: Option<StatusCard>,
+    /// When the answer was made, by the provider's clock: its `Date`.
+    #[serde(skip)]
+    pub(crate) made_at: Option<Timestamp>,
 }
 
 /// What was done.

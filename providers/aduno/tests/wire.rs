@@ -31,6 +31,7 @@ const LOCATION: &str = "https://pay.sandbox.datatrans.com/v1/start/2601011200000
 struct Script {
     answers: Mutex<VecDeque<(u16, String)>>,
     location: Option<&'static str>,
+    date: Mutex<Option<&'static str>>,
     seen: Mutex<Vec<Request>>,
 }
 
@@ -44,6 +45,9 @@ impl HttpClient for Script {
         let mut answer = http::Response::builder().status(status);
         if let Some(location) = self.location {
             answer = answer.header("Location", location);
+        }
+        if let Some(date) = *self.date.lock().unwrap() {
+            answer = answer.header("Date", date);
         }
         Ok(answer.body(Bytes::from(body)).unwrap())
     }
@@ -74,6 +78,7 @@ fn on(location: Option<&'static str>, answers: &[(u16, Value)]) -> (Aduno, Arc<S
                 .collect(),
         ),
         location,
+        date: Mutex::default(),
         seen: Mutex::default(),
     });
     let config: Config = serde_json::from_value(json!({
@@ -947,6 +952,41 @@ async fn nothing_that_must_be_dropped_comes_through() {
         if let Err(error) = result {
             let source = std::error::Error::source(&error).map(ToString::to_string);
             assert!(!format!("{error}{source:?}").contains("canary"));
+        }
+    }
+}
+
+/// Our own clock can be wrong, and then the customer can still pay.
+#[tokio::test]
+async fn a_page_is_over_when_the_provider_says_so_and_not_by_our_clock() {
+    let open = json!({
+        "transactionId": ID, "merchantId": "1100000000", "type": "payment", "status": "initialized",
+        "currency": "CHF", "refno": "pay-1", "detail": {"init": {"expires": "2025-12-31T23:00:00Z"}},
+    });
+    let lookup = LookupRequest {
+        reservation: reservation(),
+        reference: reference("pay-1"),
+        amount: money(1990),
+    };
+    for (date, is_over) in [
+        (None, false),
+        (Some("yesterday"), false),
+        (Some("Wed, 31 Dec 2025 22:30:00 GMT"), false),
+        (Some("Wed, 31 Dec 2025 23:05:00 GMT"), false),
+        (Some("Wed, 31 Dec 2025 23:05:01 GMT"), true),
+    ] {
+        let (aduno, script) = on(None, &[(200, open.clone())]);
+        *script.date.lock().unwrap() = date;
+        match aduno.lookup(&lookup).await.unwrap() {
+            Outcome::ActionRequired(..) => assert!(!is_over, "{date:?}"),
+            Outcome::Done(payment) => {
+                assert_eq!(payment.phase, PaymentPhase::Expired);
+                assert!(is_over, "{date:?}");
+            }
+            other @ (Outcome::Pending(_)
+            | Outcome::Declined(_)
+            | Outcome::Review(_)
+            | Outcome::Unmapped(_)) => panic!("{date:?}: {other:?}"),
         }
     }
 }

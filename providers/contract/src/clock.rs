@@ -2,8 +2,14 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
+    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+);
 
 /// Where the time comes from. Nothing in the workspace reads the system clock past this trait, so
 /// that a test, the fault simulation and the sandbox can move it.
@@ -74,6 +80,16 @@ impl Timestamp {
     /// Reads RFC 3339, with any offset; fractions beyond milliseconds are cut.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        Self::of(moment)
+    }
+
+    /// Reads the one form that a `Date` of HTTP is written in (RFC 9110 §5.6.7).
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let moment = PrimitiveDateTime::parse(text, HTTP_DATE).ok()?;
+        Self::of(moment.assume_utc())
+    }
+
+    fn of(moment: OffsetDateTime) -> Option<Self> {
         i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000))
             .ok()
             .map(Self)
@@ -164,6 +180,15 @@ mod tests {
             Some(moment)
         );
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
+    }
+
+    #[test]
+    fn reads_the_dates_of_http() {
+        let read = Timestamp::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(read, Timestamp::parse_rfc3339("1994-11-06T08:49:37Z"));
+        for bad in ["", "yesterday", "Sun, 06 Nov 1994 08:49:37", "784111777"] {
+            assert_eq!(Timestamp::parse_http_date(bad), None, "{bad}");
+        }
     }
 
     #[test]
