@@ -17,6 +17,9 @@ const STEP: Duration = Duration::from_secs(5);
 /// Older than any window of a provider's key.
 const BEYOND_ALL_WINDOWS: Duration = Duration::from_secs(400 * 24 * 3600);
 
+/// For how long nothing may be written before a clock that says so is doubted.
+const LONG_SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Compares the clock with one that only ever goes on.
 pub(super) struct ClockWatch {
     /// What both showed at the last look; `None` before the first.
@@ -28,12 +31,14 @@ impl ClockWatch {
         Self { last: None }
     }
 
-    /// Reckons with a jump since the last look, or, at the first, with what was sent at a time that
-    /// is still to come. A failure is logged, and the next look tries again.
-    pub(super) async fn look(&mut self, inner: &Inner) {
-        if let Err(error) = self.reckon(inner).await {
-            tracing::error!(error = %Causes(&error), "a jump of the clock is not reckoned with yet");
+    /// Reckons with a jump since the last look, or, at the first, with one that what is stored tells
+    /// of. Answers whether that was done: a failure is logged, and the next look tries again.
+    pub(super) async fn look(&mut self, inner: &Inner) -> bool {
+        let reckoned = self.reckon(inner).await;
+        if let Err(error) = &reckoned {
+            tracing::error!(error = %Causes(error), "a jump of the clock is not reckoned with yet");
         }
+        reckoned.is_ok()
     }
 
     async fn reckon(&mut self, inner: &Inner) -> Result<(), StoreError> {
@@ -46,10 +51,8 @@ impl ClockWatch {
                 }
             }
             None => {
-                let latest = inner.journal.store().latest_sent().await?;
-                if let Some(latest) = latest.filter(|latest| latest.since(wall) > MAX_SKEW) {
-                    inner.step_clock(Jump::guessed(wall, latest)).await?;
-                }
+                inner.reckon_with_what_is_ahead(wall).await?;
+                inner.reckon_with_silence(wall).await?;
             }
         }
         self.last = Some((wall, steady));
@@ -94,7 +97,26 @@ impl Inner {
     /// Reckons with what was sent at a time that is still to come, before anything that was sent is
     /// judged by its age: for whoever drives without [`Gateway::run`](super::Gateway::run).
     pub(super) async fn look_at_clock(&self) -> Result<(), Error> {
-        ClockWatch::new().reckon(self).await.map_err(stored)
+        let wall = self.journal.now();
+        self.reckon_with_what_is_ahead(wall).await.map_err(stored)
+    }
+
+    /// What was sent at a time that is still to come was sent by a clock that was ahead.
+    async fn reckon_with_what_is_ahead(&self, wall: Timestamp) -> Result<(), StoreError> {
+        let latest = self.journal.store().latest_sent().await?;
+        match latest.filter(|latest| latest.since(wall) > MAX_SKEW) {
+            Some(latest) => self.step_clock(Jump::guessed(wall, latest)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Where nothing was written for long, the clock may have gone ahead while nobody looked.
+    async fn reckon_with_silence(&self, wall: Timestamp) -> Result<(), StoreError> {
+        let newest = self.journal.store().newest(wall).await?;
+        match newest.filter(|&newest| wall.since(newest) > LONG_SILENCE) {
+            Some(newest) => self.step_clock(Jump::seen(wall, newest)).await,
+            None => Ok(()),
+        }
     }
 
     async fn step_clock(&self, jump: Jump) -> Result<(), StoreError> {
@@ -114,7 +136,7 @@ impl Inner {
             Ok(()) => {
                 tracing::error!(
                     seconds,
-                    "the clock has jumped, or the machine has slept; what is open was reckoned anew"
+                    "the clock has jumped, or the machine has slept, or the service was away for long; what is open was reckoned anew"
                 );
                 Ok(())
             }

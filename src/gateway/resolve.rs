@@ -18,7 +18,7 @@ use crate::error::{Causes, Error};
 use crate::journal::{LEASE, Leased, Reload};
 use crate::store::{
     Change, Due, ErasureRow, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow,
-    SetupState, Step,
+    SetupState, Step, StoreError,
 };
 
 /// How often the resolver looks for what is due, if nobody wakes it.
@@ -39,6 +39,9 @@ pub(crate) const KEPT: [(&str, &str, Duration); 4] = [
     ("clock_steps", "at", KEEP_KEYS),
     ("webhooks", "received_at", KEEP_WEBHOOKS),
 ];
+
+/// How long a jump of the clock ahead may be put right before what has ended by it is forgotten.
+const DOUBT: Duration = Duration::from_secs(6 * 24 * 3600);
 
 /// How often old keys, webhooks, handles and events are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
@@ -109,9 +112,9 @@ impl Gateway {
         let mut keys = KeyWatch::new();
         let mut forget_at = self.inner.journal.now();
         loop {
-            clock.look(&self.inner).await;
+            let clock_is_known = clock.look(&self.inner).await;
             keys.look(&self.inner).await;
-            if self.inner.journal.now() >= forget_at {
+            if clock_is_known && self.inner.journal.now() >= forget_at {
                 self.inner.forget().await;
                 forget_at = self.inner.journal.now().plus(FORGET_EVERY);
             }
@@ -186,7 +189,18 @@ impl Inner {
     /// Forgets callers' keys, webhooks, events, and replaced handles and API keys, whose time is
     /// over. A failure is logged; the next round does it.
     async fn forget(&self) {
+        if let Err(error) = self.forget_what_has_ended().await {
+            tracing::warn!(error = %Causes(&error), "what has ended was not forgotten");
+        }
+    }
+
+    /// By a clock that is far ahead a caller's key would be old, and a repeat of its call a new one:
+    /// what has ended is reckoned without the jumps ahead that somebody may still put right.
+    async fn forget_what_has_ended(&self) -> Result<(), StoreError> {
         let now = self.journal.now();
+        let store = self.journal.store();
+        let in_doubt = store.stepped_ahead(now.minus(DOUBT), now).await?;
+        let now = now.minus(in_doubt);
         let forget = Change::Forget {
             keys_before: now.minus(KEEP_KEYS),
             webhooks_before: now.minus(KEEP_WEBHOOKS),
@@ -195,9 +209,7 @@ impl Inner {
             undelivered: self.live.parts().delivery.is_none(),
             limit: FORGET_AT_ONCE,
         };
-        if let Err(error) = self.journal.write(vec![forget]).await {
-            tracing::warn!(error = %Causes(&error), "what has ended was not forgotten");
-        }
+        self.journal.write(vec![forget]).await
     }
 
     /// Starts what is due; answers whether there may be more.

@@ -14,6 +14,7 @@ mod sealed;
 mod sqlite;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cardless_contract::Timestamp;
@@ -510,6 +511,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// When the latest request of what is open was marked as sent; `None` if nothing is.
     async fn latest_sent(&self) -> Result<Option<Timestamp>>;
+
+    /// When the newest of the keys, webhooks, events, payments and steps of the clock was written that
+    /// are no newer than `until`.
+    async fn newest(&self, until: Timestamp) -> Result<Option<Timestamp>>;
+
+    /// How far the clock has jumped ahead in all, after `since` and until `until`.
+    async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Result<Duration>;
 
     /// How many payments stand in each state, for metrics.
     async fn count_states(&self) -> Result<Vec<(PaymentState, u64)>>;

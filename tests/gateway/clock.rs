@@ -10,6 +10,7 @@ use crate::world::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 async fn steps(world: &World) -> Vec<String> {
     let query = AuditQuery {
@@ -151,6 +152,45 @@ async fn nothing_is_proven_by_a_clock_that_jumps_ahead() {
     assert_eq!(world.fake.moved(Kind::Void, &payment.id).0, 1);
     assert_eq!(world.fake.calls("void "), 1);
     assert_eq!(steps(&world).await.len(), 1);
+}
+
+/// A clock that is years ahead for a while, at the start of a process or in the middle of one, makes
+/// no key old: a repeat of the call charges nothing twice.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_forgotten_by_a_clock_that_is_far_ahead() {
+    let years = 900 * DAY;
+    for from_the_start in [false, true] {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        let key = world.key();
+        let first = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
+        let events = world.events().await;
+        let resolver = world.gateway.clone();
+        let running = tokio::spawn(async move {
+            resolver.run(tokio::time::sleep(HOUR)).await;
+        });
+        if !from_the_start {
+            tokio::time::sleep(MINUTE).await;
+            world.clock.forward(years);
+        }
+        running.await.unwrap();
+        if from_the_start {
+            world.clock.forward(years);
+        }
+        // It is started again and again before somebody puts it right, and works meanwhile.
+        for _ in 0..3 {
+            world.run_for(HOUR).await;
+            world.pay(&charge("r-2")).await;
+        }
+        world.clock.back(years);
+        world.run_for(HOUR).await;
+        let again = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
+        assert_eq!(bytes(&first), bytes(&again), "{from_the_start}");
+        assert!(
+            world.events().await.starts_with(&events),
+            "{from_the_start}"
+        );
+    }
 }
 
 /// Two processes notice one jump; it is reckoned with once.

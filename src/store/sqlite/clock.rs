@@ -1,5 +1,7 @@
 //! Steps of the machine's clock as SQL.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, params};
 
 use cardless_contract::Timestamp;
@@ -89,4 +91,40 @@ pub(super) fn latest_sent(connection: &Connection) -> Result<Option<Timestamp>> 
         |row| time_if_any(row, "at"),
     )?;
     Ok(latest.flatten())
+}
+
+/// When the newest of what has an age was written, up to `until`.
+pub(super) fn newest(connection: &Connection, until: Timestamp) -> Result<Option<Timestamp>> {
+    let newest = maybe(
+        connection,
+        "SELECT max(at) AS at FROM (
+             SELECT max(created_at) AS at FROM request_keys WHERE created_at <= ?1
+             UNION ALL SELECT max(received_at) FROM webhooks WHERE received_at <= ?1
+             UNION ALL SELECT max(at) FROM events WHERE at <= ?1
+             UNION ALL SELECT max(created_at) FROM payments WHERE created_at <= ?1
+             UNION ALL SELECT max(at) FROM clock_steps WHERE at <= ?1)",
+        [until.millis()],
+        |row| time_if_any(row, "at"),
+    )?;
+    Ok(newest.flatten())
+}
+
+/// The sum of the steps forward after `since` and until `until`.
+pub(super) fn stepped_ahead(
+    connection: &Connection,
+    since: Timestamp,
+    until: Timestamp,
+) -> Result<Duration> {
+    let millis: Option<i64> = maybe(
+        connection,
+        "SELECT coalesce(sum(millis), 0) AS millis FROM clock_steps
+         WHERE at > ?1 AND at <= ?2 AND millis > 0",
+        params![since.millis(), until.millis()],
+        |row| Ok(row.get("millis")?),
+    )?;
+    Ok(Duration::from_millis(
+        millis
+            .and_then(|millis| u64::try_from(millis).ok())
+            .unwrap_or(0),
+    ))
 }

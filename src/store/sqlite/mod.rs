@@ -609,6 +609,16 @@ impl Store for SqliteStore {
         self.read(clock::latest_sent).await
     }
 
+    async fn newest(&self, until: Timestamp) -> Result<Option<Timestamp>> {
+        self.read(move |connection| clock::newest(connection, until))
+            .await
+    }
+
+    async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Result<Duration> {
+        self.read(move |connection| clock::stepped_ahead(connection, since, until))
+            .await
+    }
+
     async fn count_states(&self) -> Result<Vec<(PaymentState, u64)>> {
         self.read(read::count_states).await
     }

@@ -336,6 +336,14 @@ impl Store for Disk {
         through!(self, latest_sent())
     }
 
+    async fn newest(&self, until: Timestamp) -> Answer<Option<Timestamp>> {
+        through!(self, newest(until))
+    }
+
+    async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Answer<Duration> {
+        through!(self, stepped_ahead(since, until))
+    }
+
     async fn count_open_at(&self, provider: &str, merchant: &str) -> Answer<u64> {
         through!(self, count_open_at(provider, merchant))
     }
