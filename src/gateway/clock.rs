@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::audit::{Actor, AuditAction, AuditObject};
 use super::{COMMIT_WITHIN, Inner, MAX_SKEW, stored};
 use crate::error::{Causes, Error};
+use crate::journal::{Journal, LEASE};
 use crate::store::{Change, StoreError, Subject};
 
 /// What a jump is, and not the ordinary work of a time service, which moves a clock slowly.
@@ -24,11 +25,16 @@ const LONG_SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(super) struct ClockWatch {
     /// What both showed at the last look; `None` before the first.
     last: Option<(Timestamp, Instant)>,
+    /// When whoever was at something as the clock was put back is done with it.
+    settled_at: Option<Instant>,
 }
 
 impl ClockWatch {
     pub(super) const fn new() -> Self {
-        Self { last: None }
+        Self {
+            last: None,
+            settled_at: None,
+        }
     }
 
     /// Reckons with a jump since the last look, or, at the first, with one that what is stored tells
@@ -48,6 +54,7 @@ impl ClockWatch {
                 let expected = then.plus(steady.duration_since(at));
                 if wall.since(expected).max(expected.since(wall)) >= STEP {
                     inner.step_clock(Jump::seen(wall, expected)).await?;
+                    self.settled_at = Some(steady + LEASE + MAX_SKEW);
                 }
             }
             None => {
@@ -56,6 +63,10 @@ impl ClockWatch {
             }
         }
         self.last = Some((wall, steady));
+        if self.settled_at.is_some_and(|at| at <= steady) {
+            inner.limit_waits(wall).await?;
+            self.settled_at = None;
+        }
         Ok(())
     }
 }
@@ -101,13 +112,19 @@ impl Inner {
         self.reckon_with_what_is_ahead(wall).await.map_err(stored)
     }
 
-    /// What was sent at a time that is still to come was sent by a clock that was ahead.
+    /// What was sent at a time that is still to come was sent by a clock that was ahead; and by such a
+    /// clock something may wait, whether anything was sent or not.
     async fn reckon_with_what_is_ahead(&self, wall: Timestamp) -> Result<(), StoreError> {
         let latest = self.journal.store().latest_sent().await?;
-        match latest.filter(|latest| latest.since(wall) > MAX_SKEW) {
-            Some(latest) => self.step_clock(Jump::guessed(wall, latest)).await,
-            None => Ok(()),
+        if let Some(latest) = latest.filter(|latest| latest.since(wall) > MAX_SKEW) {
+            self.step_clock(Jump::guessed(wall, latest)).await?;
         }
+        self.limit_waits(wall).await
+    }
+
+    async fn limit_waits(&self, wall: Timestamp) -> Result<(), StoreError> {
+        let limit = Journal::limit_waits(wall, MAX_SKEW);
+        self.journal.write(vec![limit]).await
     }
 
     /// Where nothing was written for long, the clock may have gone ahead while nobody looked.

@@ -170,6 +170,17 @@ impl Journal {
         Err(StoreError::Conflict(T::SUBJECT))
     }
 
+    /// Lets nothing wait for longer than it can have to by a clock that is right, but for `slack`.
+    pub(crate) fn limit_waits(now: Timestamp, slack: Duration) -> Change {
+        let by = |longest: Duration| now.plus(longest).plus(slack);
+        Change::LimitWaits {
+            leases_by: by(LEASE),
+            open_by: by(state::LONGEST_PAUSE),
+            ended_by: by(state::BETWEEN_LOOKS_AT_A_HOLD),
+            events_by: by(outbox::LONGEST_PAUSE),
+        }
+    }
+
     /// An event about an object, for the batch that makes it true.
     pub(crate) fn event(&self, account: &str, kind: String, object: &str) -> Change {
         Change::InsertEvent(self.event_of(account, kind, object, object))

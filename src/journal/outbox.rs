@@ -32,10 +32,13 @@ const PAUSES: [Duration; 10] = [
     Duration::from_mins(30),
     Duration::from_hours(1),
     Duration::from_hours(2),
-    Duration::from_hours(4),
-    Duration::from_hours(4),
-    Duration::from_hours(4),
+    LONGEST_PAUSE,
+    LONGEST_PAUSE,
+    LONGEST_PAUSE,
 ];
+
+/// The longest of them.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_hours(4);
 
 /// An event that this worker is to send.
 #[derive(Debug, Clone)]

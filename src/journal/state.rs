@@ -36,11 +36,11 @@ pub(crate) enum Next {
 }
 
 /// The longest a question without an answer waits until it is asked again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// How often a hold is looked at whose end its provider does not tell. Aduno's lasts for 30 days or
 /// less (`providers/aduno.md` §4).
-const BETWEEN_LOOKS_AT_A_HOLD: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const BETWEEN_LOOKS_AT_A_HOLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Pauses between questions, in seconds; the last ones grow to [`LONGEST_PAUSE`].
 const PAUSES_SECONDS: [u64; 10] = [1, 2, 4, 8, 15, 30, 60, 300, 900, 1800];

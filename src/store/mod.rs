@@ -223,6 +223,18 @@ pub enum Change {
         /// And accepted at this at the latest.
         accepted_by: Timestamp,
     },
+    /// Let nothing wait for longer than it can have to: what was put off by a clock that was ahead
+    /// would stand still until then.
+    LimitWaits {
+        /// No worker has anything beyond this.
+        leases_by: Timestamp,
+        /// What is open, and each revocation, is looked at by then.
+        open_by: Timestamp,
+        /// What has ended too, unless its provider has said until when it holds.
+        ended_by: Timestamp,
+        /// An event is sent again by then.
+        events_by: Timestamp,
+    },
     /// Forget callers' keys, webhooks and events from before, and handles and API keys that have ended.
     Forget {
         /// Keys that were first used, and answers that were heard, before this.

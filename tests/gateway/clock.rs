@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use cardless::gateway::AuditQuery;
 use cardless::message::{OperationStatus, PaymentStatus};
+use cardless::store::{Change, HeldTopicRow, OperationState};
+use cardless_contract::Clock as _;
 
 use crate::fake::{Fault, KEY_WINDOW, Kind, Shape};
 use crate::world::*;
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -191,6 +194,86 @@ async fn nothing_is_forgotten_by_a_clock_that_is_far_ahead() {
             "{from_the_start}"
         );
     }
+}
+
+/// A worker died in the middle of a refund, a hold is to be looked at, a revocation and an event wait,
+/// all by a clock that was a day ahead: once it is put right, nothing stands still for that day.
+#[tokio::test(start_paused = true)]
+async fn nothing_stands_still_after_a_clock_was_put_back() {
+    for stopped_meanwhile in [false, true] {
+        let world = World::new(Shape::TwoCalls);
+        let method = world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        let gateway = world.another_worker();
+        let resolver = tokio::spawn(async move {
+            let works = if stopped_meanwhile {
+                3 * MINUTE
+            } else {
+                80 * MINUTE
+            };
+            gateway.run(tokio::time::sleep(works)).await;
+        });
+        tokio::time::sleep(MINUTE).await;
+        world.clock.forward(DAY);
+        tokio::time::sleep(2 * SECOND).await;
+        let held = world.pay(&hold("r-2")).await;
+        world.fake.fault("refund", Fault::HangAfter);
+        let (dead, key, id) = (world.another_worker(), world.key(), payment.id.clone());
+        let call = tokio::spawn(async move { dead.refund(&key, &id, &give(Some(1000))).await });
+        tokio::time::sleep(SECOND).await;
+        world.fake.fault("revoke", Fault::LostBefore);
+        assert!(world.gateway.revoke(&method, "a-1").await.unwrap().open);
+        leave_an_event_waiting(&world).await;
+        if stopped_meanwhile {
+            resolver.await.unwrap();
+            world.clock.back(DAY);
+            world.run_for(75 * MINUTE).await;
+        } else {
+            world.clock.back(DAY);
+            resolver.await.unwrap();
+        }
+
+        let now = world.clock.now();
+        let refund = world.store.operations(&payment.id).await.unwrap();
+        assert_eq!(
+            refund[0].state,
+            OperationState::Succeeded,
+            "{stopped_meanwhile}"
+        );
+        assert_eq!(world.fake.state.lock().unwrap().revoked.len(), 1);
+        let look = world
+            .store
+            .payment(&held.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .next_at;
+        assert!(look.unwrap() <= now.plus(7 * DAY + MINUTE), "{look:?}");
+        let lease = world.store.delivery().await.unwrap().lease_until;
+        assert!(lease <= now.plus(5 * MINUTE), "{lease:?}");
+        let again = world.store.held_topics().await.unwrap()[0].next_at;
+        assert!(again <= now.plus(5 * HOUR), "{again:?}");
+        let known = steps(&world).await;
+        world.run_for(SECOND).await;
+        assert_eq!(steps(&world).await, known, "{stopped_meanwhile}");
+        call.abort();
+    }
+}
+
+/// A worker that delivers has died, and one event waits for its next attempt.
+async fn leave_an_event_waiting(world: &World) {
+    let (sequence, event) = world.store.events(0, 1).await.unwrap().remove(0);
+    let now = world.clock.now();
+    let mut delivery = world.store.delivery().await.unwrap();
+    delivery.lease_until = now.plus(MINUTE);
+    let topic = HeldTopicRow {
+        topic: event.topic,
+        sequence,
+        attempts: 1,
+        next_at: now.plus(MINUTE),
+    };
+    let batch = vec![Change::UpdateDelivery(delivery), Change::HoldTopic(topic)];
+    world.store.apply(batch).await.unwrap();
 }
 
 /// Two processes notice one jump; it is reckoned with once.

@@ -129,6 +129,17 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                 clock::forward(connection, *at)
             }
         }
+        Change::LimitWaits {
+            leases_by,
+            open_by,
+            ended_by,
+            events_by,
+        } => {
+            clock::limit_leases(connection, *leases_by)?;
+            clock::limit_open(connection, *open_by)?;
+            clock::limit_ended(connection, *ended_by)?;
+            clock::limit_events(connection, *events_by)
+        }
         Change::Forget {
             keys_before,
             webhooks_before,

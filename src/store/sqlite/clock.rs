@@ -78,6 +78,56 @@ pub(super) fn forward(connection: &Connection, at: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// Whoever is at something is at it for no longer than this.
+pub(super) fn limit_leases(connection: &Connection, by: Timestamp) -> Result<()> {
+    execute(
+        connection,
+        "UPDATE event_delivery SET lease_until = ?1, version = version + 1 WHERE lease_until > ?1",
+        [by.millis()],
+        Subject::Clock,
+    )?;
+    for table in ["payments", "operations", "setups", "erasures"] {
+        let sql = format!(
+            "UPDATE {table} SET lease_until = ?1, next_at = min(next_at, ?1), version = version + 1
+             WHERE lease_until > ?1 AND next_at IS NOT NULL"
+        );
+        execute(connection, &sql, [by.millis()], Subject::Clock)?;
+    }
+    Ok(())
+}
+
+/// What is open, or waits to be revoked or erased, is looked at by then.
+pub(super) fn limit_open(connection: &Connection, by: Timestamp) -> Result<()> {
+    for (table, open) in [
+        ("payments", OPEN_PAYMENTS),
+        ("operations", OPEN_OPERATIONS),
+        ("setups", OPEN_SETUPS),
+        ("payment_methods", "true"),
+        ("erasures", "true"),
+    ] {
+        let sql = format!(
+            "UPDATE {table} SET next_at = ?1, version = version + 1 WHERE next_at > ?1 AND {open}"
+        );
+        execute(connection, &sql, [by.millis()], Subject::Clock)?;
+    }
+    Ok(())
+}
+
+/// What has ended is looked at by then, but for holds whose end their provider has told.
+pub(super) fn limit_ended(connection: &Connection, by: Timestamp) -> Result<()> {
+    let sql = format!(
+        "UPDATE payments SET next_at = ?1, version = version + 1
+         WHERE next_at > ?1 AND next_at > coalesce(expires_at, 0) AND NOT {OPEN_PAYMENTS}"
+    );
+    execute(connection, &sql, [by.millis()], Subject::Clock).map(drop)
+}
+
+/// An event that waits for its next attempt has it by then.
+pub(super) fn limit_events(connection: &Connection, by: Timestamp) -> Result<()> {
+    let sql = "UPDATE held_topics SET next_at = ?1 WHERE next_at > ?1";
+    execute(connection, sql, [by.millis()], Subject::Clock).map(drop)
+}
+
 /// When the latest request of what is open was marked as sent.
 pub(super) fn latest_sent(connection: &Connection) -> Result<Option<Timestamp>> {
     let latest = maybe(
@@ -85,7 +135,9 @@ pub(super) fn latest_sent(connection: &Connection) -> Result<Option<Timestamp>> 
         &format!(
             "SELECT max(at) AS at FROM (
                  SELECT max(last_sent_at) AS at FROM payments WHERE {OPEN_PAYMENTS}
-                 UNION ALL SELECT max(last_sent_at) FROM operations WHERE {OPEN_OPERATIONS})"
+                 UNION ALL SELECT max(last_sent_at) FROM operations
+                     WHERE state IN ('pending', 'unknown')
+                 UNION ALL SELECT max(last_sent_at) FROM operations WHERE state = 'parked')"
         ),
         [],
         |row| time_if_any(row, "at"),
