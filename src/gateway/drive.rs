@@ -780,7 +780,8 @@ impl Drive {
     /// A question without an answer: ask again, and in the end leave it to a person.
     async fn unanswered(&mut self) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        let patience = patience(self.row.state == PaymentState::Pending);
+        let open_page = self.row.state == PaymentState::ActionRequired && self.page_moves_money();
+        let patience = patience(self.row.state == PaymentState::Pending || open_page);
         let long = now.since(self.row.updated_at) > patience;
         if long && self.row.attempts >= MIN_QUESTIONS {
             return self.park().await;
@@ -1002,10 +1003,10 @@ impl Drive {
     }
 }
 
-/// How long there may be no answer before a person must look. What is known to be under way may take
-/// its time.
-pub(super) const fn patience(is_pending: bool) -> Duration {
-    if is_pending {
+/// How long there may be no answer before a person must look. What is known to be under way, at the
+/// provider or at a page that moves money, may take its time.
+pub(super) const fn patience(is_under_way: bool) -> Duration {
+    if is_under_way {
         PARK_PENDING_AFTER
     } else {
         PARK_UNKNOWN_AFTER

@@ -602,6 +602,38 @@ async fn a_page_that_outlives_the_customers_time_keeps_its_payment_open() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_lost_answer_does_not_park_an_open_page() {
+    for shape in [Shape::Page, Shape::Holds] {
+        let world = World::new(shape);
+        world.linked().await;
+        let payment = world.pay(&present("r-1")).await;
+        for hours in 0..48 {
+            tokio::time::advance(60 * MINUTE).await;
+            if hours > 24 {
+                world.fake.fault("lookup", Fault::LostBefore);
+            }
+            world.reconcile().await;
+            assert_eq!(
+                world.payment(&payment.id).await.status,
+                PaymentStatus::ActionRequired,
+                "{shape:?} after {hours} h"
+            );
+        }
+        // Nor does it wait for ever for one.
+        for _ in 0..31 {
+            tokio::time::advance(24 * 60 * MINUTE).await;
+            world.fake.fault("lookup", Fault::LostBefore);
+            world.reconcile().await;
+        }
+        assert_eq!(
+            world.payment(&payment.id).await.status,
+            PaymentStatus::Parked,
+            "{shape:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_its_provider_never_ends_is_left_to_a_person() {
     for shape in [Shape::Page, Shape::Holds] {
         let world = World::new(shape);
