@@ -602,19 +602,19 @@ impl Drive {
         let request = self.lookup_request()?;
         let seen = match self.provider.lookup(&request).await {
             Ok(Outcome::Done(seen) | Outcome::Pending(seen) | Outcome::Review(seen)) => seen,
-            Ok(Outcome::ActionRequired(..) | Outcome::Declined(_) | Outcome::Unmapped(_)) => {
-                return self.save(|row, _| release_row(row, None)).await;
+            // It says nothing of money that moved; a hold is looked at until its end is known.
+            Ok(Outcome::ActionRequired(..) | Outcome::Declined(_)) => {
+                return self
+                    .save(|row, now| release_row(row, state::look_at_hold(row, now)))
+                    .await;
+            }
+            Ok(Outcome::Unmapped(word)) => {
+                tracing::warn!(payment = %self.row.id, field = word.field, value = %word.value, "unmapped word");
+                return self.follow_later().await;
             }
             Err(error) => {
                 tracing::warn!(payment = %self.row.id, %error, "look-up of a settled payment");
-                return self
-                    .save(|row, now| {
-                        row.attempts = row.attempts.saturating_add(1);
-                        let again = (row.attempts < 10).then(|| now.plus(pause(row.attempts)));
-                        // A hold is looked at until its end is known.
-                        release_row(row, again.or_else(|| state::look_at_hold(row, now)));
-                    })
-                    .await;
+                return self.follow_later().await;
             }
         };
         let inner = Arc::clone(&self.inner);
@@ -647,6 +647,16 @@ impl Drive {
         })
         .await?;
         Ok(Flow::Stop)
+    }
+
+    /// Reads a settled payment again soon, a few times; a hold until its end is known.
+    async fn follow_later(&mut self) -> Result<Flow, Error> {
+        self.save(|row, now| {
+            row.attempts = row.attempts.saturating_add(1);
+            let again = (row.attempts < 10).then(|| now.plus(pause(row.attempts)));
+            release_row(row, again.or_else(|| state::look_at_hold(row, now)));
+        })
+        .await
     }
 
     // Conclusions that several steps share.

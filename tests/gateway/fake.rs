@@ -924,6 +924,7 @@ impl PaymentProvider for Fake {
             Some(Fault::Unmapped) => {
                 return Ok(Outcome::Unmapped(Unmapped::new("status", "NEW_WORD")));
             }
+            Some(Fault::Declined) => return Ok(Outcome::Declined(Self::decline(false))),
             Some(Fault::Wait(gate)) => gate.notified().await,
             Some(Fault::Hang | Fault::HangAfter) => std::future::pending().await,
             Some(Fault::Review) => {

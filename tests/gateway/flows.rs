@@ -956,6 +956,33 @@ async fn money_that_moves_after_the_end_raises_an_alarm_and_changes_no_status() 
     assert!(world.events().await.contains(&alarm));
 }
 
+/// A word that nobody knows, or that the customer must act, in the look at a hold.
+#[tokio::test(start_paused = true)]
+async fn a_hold_is_looked_at_again_after_an_answer_that_says_nothing() {
+    for fault in [Fault::Unmapped, Fault::Declined] {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        let payment = world.pay(&hold("r-1")).await;
+        for number in 0..12 {
+            world.fake.fault("lookup", fault.clone());
+            world.webhook(&format!("w-{number}"), &payment.id).await;
+            world.reconcile().await;
+            world.run_minutes(1).await;
+        }
+        world.fake.no_more_faults();
+        world
+            .fake
+            .change(&payment.id, |object| object.phase = Phase::Lapsed);
+        tokio::time::advance(Duration::from_secs(8 * 24 * 3600)).await;
+        world.run_minutes(1).await;
+        assert_eq!(
+            world.payment(&payment.id).await.status,
+            PaymentStatus::Voided,
+            "{fault:?}"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn money_that_is_taken_back_elsewhere_raises_an_alarm_and_is_not_guessed_at() {
     let cases: [fn(&mut crate::fake::Object); 2] = [
