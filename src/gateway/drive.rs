@@ -630,7 +630,7 @@ impl Drive {
             } else {
                 Vec::new()
             };
-            let short = state::is_short(row, &seen);
+            let short = state::tell_short(row, &seen);
             if short {
                 tracing::error!(payment = %row.id, provider = %row.provider,
                     "money went back at the provider that the books do not hold: a person must look");

@@ -185,6 +185,7 @@ impl Inner {
             refunded: 0,
             reserved_refund: 0,
             reversed: 0,
+            returned_told: 0,
             body_mac: None,
             first_sent_at: None,
             last_sent_at: None,

@@ -174,12 +174,25 @@ pub(crate) const fn is_contradicted(row: &PaymentRow) -> bool {
 /// explains it: a chargeback that the read does not tell apart, or a payment that was cancelled in
 /// the back office after it was taken. Nothing is booked; a person must look.
 pub(crate) fn is_short(row: &PaymentRow, seen: &Payment) -> bool {
-    let back = row.refunded + row.reversed;
-    let more = seen.returned.is_some_and(|least| least.minor() > back);
+    row.reserved_refund == 0 && gone_back(row, seen) > row.refunded + row.reversed
+}
+
+/// Whether that is news, or has grown since it was told last; it is remembered as told.
+pub(crate) fn tell_short(row: &mut PaymentRow, seen: &Payment) -> bool {
+    let gone_back = gone_back(row, seen);
+    let news = is_short(row, seen) && gone_back > row.returned_told;
+    if news {
+        row.returned_told = gone_back;
+    }
+    news
+}
+
+/// How much has gone back at the provider in all, at the least.
+fn gone_back(row: &PaymentRow, seen: &Payment) -> i64 {
+    let told = seen.returned.map_or(0, |least| least.minor());
     let undone = matches!(seen.phase, PaymentPhase::Voided | PaymentPhase::Expired)
-        && seen.captured.is_zero()
-        && row.captured > back;
-    row.reserved_refund == 0 && (more || undone)
+        && seen.captured.is_zero();
+    if undone { told.max(row.captured) } else { told }
 }
 
 /// Concludes as declined.

@@ -332,6 +332,7 @@ const TABLES: &[(&str, Classes)] = &[
                     "refunded",
                     "reserved_refund",
                     "reversed",
+                    "returned_told",
                 ],
             ),
             (

@@ -327,6 +327,8 @@ pub struct PaymentRow {
     pub reserved_refund: i64,
     /// Minor units that the provider took back.
     pub reversed: i64,
+    /// Minor units that went back in all when an event last told that the books do not hold them.
+    pub returned_told: i64,
     /// Keyed hash of the reserve's bytes, where a repeat must be byte-equal.
     pub body_mac: Option<Vec<u8>>,
     /// When the present step was first sent.

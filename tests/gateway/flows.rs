@@ -1011,6 +1011,34 @@ async fn money_that_is_taken_back_elsewhere_raises_an_alarm_and_is_not_guessed_a
         assert_eq!(found.status, PaymentStatus::Captured);
         assert_eq!((found.refunded.minor(), found.reversed.minor()), (0, 0));
         assert!(!world.gateway.verify().await.unwrap().is_clean());
+        // It is told once, however often it is looked at.
+        world.webhook("again", &payment.id).await;
+        world.run_minutes(1).await;
+        assert_eq!(count(&world, &alarm).await, 1);
+    }
+}
+
+async fn count(world: &World, wanted: &(String, String)) -> usize {
+    let events = world.events().await;
+    events.iter().filter(|&event| event == wanted).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_money_that_is_taken_back_raises_another_alarm() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    let alarm = ("payment.contradicted".to_owned(), payment.id.clone());
+    for (number, (taken_back, alarms)) in [(1000, 1), (1000, 1), (2500, 2), (2500, 2)]
+        .into_iter()
+        .enumerate()
+    {
+        world
+            .fake
+            .change(&payment.id, |object| object.taken_back = taken_back);
+        world.webhook(&format!("w-{number}"), &payment.id).await;
+        world.run_minutes(1).await;
+        assert_eq!(count(&world, &alarm).await, alarms, "{number}");
     }
 }
 

@@ -60,6 +60,11 @@ const BROKEN_BY: &[(&str, &str, &str)] = &[
     ),
     (
         "payments",
+        "CHECK (returned_told >= 0)",
+        "UPDATE payments SET returned_told = -1",
+    ),
+    (
+        "payments",
         "CHECK (reserved_capture = 0 OR captured + reserved_capture <= authorized)",
         "UPDATE payments SET captured = 1, reserved_capture = authorized",
     ),

@@ -51,6 +51,7 @@ pub(in crate::journal) fn open(capture: CaptureText) -> PaymentRow {
         refunded: 0,
         reserved_refund: 0,
         reversed: 0,
+        returned_told: 0,
         body_mac: None,
         first_sent_at: Some(EARLIER),
         last_sent_at: Some(EARLIER),

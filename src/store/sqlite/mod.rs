@@ -55,6 +55,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0014_clock_steps.sql"),
     include_str!("0015_client_key_macs.sql"),
     include_str!("0016_merchant_modes.sql"),
+    include_str!("0017_returned_told.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.

@@ -674,6 +674,7 @@ fn payment_row(row: &Row<'_>) -> Read<PaymentRow> {
         refunded: row.get("refunded")?,
         reserved_refund: row.get("reserved_refund")?,
         reversed: row.get("reversed")?,
+        returned_told: row.get("returned_told")?,
         body_mac: row.get("body_mac")?,
         first_sent_at: time_if_any(row, "first_sent_at")?,
         last_sent_at: time_if_any(row, "last_sent_at")?,
