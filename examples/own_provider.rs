@@ -25,11 +25,12 @@ use cardless::vault::KeyRing;
 use cardless_contract::{
     BodySeal, Capabilities, CaptureMode, CaptureRequest, CommitRequest, Decline, DeclineCategory,
     Delivery, ErrorKind, Found, HoldState, IdempotencyKey, LookupRequest, Money, Notification,
-    NotificationError, Operation, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
-    PaymentRequest, ProviderCall, ProviderCode, ProviderError, ProviderName, ProviderPlace,
-    ProviderToken, RawNotification, RedirectUrl, Reference, RefundRequest, Repeat, ReservationId,
-    RetryAdvice, SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted,
-    SystemEntropy, TokenFault, VoidRequest, async_trait,
+    NotificationError, ObjectId, Operation, OperationKind, OperationLookup, Outcome, Payment,
+    PaymentPhase, PaymentProvider, PaymentRequest, ProviderCall, ProviderCode, ProviderError,
+    ProviderName, ProviderPlace, ProviderToken, RawNotification, RedirectUrl, Reference,
+    RefundRequest, Repeat, ReservationId, RetryAdvice, SetupCompletion, SetupProgress,
+    SetupReference, SetupRequest, SetupStarted, SystemEntropy, TokenFault, VoidRequest,
+    async_trait,
 };
 
 type Answer<T> = cardless_contract::Result<T>;
@@ -337,6 +338,11 @@ impl PaymentProvider for House {
         _: &OperationLookup,
     ) -> Answer<Found<Outcome<Operation>>> {
         Ok(Found::CannotTell)
+    }
+
+    /// Nobody else gives anything back here.
+    async fn payment_of(&self, _: OperationKind, _: &ObjectId) -> Answer<Option<ReservationId>> {
+        Ok(None)
     }
 
     async fn revoke(&self, _: &ProviderToken) -> Answer<()> {

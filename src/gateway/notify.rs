@@ -1,7 +1,10 @@
 //! Webhook → verified notification → a look at the object. A body is never believed.
 
 use bytes::Bytes;
-use cardless_contract::{Notification, NotificationError, RawNotification, Subject};
+use cardless_contract::{
+    Notification, NotificationError, ObjectId, OperationKind, PaymentProvider, ProviderError,
+    RawNotification, Subject,
+};
 use http::HeaderMap;
 
 use super::{Gateway, Inner, stored};
@@ -40,7 +43,8 @@ impl Gateway {
             event: inner.event_name(&notification.event_id),
             received_at: inner.journal.now(),
         })];
-        batch.extend(inner.wake_subject(provider, &notification).await?);
+        let found = inner.wake_subject(adapter.as_ref(), &notification).await?;
+        batch.extend(found);
         match inner.journal.write(batch).await {
             Ok(()) => {
                 inner.wake.notify_one();
@@ -64,11 +68,15 @@ impl Inner {
     /// The look that a notification asks for. Any of a payment's names finds it.
     async fn wake_subject(
         &self,
-        provider: &str,
+        adapter: &dyn PaymentProvider,
         notification: &Notification,
     ) -> Result<Vec<Change>, Error> {
+        let provider = adapter.name().as_str();
         match &notification.subject {
             Subject::Other => Ok(Vec::new()),
+            Subject::Operation { kind, object } => {
+                self.wake_operation(adapter, *kind, object).await
+            }
             Subject::Setup(reference) => self.wake_reference(provider, reference.as_str()).await,
             Subject::Payment {
                 reservation,
@@ -90,16 +98,38 @@ impl Inner {
                     }
                 }
                 if let Some(object) = object {
-                    let row = store
-                        .payment_by_object(provider, object.as_str())
-                        .await
-                        .map_err(stored)?;
-                    if let Some(row) = row {
-                        changes.extend(self.wake_payment(&row.id).await?);
-                    }
+                    changes.extend(self.wake_object(provider, object).await?);
                 }
                 Ok(changes)
             }
+        }
+    }
+
+    /// Whose operation is not known here was made elsewhere, in a back office: the provider says of
+    /// which payment it is.
+    async fn wake_operation(
+        &self,
+        adapter: &dyn PaymentProvider,
+        kind: OperationKind,
+        object: &ObjectId,
+    ) -> Result<Vec<Change>, Error> {
+        let provider = adapter.name().as_str();
+        let known = self.wake_object(provider, object).await?;
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        match adapter.payment_of(kind, object).await.map_err(unread)? {
+            Some(id) => self.wake_reference(provider, id.as_str()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn wake_object(&self, provider: &str, object: &ObjectId) -> Result<Vec<Change>, Error> {
+        let store = self.journal.store();
+        let row = store.payment_by_object(provider, object.as_str()).await;
+        match row.map_err(stored)? {
+            Some(row) => self.wake_payment(&row.id).await,
+            None => Ok(Vec::new()),
         }
     }
 
@@ -140,6 +170,14 @@ impl Inner {
         );
         Ok(changes)
     }
+}
+
+fn unread(error: ProviderError) -> Error {
+    Error::new(
+        Code::ProviderUnavailable,
+        "What the notification names could not be read. Send it again later.",
+    )
+    .with_source(error)
 }
 
 fn refused(error: NotificationError) -> Error {

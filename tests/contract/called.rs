@@ -302,6 +302,8 @@ impl Odd {
             OperationKind::Refund,
         ] {
             self.find(walked, kind, None).await;
+            let object = ObjectId::new("1").unwrap();
+            provider.payment_of(kind, &object).await.ok();
         }
         let other = Self::new(walked, self.request.capture, "even").await;
         other.commit(walked, "f").await.ok();
@@ -647,6 +649,14 @@ impl PaymentProvider for Staged {
         request: &OperationLookup,
     ) -> Result<Found<Outcome<Operation>>> {
         self.at(Stage::Read).find_operation(key, request).await
+    }
+
+    async fn payment_of(
+        &self,
+        kind: OperationKind,
+        object: &ObjectId,
+    ) -> Result<Option<ReservationId>> {
+        self.at(Stage::Read).payment_of(kind, object).await
     }
 
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {

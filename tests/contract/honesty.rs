@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use cardless_contract::{
     BodySeal, Capabilities, CaptureRequest, CommitRequest, Delivery, Found, IdempotencyKey,
-    LookupRequest, Notification, NotificationError, Operation, OperationLookup, Outcome, Payment,
-    PaymentProvider, PaymentRequest, ProviderCall, ProviderName, ProviderPlace, ProviderToken,
-    RawNotification, RedirectUrl, Reference, RefundRequest, ReservationId, Result, SetupCompletion,
-    SetupProgress, SetupRequest, SetupStarted, TokenFault, VoidRequest, async_trait,
+    LookupRequest, Notification, NotificationError, ObjectId, Operation, OperationKind,
+    OperationLookup, Outcome, Payment, PaymentProvider, PaymentRequest, ProviderCall, ProviderName,
+    ProviderPlace, ProviderToken, RawNotification, RedirectUrl, Reference, RefundRequest,
+    ReservationId, Result, SetupCompletion, SetupProgress, SetupRequest, SetupStarted, TokenFault,
+    VoidRequest, async_trait,
 };
 use cardless_testkit::cases::sandbox::{
     Decision, Delivered, Fault, Fixture, Movement, Step, a_lost_reply_moves_once,
@@ -241,6 +242,14 @@ impl PaymentProvider for LyingProvider {
         request: &OperationLookup,
     ) -> Result<Found<Outcome<Operation>>> {
         self.truth.find_operation(key, request).await
+    }
+
+    async fn payment_of(
+        &self,
+        kind: OperationKind,
+        object: &ObjectId,
+    ) -> Result<Option<ReservationId>> {
+        self.truth.payment_of(kind, object).await
     }
 
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {

@@ -1014,6 +1014,10 @@ impl PaymentProvider for Fake {
         })
     }
 
+    async fn payment_of(&self, _: OperationKind, _: &ObjectId) -> Result<Option<ReservationId>> {
+        Ok(None)
+    }
+
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
         let fault = self.begin("revoke", "");
         match fault {

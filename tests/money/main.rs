@@ -16,10 +16,44 @@ use cardless::message::{
     Amount, Capture, CaptureRequest, ErasureStatus, Initiator, OperationStatus, PaymentStatus,
     RefundRequest, SetupStatus, VoidRequest,
 };
-use cardless_sandbox::EntryKind;
+use cardless_contract::{
+    Currency, IdempotencyKey, Money, PaymentProvider as _, Reference,
+    RefundRequest as ProviderRefund, ReservationId,
+};
+use cardless_sandbox::{Deliver, EntryKind, Provider, WebhookRoute};
 use world::{ALL, World};
 
+/// What PostFinance's webhooks call a refund.
+const REFUND_ENTITY: &str = "1472041839405";
+
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// Its webhook names the refund, which nobody here knows.
+#[tokio::test(start_paused = true)]
+async fn a_refund_of_the_back_office_is_booked_by_its_webhook() {
+    let world = World::new();
+    let method = world.link("postfinance").await;
+    let payment = world.pay(&World::charge(&method, 4990, "invoice-1")).await;
+    world.sandbox.route_webhooks(&WebhookRoute {
+        provider: Provider::PostFinance,
+        url: Some("http://127.0.0.1:8080/webhooks/postfinance".into()),
+        deliver: Deliver::Now,
+    });
+    let row = world.store.payment(&payment.id).await.unwrap().unwrap();
+    let request = ProviderRefund {
+        reservation: ReservationId::new(row.reservation.unwrap()).unwrap(),
+        capture: None,
+        payment_reference: Reference::new("elsewhere").unwrap(),
+        reference: Reference::new("elsewhere-1").unwrap(),
+        amount: Money::new(Currency::from_code("CHF").unwrap(), 990).unwrap(),
+    };
+    let key = IdempotencyKey::new("elsewhere").unwrap();
+    world.back_office().refund(&key, &request).await.unwrap();
+    assert_eq!(world.bring("postfinance", REFUND_ENTITY).await, 1);
+    world.gateway.run(tokio::time::sleep(DAY / 24)).await;
+    let booked = world.gateway.payment(&payment.id).await.unwrap();
+    assert_eq!(booked.refunded.minor(), 990);
+}
 
 #[tokio::test(start_paused = true)]
 async fn links_charges_and_gives_back() {

@@ -160,6 +160,39 @@ impl World {
         answer.body
     }
 
+    /// PostFinance, as its back office works with it.
+    pub(crate) fn back_office(&self) -> cardless_postfinance::PostFinance {
+        let settings: toml::Table = print_settings(&Addresses::default()).parse().unwrap();
+        let postfinance = settings["providers"]["postfinance"].clone();
+        let client = self.sandbox.provider(Provider::PostFinance);
+        cardless_postfinance::PostFinance::new(
+            postfinance.try_into().unwrap(),
+            Arc::new(client.client(DEADLINE)),
+            Arc::new(self.sandbox.clock()),
+        )
+        .unwrap()
+    }
+
+    /// Brings the webhooks that wait and hold this text.
+    pub(crate) async fn bring(&self, provider: &str, text: &str) -> usize {
+        let holds = |body: &Bytes| String::from_utf8_lossy(body).contains(text);
+        let mut brought = 0;
+        for webhook in self.sandbox.take_webhooks() {
+            if !holds(&webhook.body) {
+                continue;
+            }
+            let mut headers = http::HeaderMap::new();
+            for (name, value) in &webhook.headers {
+                let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+                headers.append(name, value.parse().unwrap());
+            }
+            let told = self.gateway.notification(provider, &headers, &webhook.body);
+            told.await.unwrap();
+            brought += 1;
+        }
+        brought
+    }
+
     /// Presses a button on a hosted page and follows the browser back to us.
     pub(crate) async fn decide(&self, provider: &str, page: &str, decision: &str) -> String {
         let request = http::Request::builder()

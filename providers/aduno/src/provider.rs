@@ -380,6 +380,11 @@ impl PaymentProvider for Aduno {
         })
     }
 
+    /// Notifications name the payment.
+    async fn payment_of(&self, _: OperationKind, _: &ObjectId) -> Result<Option<ReservationId>> {
+        Ok(None)
+    }
+
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
         match self.client.delete_alias(self.alias(token)?).await {
             Ok(()) => Ok(()),

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::{ObjectId, Reference, ReservationId, SetupReference};
+use crate::{ObjectId, OperationKind, Reference, ReservationId, SetupReference};
 
 /// A webhook as it came in: headers and the untouched bytes of its body.
 #[derive(Debug)]
@@ -35,6 +35,13 @@ pub enum Subject {
         reference: Option<Reference>,
         /// An authorization, capture, completion or refund.
         object: Option<ObjectId>,
+    },
+    /// A capture, void or refund, by its own id and no name of its payment.
+    Operation {
+        /// What kind.
+        kind: OperationKind,
+        /// The provider's object.
+        object: ObjectId,
     },
     /// A setup.
     Setup(SetupReference),

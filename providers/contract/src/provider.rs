@@ -180,6 +180,19 @@ pub trait PaymentProvider: fmt::Debug + Send + Sync + 'static {
         request: &OperationLookup,
     ) -> Result<Found<Outcome<Operation>>>;
 
+    /// The payment of a capture, void or refund that a notification names ([`crate::Subject::Operation`])
+    /// and nobody here knows: somebody has made it elsewhere. `None` if the provider knows no such
+    /// object, or if its notifications name the payment.
+    ///
+    /// # Errors
+    ///
+    /// As for every read. `RateLimited` if the adapter has read enough for now.
+    async fn payment_of(
+        &self,
+        kind: OperationKind,
+        object: &ObjectId,
+    ) -> Result<Option<ReservationId>>;
+
     /// Makes the token unusable at the provider. Already gone is done.
     ///
     /// # Errors

@@ -327,6 +327,11 @@ impl PaymentProvider for PayPal {
         }
     }
 
+    /// Notifications name the payment.
+    async fn payment_of(&self, _: OperationKind, _: &ObjectId) -> Result<Option<ReservationId>> {
+        Ok(None)
+    }
+
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
         let id = PathId::vault(token.expose())
             .ok_or_else(|| self.not_sent(ErrorKind::InvalidRequest))?;

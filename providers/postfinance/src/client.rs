@@ -62,6 +62,7 @@ pub(crate) const CALLS: &[ProviderCall] = &[
     COMPLETION,
     SEARCH_COMPLETIONS,
     VOID,
+    ONE_VOID,
     SEARCH_VOIDS,
     CREATE_REFUND,
     REFUND,
@@ -172,6 +173,13 @@ const VOID: ProviderCall = of_the_space(
     "POST",
     "/payment/transactions/{id}/void-online",
     &[Stage::Link, Stage::Void],
+    fields_of::<wire::Void>,
+);
+
+const ONE_VOID: ProviderCall = of_the_space(
+    "GET",
+    "/payment/transactions/voids/{id}",
+    &[Stage::Read],
     fields_of::<wire::Void>,
 );
 
@@ -376,6 +384,11 @@ impl Client {
     /// `POST /payment/transactions/{id}/void-online`.
     pub(crate) async fn void(&self, id: i64) -> Result<wire::Void, Failure> {
         self.post_empty(&VOID, id).await
+    }
+
+    /// `GET /payment/transactions/voids/{id}`.
+    pub(crate) async fn one_void(&self, id: i64) -> Result<wire::Void, Failure> {
+        self.get(&ONE_VOID, &at(&ONE_VOID, id)).await
     }
 
     /// `GET /payment/transactions/voids/search` by transaction.

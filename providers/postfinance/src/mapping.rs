@@ -488,6 +488,45 @@ pub(crate) fn foremost_void(
     Ok(outcomes.into_iter().min_by_key(rank))
 }
 
+/// The transaction of a capture that somebody has made.
+pub(crate) fn transaction_of_completion(
+    answer: &wire::Completion,
+    id: i64,
+    settings: &Settings,
+) -> Result<ReservationId, Misfit> {
+    check_space(answer.linked_space_id, settings)?;
+    same(Some(answer.id), id, "completion.id")?;
+    of_transaction(answer.linked_transaction, "completion.linkedTransaction")
+}
+
+/// The transaction of a void that somebody has made.
+pub(crate) fn transaction_of_void(
+    answer: &wire::Void,
+    id: i64,
+    settings: &Settings,
+) -> Result<ReservationId, Misfit> {
+    check_space(answer.linked_space_id, settings)?;
+    same(Some(answer.id), id, "void.id")?;
+    of_transaction(answer.linked_transaction, "void.linkedTransaction")
+}
+
+/// The transaction of a refund that somebody has made.
+pub(crate) fn transaction_of_refund(
+    answer: &wire::Refund,
+    id: i64,
+    settings: &Settings,
+) -> Result<ReservationId, Misfit> {
+    check_space(answer.linked_space_id, settings)?;
+    same(Some(answer.id), id, "refund.id")?;
+    let of = answer.transaction.as_ref().and_then(|of| of.id);
+    of_transaction(of, "refund.transaction")
+}
+
+fn of_transaction(id: Option<i64>, field: &'static str) -> Result<ReservationId, Misfit> {
+    let id = id.ok_or(Misfit(field))?;
+    ReservationId::new(id.to_string()).map_err(|_| Misfit(field))
+}
+
 /// A refund's answer.
 pub(crate) fn refund_outcome(
     answer: &wire::Refund,

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cardless_contract::{
-    Notification, NotificationError, ObjectId, ReservationId, Subject, Timestamp,
+    Notification, NotificationError, ObjectId, OperationKind, ReservationId, Subject, Timestamp,
 };
 use http::HeaderMap;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
@@ -33,7 +33,11 @@ const MAX_KEYS: usize = 16;
 /// calls.
 const MAX_FETCHES: usize = 10;
 
-/// The window of [`MAX_FETCHES`].
+/// How many objects may be read within [`FETCH_WINDOW`] because a notification names them: more than
+/// a busy shop has, so that an old notification that is sent again and again is no flood.
+const MAX_READS: usize = 600;
+
+/// The window of [`MAX_FETCHES`] and [`MAX_READS`].
 const FETCH_WINDOW: Duration = Duration::from_secs(60);
 
 /// What stands before the point in a SubjectPublicKeyInfo of P-256: two sequences, the object ids
@@ -74,6 +78,10 @@ struct KeyState {
     known: VecDeque<(String, SigningKey)>,
     fetches: VecDeque<Timestamp>,
 }
+
+/// How often notifications may make us read what they name, [`MAX_READS`] within [`FETCH_WINDOW`].
+#[derive(Debug, Default)]
+pub(crate) struct Budget(Mutex<VecDeque<Timestamp>>);
 
 impl Signature {
     /// Reads the header in its exact form: three parts, a comma and one blank between them.
@@ -133,18 +141,7 @@ impl Keys {
     /// Whether one more key may be fetched now; counts it if so.
     pub(crate) fn may_fetch(&self, now: Timestamp) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let fetches = &mut state.fetches;
-        while fetches
-            .front()
-            .is_some_and(|first| now.since(*first) >= FETCH_WINDOW)
-        {
-            fetches.pop_front();
-        }
-        let allowed = fetches.len() < MAX_FETCHES;
-        if allowed {
-            fetches.push_back(now);
-        }
-        allowed
+        count(&mut state.fetches, MAX_FETCHES, now)
     }
 
     /// Remembers a key, and forgets the oldest if there are too many.
@@ -158,6 +155,29 @@ impl Keys {
             state.known.pop_front();
         }
     }
+}
+
+impl Budget {
+    /// Whether one more may be read now; counts it if so.
+    pub(crate) fn may(&self, now: Timestamp) -> bool {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&mut times, MAX_READS, now)
+    }
+}
+
+/// Counts one more within [`FETCH_WINDOW`], unless there are `most` already.
+fn count(times: &mut VecDeque<Timestamp>, most: usize, now: Timestamp) -> bool {
+    while times
+        .front()
+        .is_some_and(|first| now.since(*first) >= FETCH_WINDOW)
+    {
+        times.pop_front();
+    }
+    let allowed = times.len() < most;
+    if allowed {
+        times.push_back(now);
+    }
+    allowed
 }
 
 /// What a verified body is about. Its state is not read: the entity is.
@@ -178,18 +198,22 @@ pub(crate) fn decode(body: &Bytes, space: i64) -> Result<Notification, Notificat
 }
 
 fn subject(entity: i64, id: String) -> Result<Subject, NotificationError> {
-    let (mut reservation, mut object) = (None, None);
     let bad = |_| NotificationError::Body("entityId");
-    match entity {
-        TRANSACTION => reservation = Some(ReservationId::new(id).map_err(bad)?),
-        COMPLETION | VOID | REFUND => object = Some(ObjectId::new(id).map_err(bad)?),
+    let kind = match entity {
+        TRANSACTION => {
+            return Ok(Subject::Payment {
+                reservation: Some(ReservationId::new(id).map_err(bad)?),
+                reference: None,
+                object: None,
+            });
+        }
+        COMPLETION => OperationKind::Capture,
+        VOID => OperationKind::Void,
+        REFUND => OperationKind::Refund,
         _ => return Ok(Subject::Other),
-    }
-    Ok(Subject::Payment {
-        reservation,
-        reference: None,
-        object,
-    })
+    };
+    let object = ObjectId::new(id).map_err(bad)?;
+    Ok(Subject::Operation { kind, object })
 }
 
 /// The id goes into a path, so it is letters, digits and hyphens only.
@@ -289,10 +313,14 @@ mod tests {
             subject(TRANSACTION),
             Subject::Payment { reservation: Some(id), object: None, .. } if id.as_str() == "11"
         ));
-        for entity in [COMPLETION, VOID, REFUND] {
+        for (entity, expected) in [
+            (COMPLETION, OperationKind::Capture),
+            (VOID, OperationKind::Void),
+            (REFUND, OperationKind::Refund),
+        ] {
             assert!(matches!(
                 subject(entity),
-                Subject::Payment { reservation: None, object: Some(id), .. } if id.as_str() == "11"
+                Subject::Operation { kind, object } if kind == expected && object.as_str() == "11"
             ));
         }
         assert_eq!(subject(1_472_041_806_455), Subject::Other);

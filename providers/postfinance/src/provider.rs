@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use cardless_contract::{
     BodySeal, Capabilities, CaptureRequest, Clock, CommitRequest, Delivery, ErrorKind, Found,
-    IdempotencyKey, Initiator, LookupRequest, Money, Notification, NotificationError, Operation,
-    OperationKind, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
+    IdempotencyKey, Initiator, LookupRequest, Money, Notification, NotificationError, ObjectId,
+    Operation, OperationKind, OperationLookup, Outcome, Payment, PaymentPhase, PaymentProvider,
     PaymentRequest, ProviderCall, ProviderError, ProviderName, ProviderPlace, ProviderToken,
     Purpose, RawNotification, RedirectUrl, Reference, RefundRequest, Repeat, ReservationId, Result,
     SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted, TokenFault,
@@ -19,7 +19,7 @@ use crate::error::{Failure, unreadable};
 use crate::mapping::{
     self, Expected, ExpectedOperation, Inexpressible, Misfit, SetupStep, TokenFate, Voidable,
 };
-use crate::notification::{self, Keys, Signature, SigningKey};
+use crate::notification::{self, Budget, Keys, Signature, SigningKey};
 use crate::wire;
 
 /// Who runs everything that is reached.
@@ -50,6 +50,7 @@ pub struct PostFinance {
     client: Client,
     clock: Arc<dyn Clock>,
     keys: Keys,
+    reads: Budget,
 }
 
 impl PostFinance {
@@ -82,6 +83,7 @@ impl PostFinance {
             client,
             clock,
             keys,
+            reads: Budget::default(),
         })
     }
 
@@ -654,6 +656,37 @@ impl PaymentProvider for PostFinance {
             OperationKind::Capture => self.find_capture(key, request).await,
             OperationKind::Void => self.find_void(request).await,
             OperationKind::Refund => self.find_refund(key, request).await,
+        }
+    }
+
+    async fn payment_of(
+        &self,
+        kind: OperationKind,
+        object: &ObjectId,
+    ) -> Result<Option<ReservationId>> {
+        let id = self.expressible(mapping::object_id(object))?;
+        if !self.reads.may(self.clock.now()) {
+            return Err(self.error(ErrorKind::RateLimited, Delivery::NotSent));
+        }
+        let settings = &self.settings;
+        let read = match kind {
+            OperationKind::Capture => {
+                let read = self.client.completion(id).await;
+                read.map(|answer| mapping::transaction_of_completion(&answer, id, settings))
+            }
+            OperationKind::Void => {
+                let read = self.client.one_void(id).await;
+                read.map(|answer| mapping::transaction_of_void(&answer, id, settings))
+            }
+            OperationKind::Refund => {
+                let read = self.client.refund(id).await;
+                read.map(|answer| mapping::transaction_of_refund(&answer, id, settings))
+            }
+        };
+        match read {
+            Ok(transaction) => self.fits(transaction).map(Some),
+            Err(failure) if failure.is(ErrorKind::NotFound) => Ok(None),
+            Err(failure) => Err(failure.into()),
         }
     }
 

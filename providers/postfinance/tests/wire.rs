@@ -1300,6 +1300,51 @@ async fn a_void_that_failed_before_says_nothing_of_the_next() {
     );
 }
 
+/// Of what a notification names only the payment is taken, and it is read only so often.
+#[tokio::test]
+async fn what_somebody_else_has_made_leads_to_its_payment() {
+    let foreign = refund("SUCCESSFUL", "10").replace("405", "406");
+    let steps = vec![
+        ok(completion("SUCCESSFUL", "10")),
+        ok(void_answer("SUCCESSFUL")),
+        ok(refund("SUCCESSFUL", "10")),
+        Step::Answer(404, r#"{"code":"gone"}"#.to_owned()),
+        ok(refund("SUCCESSFUL", "10").replace("88", "89")),
+        ok(foreign),
+    ];
+    let many = (0..600).map(|_| ok(refund("SUCCESSFUL", "10")));
+    let (provider, script) = provider(steps.into_iter().chain(many).collect());
+    let of = async |kind, id: &str| {
+        let object = ObjectId::new(id).unwrap();
+        provider.payment_of(kind, &object).await
+    };
+    for (kind, id) in [
+        (OperationKind::Capture, "55"),
+        (OperationKind::Void, "66"),
+        (OperationKind::Refund, "88"),
+    ] {
+        assert_eq!(of(kind, id).await.unwrap(), Some(reservation()), "{kind:?}");
+    }
+    assert_eq!(of(OperationKind::Refund, "88").await.unwrap(), None);
+    for what in ["another refund", "another space"] {
+        let error = of(OperationKind::Refund, "88").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnreadableAnswer, "{what}");
+    }
+    let mut read = 6;
+    while of(OperationKind::Refund, "88").await.is_ok() {
+        read += 1;
+    }
+    assert_eq!((read, script.calls().len()), (600, 600));
+    assert_eq!(
+        script.calls()[..3],
+        [
+            "GET /payment/transactions/completions/55",
+            "GET /payment/transactions/voids/66",
+            "GET /payment/refunds/88",
+        ]
+    );
+}
+
 #[tokio::test]
 async fn revoking_twice_is_done() {
     let (provider, script) = provider(vec![
