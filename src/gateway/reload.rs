@@ -12,7 +12,7 @@ use cardless_transport::HttpClient;
 use super::deliver::Delivery;
 use super::{Gateway, Inner, Probe, probe_all, stored};
 use crate::error::{Code, Error};
-use crate::store::{Change, MerchantRow};
+use crate::store::{Change, MerchantRow, StoreError};
 use crate::vault::{Custody, KeyRing};
 use crate::webhook::EndpointError;
 
@@ -120,7 +120,7 @@ impl Gateway {
     pub async fn keep_merchants(&self) -> Result<(), Error> {
         let inner = &self.inner;
         let batch = inner.merchants(&inner.live.parts()).await?;
-        inner.journal.write(batch).await.map_err(stored)
+        inner.remember(batch).await.map_err(stored)
     }
 }
 
@@ -155,7 +155,7 @@ impl Inner {
             })?),
             None => None,
         };
-        let written = self.journal.write(batch).await;
+        let written = self.remember(batch).await;
         if let (Err(_), Some(before)) = (&written, before) {
             self.vault.put_back(before);
         }
@@ -174,6 +174,15 @@ impl Inner {
             self.unless_open(name, provider.merchant(), refusal).await?;
         }
         Ok(())
+    }
+
+    /// Writes what has changed, if anything: a store that takes no writes at present is no reason not
+    /// to start.
+    async fn remember(&self, batch: Vec<Change>) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.journal.write(batch).await
     }
 
     /// What is to be remembered of these providers, if none of them may not be as it is.
