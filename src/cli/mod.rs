@@ -340,8 +340,22 @@ const NO_PROVIDER: &str = "no provider is set: add a table [providers.paypal], \
 /// Prints a line on standard output.
 fn say(line: impl fmt::Display) -> Outcome {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")?;
+    writeln!(stdout, "{}", harmless(&line.to_string()))?;
     Ok(stdout.flush()?)
+}
+
+/// A text without what rewrites a terminal or turns its letters around: whoever can write to the
+/// database chooses what a table or a client is called.
+fn harmless(text: &str) -> String {
+    let kept = |letter: char| match letter {
+        '\n' | '\t' => letter,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
+        _ if letter.is_control() => char::REPLACEMENT_CHARACTER,
+        _ => letter,
+    };
+    text.chars().map(kept).collect()
 }
 
 /// Prints a value as indented JSON.

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use cardless::config::Settings;
 use cardless::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway, Probe};
 use cardless::registry;
-use cardless::scope::{InForce, SettingsFacts};
+use cardless::scope::{self, Build, InForce, SettingsFacts};
 
 use super::{Context, Failure, NO_PROVIDER, Outcome, clock};
 
@@ -73,7 +73,9 @@ impl Reloader {
             let line = match &outcome {
                 Ok(()) => {
                     tracing::info!("the settings were read again and are in force");
-                    line
+                    let (build, read) = (Build::of_process().id, self.shown.get().digest());
+                    line.detail(scope::BUILD, scope::noted(&build))
+                        .detail(scope::SETTINGS, scope::noted(&read))
                 }
                 Err(failure) => {
                     tracing::error!(

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use cardless::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway};
-use cardless::scope::{InForce, SettingsFacts};
+use cardless::scope::{self, Build, InForce, SettingsFacts};
 use cardless::serve;
 
 use super::reload::{Fixed, Reloader};
@@ -16,6 +16,7 @@ use super::{Context, Failure, Outcome, say};
 pub(super) async fn run(context: &Context) -> Outcome {
     let mut settings = context.settings()?;
     let fixed = Fixed::of(&settings);
+    let shown = SettingsFacts::of(&settings);
     let listen = settings.service.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         Failure::Failed(format!(
@@ -30,12 +31,15 @@ pub(super) async fn run(context: &Context) -> Outcome {
     let gateway = context.open_at_providers(&settings).await?;
     gateway.open_keys().await?;
     let signals = Signals::new()?;
-    let shown = InForce::new(SettingsFacts::of(&settings));
+    let (build, read) = (Build::of_process().id, shown.digest());
+    let shown = InForce::new(shown);
     let reloader = Reloader::new(context, gateway.clone(), fixed, shown.clone())?;
     // A store that takes no writes is no reason not to read: the service starts, and refuses.
     let start = gateway
         .audit(AuditAction::ServiceStart, AuditObject::none())
-        .detail("version", env!("CARGO_PKG_VERSION"));
+        .detail("version", env!("CARGO_PKG_VERSION"))
+        .detail(scope::BUILD, scope::noted(&build))
+        .detail(scope::SETTINGS, scope::noted(&read));
     if let Err(error) = start.write().await {
         tracing::error!(%error, "the start of the service was not audited");
     }

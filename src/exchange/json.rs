@@ -70,7 +70,7 @@ impl Members {
 /// Reads one JSON value and nothing after it. A member that stands twice is refused at any depth:
 /// readers disagree about which of the two counts. So is a number that is not whole: nothing of ours
 /// is one, and no amount is ever read as a float.
-pub(super) fn strict(bytes: &[u8]) -> Result<Value, Refused> {
+pub(crate) fn strict(bytes: &[u8]) -> Result<Value, Refused> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0 }
         .deserialize(&mut json)

@@ -39,6 +39,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cardless_contract::Entropy;
 use zeroize::Zeroizing;
 
+pub(crate) use json::strict;
+
 pub use claims::{Answer, Request};
 pub use client::{Call, Client, ClientParts, ExchangeError};
 pub use jwk::{KeyError, MAX_KEYS, MAX_KEYS_BYTES, MAX_KID_BYTES, PublicKey, SecretKey, Usage};

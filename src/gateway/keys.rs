@@ -132,9 +132,15 @@ impl Gateway {
     ///
     /// As [`Gateway::open_keys`].
     pub async fn keys(&self) -> Result<KeysReport, Error> {
-        let rows = self.inner.all_generations().await?;
+        let mut rows = self.inner.all_generations().await?;
         let sealed = self.inner.count_sealed().await?;
         let present = self.inner.vault.generation_infos();
+        for row in &mut rows {
+            // Whoever can write to the database can make a key look younger, but not in the key file.
+            let kept = present.iter().find(|info| info.id == row.id);
+            row.created_at =
+                kept.map_or(row.created_at, |info| info.created_at.min(row.created_at));
+        }
         let warnings = self.inner.key_warnings(&rows);
         let generations = rows.into_iter().map(|row| KeyGeneration {
             sealed: sealed_under(&sealed, &row.id),

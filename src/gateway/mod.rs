@@ -43,6 +43,7 @@ mod token_import;
 mod verify;
 mod view;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -253,7 +254,24 @@ impl Gateway {
         store.columns().await.map_err(stored)
     }
 
-    /// What stands in one of them, in the store's own order and after `after`.
+    /// The columns that the database keeps for itself.
+    pub(crate) async fn own_columns(&self) -> Result<Vec<StoredColumn>, Error> {
+        let store = self.inner.journal.store();
+        store.own_columns().await.map_err(stored)
+    }
+
+    /// How much is sealed, by the key generation that each row says.
+    pub(crate) async fn sealed_by_generation(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let mut counts = BTreeMap::new();
+        for (_, id, count) in self.inner.count_sealed().await? {
+            let sum: &mut u64 = counts.entry(id).or_default();
+            *sum = sum.saturating_add(count);
+        }
+        Ok(counts)
+    }
+
+    /// What stands in one of them, in the store's own order and after `after`; `i64::MIN` is before
+    /// the first.
     pub(crate) async fn values(
         &self,
         column: &StoredColumn,

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{REPORT_VERSION, Report, signature};
 use crate::error::{Code, Error};
+use crate::exchange::strict;
 use crate::gateway::{AuditAnchor, AuditFault, Gateway};
 use crate::pan;
 
@@ -75,7 +76,8 @@ impl Earlier {
     ///
     /// [`EarlierError`].
     pub fn parse(text: &str) -> Result<Self, EarlierError> {
-        let report: Value = serde_json::from_str(text).map_err(|_| EarlierError::NoReport)?;
+        // Of two members of one name a person may see the other.
+        let report = strict(text.as_bytes()).map_err(|_| EarlierError::NoReport)?;
         let version = report.get("version").and_then(Value::as_u64);
         let is_report = report.get("sections").is_some_and(Value::is_array);
         match version {

@@ -248,12 +248,15 @@ pub const VIABLE: &[Viable] = &[
     },
 ];
 
+/// How far ahead of the clock a date may be.
+const MAX_AHEAD: Duration = Duration::from_secs(60);
+
 /// How long a rotation of the keys may lie unfinished.
 const UNFINISHED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 const ALGORITHMS: Claim = Claim {
     id: "crypto-1",
-    requirements: &["12.3.3", "3.6.1"],
+    requirements: &["12.3.3", "3.6.1.1"],
     says: "Every use of cryptography in our own code is known, and each of its algorithms is viable",
     proof: "the inventory, which a test of the source text holds to be whole, compared with the list of \
             viable algorithms; TLS stands among the connections",
@@ -283,7 +286,7 @@ pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
         title: "Cryptography inventory",
         statements: vec![
             algorithms(INVENTORY),
-            limits(&keys),
+            limits(&keys, gateway.now()),
             history(&keys, &rotations, &exchange, gateway.now()),
         ],
         figures: Vec::new(),
@@ -343,7 +346,12 @@ fn algorithms(inventory: &[Use]) -> Statement {
     ALGORITHMS.judged(faults.collect(), table)
 }
 
-fn limits(keys: &KeysReport) -> Statement {
+fn limits(keys: &KeysReport, now: Timestamp) -> Statement {
+    let ahead = keys
+        .generations
+        .iter()
+        .filter(|one| one.created_at > now.plus(MAX_AHEAD));
+    let ahead = ahead.map(|one| format!("{} is dated in the future, {}", one.id, one.created_at));
     let rows = keys.generations.iter().map(|one| {
         vec![
             one.id.clone(),
@@ -366,7 +374,7 @@ fn limits(keys: &KeysReport) -> Statement {
     ];
     let table = Table::new(header, rows.collect()).moving(&[5]);
     // What the program says loudly anyway.
-    LIMITS.judged(keys.warnings.clone(), table)
+    LIMITS.judged(ahead.chain(keys.warnings.iter().cloned()).collect(), table)
 }
 
 fn history(

@@ -172,7 +172,7 @@ impl Drill {
         column: &StoredColumn,
         number: &str,
     ) -> Result<bool, Error> {
-        let mut after = 0;
+        let mut after = i64::MIN;
         loop {
             let batch = gateway.values(column, after, VALUES_AT_ONCE).await?;
             let Some(last) = batch.last() else {

@@ -40,7 +40,7 @@ pub use against::{Change, Changes, Earlier, EarlierError, MAX_REPORT_BYTES};
 pub use connections::probe;
 #[cfg(feature = "serve")]
 pub(crate) use html::POLICY as HTML_POLICY;
-pub use settings::{InForce, SettingsFacts};
+pub use settings::{BUILD, InForce, SETTINGS, SettingsFacts, noted};
 pub use signature::Signature;
 pub use sources::{Build, Door, Sources};
 
@@ -185,7 +185,7 @@ impl Report {
             cryptography::section(sources).await?,
         ];
         if let Some(settings) = &sources.settings {
-            sections.push(settings.section());
+            sections.push(settings.section(sources).await?);
         }
         sections.push(access::section(sources).await?);
         sections.push(software::section());

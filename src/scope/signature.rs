@@ -17,6 +17,9 @@ use super::sources::{hexadecimal, sha256};
 use crate::error::{Code, Error};
 use crate::gateway::Gateway;
 
+/// How a report is signed.
+const ALGORITHM: &str = "HMAC-SHA-256, audit key";
+
 /// The member that is not signed.
 pub(super) const MEMBER: &str = "signature";
 
@@ -34,7 +37,7 @@ pub struct Signature {
 impl Default for Signature {
     fn default() -> Self {
         Self {
-            algorithm: "HMAC-SHA-256, audit key",
+            algorithm: ALGORITHM,
             digest: String::new(),
             mac: String::new(),
         }
@@ -62,11 +65,12 @@ impl Signature {
 
 /// Whether a report, as it was read, is as it was made by this installation.
 pub(super) fn is_genuine(gateway: &Gateway, report: &Value) -> bool {
-    let mac = report
-        .get(MEMBER)
-        .and_then(|signature| signature.get("mac"));
-    let mac = mac.and_then(Value::as_str).and_then(bytes);
-    mac.is_some_and(|mac| gateway.is_evidence_mac(canonical(report).as_bytes(), &mac))
+    let member = |name: &str| report.get(MEMBER)?.get(name)?.as_str();
+    let canonical = canonical(report);
+    let as_said = member("algorithm") == Some(ALGORITHM)
+        && member("digest") == Some(sha256(canonical.as_bytes()).as_str());
+    let mac = member("mac").and_then(bytes);
+    as_said && mac.is_some_and(|mac| gateway.is_evidence_mac(canonical.as_bytes(), &mac))
 }
 
 /// The bytes that are signed.

@@ -1,7 +1,7 @@
 //! Data stored: every column and what it holds, a look for card numbers through every value, and
 //! what is sealed under which key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cardless_contract::Timestamp;
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::gateway::{Gateway, KEPT, KeyGeneration};
 use crate::pan::{self, Scan};
 use crate::store::StoredColumn;
+use crate::vault::Vault;
 
 /// How many values are looked through at a time.
 const VALUES_AT_ONCE: u32 = 2_000;
@@ -22,9 +23,6 @@ const END_MAY_BE_LATE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What stands between two values while they are looked through: no number goes on beyond it.
 pub(super) const BETWEEN: &[u8] = b"\n|\n";
-
-/// What a sealed value begins with: message format version 2, suite 0x0478.
-const SEALED_BEGINS: [u8; 3] = [2, 0x04, 0x78];
 
 const CLASSES: Claim = Claim {
     id: "data-1",
@@ -52,14 +50,14 @@ const SEALED: Claim = Claim {
     requirements: &["3.5.1", "12.3.3"],
     says: "Tokens, account ids and pages' addresses are sealed: AWS Encryption SDK message format 2, \
            suite 0x0478 (AES-256-GCM, HKDF-SHA-512, key commitment)",
-    proof: "version and suite at the beginning of each value",
+    proof: "each value is taken apart by the format's strict parser, to its last byte; that it opens is not tried",
 };
 
 const GENERATIONS: Claim = Claim {
     id: "data-5",
-    requirements: &["3.6.1", "3.7.1", "3.7.4"],
+    requirements: &["3.5.1", "3.6.1.4", "3.7.5"],
     says: "Every sealed value is under a generation whose key is in the key file, outside of the store",
-    proof: "a count over all sealed columns, and the key file's generations",
+    proof: "the generation that each sealed record names, the one that its row says, and those of the key file",
 };
 
 const ENDS: Claim = Claim {
@@ -76,8 +74,10 @@ struct Seen {
     bytes: u64,
     /// By the rule that finds them.
     numbers: BTreeMap<&'static str, u64>,
-    /// Values that do not begin as a sealed one must.
+    /// Values that are no sealed record.
     not_sealed: u64,
+    /// How many sealed records name which key generation.
+    named: BTreeMap<String, u64>,
     /// The earliest, in a column of times.
     earliest: Option<Timestamp>,
 }
@@ -103,22 +103,32 @@ pub(super) async fn section(
 ) -> Result<(Section, BTreeMap<String, u64>), Error> {
     let gateway = &sources.gateway;
     let all = gateway.columns().await?;
-    let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
+    let own = gateway.own_columns().await?;
+    let before = gateway.sealed_by_generation().await?;
+    let total = u64::try_from(all.len() + own.len()).unwrap_or(u64::MAX);
+    let mut done = 0;
     let mut looked = Vec::new();
-    for (done, column) in (1..).zip(all) {
-        looked.push(look_at(gateway, column).await?);
-        progress(done, total);
+    let mut of_sqlite = Vec::new();
+    for (columns, into) in [(all, &mut looked), (own, &mut of_sqlite)] {
+        for column in columns {
+            into.push(look_at(gateway, column).await?);
+            done += 1;
+            progress(done, total);
+        }
     }
     let keys = gateway.keys().await?.generations;
+    let rows = gateway.sealed_by_generation().await?;
+    // Payments and rotations go on meanwhile; then the two counts are of different moments.
+    let still = before == rows;
     let section = Section {
         id: "data",
         title: "Data stored",
         statements: vec![
             classes(&looked),
             names(&looked),
-            numbers(&looked),
+            numbers(&looked, &of_sqlite),
             sealed(&looked),
-            generations(&keys),
+            generations(&keys, &named(&looked), &rows, still),
             ends(&looked, gateway.now()),
         ],
         figures: Vec::new(),
@@ -146,7 +156,7 @@ fn rows_by_table(looked: &[Looked]) -> BTreeMap<String, u64> {
 async fn look_at(gateway: &Gateway, column: StoredColumn) -> Result<Looked, Error> {
     let class = columns::class(&column.table, &column.name);
     let mut seen = Seen::default();
-    let mut after = 0;
+    let mut after = i64::MIN;
     loop {
         let batch = gateway.values(&column, after, VALUES_AT_ONCE).await?;
         let Some(last) = batch.last() else { break };
@@ -166,8 +176,8 @@ impl Seen {
         for value in values {
             self.values += 1;
             self.bytes += u64::try_from(value.len()).unwrap_or(u64::MAX);
-            if class == Some(Class::Sealed) && !value.starts_with(&SEALED_BEGINS) {
-                self.not_sealed += 1;
+            if class == Some(Class::Sealed) {
+                self.sealed(value);
             }
             if class == Some(Class::Time) {
                 self.time(value);
@@ -185,6 +195,17 @@ impl Seen {
 }
 
 impl Seen {
+    fn sealed(&mut self, value: &[u8]) {
+        let Some(generation) = Vault::generation_of(value) else {
+            self.not_sealed += 1;
+            return;
+        };
+        match self.named.get_mut(generation) {
+            Some(count) => *count += 1,
+            None => drop(self.named.insert(generation.to_owned(), 1)),
+        }
+    }
+
     fn time(&mut self, value: &[u8]) {
         let digits = std::str::from_utf8(value).ok();
         let Some(millis) = digits.and_then(|digits| digits.parse().ok()) else {
@@ -240,9 +261,9 @@ fn names(looked: &[Looked]) -> Statement {
     )
 }
 
-fn numbers(looked: &[Looked]) -> Statement {
+fn numbers(looked: &[Looked], of_sqlite: &[Looked]) -> Statement {
     let mut faults = Vec::new();
-    for one in looked {
+    for one in looked.iter().chain(of_sqlite) {
         for (rule, count) in &one.seen.numbers {
             faults.push(format!(
                 "{count} in {} pass for card numbers ({rule})",
@@ -266,6 +287,16 @@ fn numbers(looked: &[Looked]) -> Statement {
             sum(|seen| seen.numbers.values().sum()),
         ]);
     }
+    let sum = |of: fn(&Seen) -> u64| {
+        let sum: u64 = of_sqlite.iter().map(|one| of(&one.seen)).sum();
+        sum.to_string()
+    };
+    rows.push(vec![
+        "the database's own".to_owned(),
+        sum(|seen| seen.values),
+        sum(|seen| seen.bytes),
+        sum(|seen| seen.numbers.values().sum()),
+    ]);
     NUMBERS.judged(
         faults,
         Table::new(
@@ -280,7 +311,10 @@ fn sealed(looked: &[Looked]) -> Statement {
     let ours = || looked.iter().filter(|one| one.class == Some(Class::Sealed));
     let faults: Vec<String> = ours()
         .filter(|one| one.seen.not_sealed > 0)
-        .map(|one| format!("{} in {} are not sealed", one.seen.not_sealed, one.name()))
+        .map(|one| {
+            let (count, name) = (one.seen.not_sealed, one.name());
+            format!("{count} in {name} are not sealed, or not whole")
+        })
         .collect();
     let rows = ours()
         .map(|one| {
@@ -297,29 +331,76 @@ fn sealed(looked: &[Looked]) -> Statement {
     )
 }
 
-fn generations(keys: &[KeyGeneration]) -> Statement {
-    let lost = keys.iter().filter(|one| one.sealed > 0 && !one.present);
-    let lost = lost.map(|one| {
-        format!(
-            "{} values are under {}, whose key is not there",
-            one.sealed, one.id
-        )
-    });
-    let faults = lost.collect();
-    let rows = keys
-        .iter()
-        .map(|one| {
-            vec![
-                one.id.clone(),
-                one.state.to_owned(),
-                one.sealed.to_string(),
-                one.uses.to_string(),
-                one.created_at.to_string(),
-            ]
-        })
+/// How many sealed records name which key generation, over all columns.
+fn named(looked: &[Looked]) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for (id, count) in looked.iter().flat_map(|one| &one.seen.named) {
+        let sum: &mut u64 = all.entry(id.clone()).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+    all
+}
+
+/// `named` is what the records say, `rows` what stands beside them; `still` if nothing was sealed
+/// between the two counts.
+fn generations(
+    keys: &[KeyGeneration],
+    named: &BTreeMap<String, u64>,
+    rows: &BTreeMap<String, u64>,
+    still: bool,
+) -> Statement {
+    let count = |counts: &BTreeMap<String, u64>, id: &str| counts.get(id).copied().unwrap_or(0);
+    let ids: BTreeSet<&str> = named
+        .keys()
+        .chain(rows.keys())
+        .map(String::as_str)
         .collect();
-    let header = vec!["generation", "state", "sealed under it", "uses", "made"];
-    GENERATIONS.judged(faults, Table::new(header, rows).moving(&[2, 3]))
+    let mut faults = Vec::new();
+    for id in ids {
+        let shown = pan::withhold(id);
+        let (by_record, by_row) = (count(named, id), count(rows, id));
+        if still && by_record != by_row {
+            faults.push(format!(
+                "{by_record} sealed records name {shown}, and the rows of {by_row} say so"
+            ));
+        }
+        let present = keys.iter().any(|key| key.id == id && key.present);
+        if !present {
+            faults.push(format!(
+                "{} values are under {shown}, whose key is not there",
+                by_record.max(by_row)
+            ));
+        }
+    }
+    let back = keys
+        .iter()
+        .filter(|key| key.state == "destroyed" && key.present);
+    faults.extend(back.map(|key| {
+        format!(
+            "{} was destroyed, and its key is in the key file again; `cardless rotate keys \
+             --destroy-retired` takes it out",
+            key.id
+        )
+    }));
+    let shown = keys.iter().map(|key| {
+        vec![
+            key.id.clone(),
+            key.state.to_owned(),
+            count(named, &key.id).to_string(),
+            key.uses.to_string(),
+            if key.present { "yes" } else { "no" }.to_owned(),
+            key.created_at.to_string(),
+        ]
+    });
+    let header = vec![
+        "generation",
+        "state",
+        "sealed under it",
+        "uses",
+        "in the key file",
+        "made",
+    ];
+    GENERATIONS.judged(faults, Table::new(header, shown.collect()).moving(&[2, 3]))
 }
 
 fn ends(looked: &[Looked], now: Timestamp) -> Statement {

@@ -637,7 +637,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The columns of the schema as it is, also those that no version of this program has made.
     async fn columns(&self) -> Result<Vec<StoredColumn>>;
 
-    /// What stands in a column, in the store's own order and after `after`.
+    /// Every column of the tables that the database keeps for itself: its schema, its counters.
+    async fn own_columns(&self) -> Result<Vec<StoredColumn>>;
+
+    /// What stands in a column, in the store's own order and after `after`; `i64::MIN` is before the
+    /// first.
     async fn values(
         &self,
         column: &StoredColumn,
@@ -655,7 +659,7 @@ pub struct StoredColumn {
     pub name: String,
 }
 
-/// A value of a column, whatever it is; a number as its digits.
+/// A value of a column, whatever it is; a number as its digits, one with a fraction also without it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredValue {
     /// Where it stands in the store's own order.

@@ -189,6 +189,13 @@ impl Vault {
         self.hashes.derive_key(label)
     }
 
+    /// The key generation that a sealed record names, if it is whole by its format. That says nothing
+    /// of whether it opens.
+    pub(crate) fn generation_of(sealed: &[u8]) -> Option<&str> {
+        let record = Record::parse(sealed).ok()?;
+        std::str::from_utf8(record.key_name()).ok()
+    }
+
     fn generations(&self) -> Arc<Generations> {
         let held = self.generations.read();
         Arc::clone(&held.unwrap_or_else(PoisonError::into_inner))

@@ -73,13 +73,14 @@ impl Vault {
         if self.generations().named(id.as_bytes()).is_none() {
             self.reload()?;
         }
+        // Its lock comes before that of the generations.
+        let place = self.name();
         self.change_generations(|held| {
             held.with_active(id).ok_or_else(|| {
                 KeyFileError(format!(
-                    "{}: the database seals under the generation {id}, which is not among the \
+                    "{place}: the database seals under the generation {id}, which is not among the \
                      keys. Put back the latest key file of this database; a database from before \
-                     that generation was destroyed can't be opened any more",
-                    self.name()
+                     that generation was destroyed can't be opened any more"
                 ))
             })
         })

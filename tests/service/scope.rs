@@ -10,7 +10,7 @@ use crate::support::CARD;
 use crate::world::ALL;
 
 /// What is planted, the statement that must not hold any more, and the place that it must name.
-const FAULTS: [(&str, &str, &str); 18] = [
+const FAULTS: [(&str, &str, &str); 25] = [
     (
         "UPDATE clients SET role = 'billing' WHERE name = 'reader'",
         "access-2",
@@ -87,6 +87,42 @@ const FAULTS: [(&str, &str, &str); 18] = [
         "UPDATE generations SET created_at = 0",
         "crypto-2",
         "days old",
+    ),
+    (
+        "UPDATE payments SET rowid = -rowid, description = 'from 4242 4242 4242 4242'",
+        "data-3",
+        "payments.description",
+    ),
+    (
+        "CREATE TABLE reals (r REAL) STRICT; INSERT INTO reals VALUES (4242424242424242.0)",
+        "data-3",
+        "reals.r",
+    ),
+    (
+        "CREATE TABLE shadow (rowid TEXT, n TEXT); INSERT INTO shadow VALUES ('x', '4242424242424242')",
+        "data-3",
+        "shadow.n",
+    ),
+    (
+        "CREATE TABLE counted (n INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO counted VALUES (1); \
+         UPDATE sqlite_sequence SET seq = 4242424242424242 WHERE name = 'counted'",
+        "data-3",
+        "sqlite_sequence.seq",
+    ),
+    (
+        "CREATE TABLE noted (a TEXT /* 4242424242424242 */)",
+        "data-3",
+        "sqlite_schema.sql",
+    ),
+    (
+        "UPDATE records SET sealed = CAST(X'020478' || CAST('a token as it is' AS BLOB) AS BLOB)",
+        "data-4",
+        "records.sealed",
+    ),
+    (
+        "UPDATE records SET generation = 'kek_zzzz'",
+        "data-5",
+        "kek_zzzz",
     ),
     (
         "UPDATE records SET sealed = CAST('a token as it is' AS BLOB)",

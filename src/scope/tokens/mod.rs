@@ -124,7 +124,7 @@ async fn by_provider(gateway: &Gateway) -> Result<BTreeMap<String, u64>, Error> 
         name: name.to_owned(),
     };
     let mut found: BTreeMap<String, u64> = BTreeMap::new();
-    let mut after = 0;
+    let mut after = i64::MIN;
     loop {
         let batch = gateway.values(&column, after, VALUES_AT_ONCE).await?;
         let Some(last) = batch.last() else {

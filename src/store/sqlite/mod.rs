@@ -789,6 +789,10 @@ impl Store for SqliteStore {
         self.read(schema::columns).await
     }
 
+    async fn own_columns(&self) -> Result<Vec<StoredColumn>> {
+        self.read(schema::own_columns).await
+    }
+
     async fn values(
         &self,
         column: &StoredColumn,

@@ -483,6 +483,10 @@ impl Store for Disk {
         through!(self, columns())
     }
 
+    async fn own_columns(&self) -> Answer<Vec<StoredColumn>> {
+        through!(self, own_columns())
+    }
+
     async fn values(
         &self,
         column: &StoredColumn,
