@@ -7,7 +7,7 @@ use cardless_contract::{ProviderPlace, Purpose, Timestamp};
 use cardless_transport::{Handshake, Names, TlsFacts, handshake, viable_suite, viable_version};
 use url::Url;
 
-use super::{Claim, Question, Section, Sources, Statement, Table};
+use super::{Claim, Door, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
 use crate::gateway::{
     AuditAction, AuditLine, AuditObject, AuditOutcome, AuditQuery, Declared, MAX_AUDIT_LINES,
@@ -49,7 +49,7 @@ const OTHERS: Claim = Claim {
 
 const TLS: Claim = Claim {
     id: "connections-3",
-    requirements: &["2.2.7", "4.2.1", "12.3.3"],
+    requirements: &["4.2.1", "12.3.3"],
     says: "TLS offers strong cryptography alone to every server",
     proof: "the first message that a client with the settings in force would send, and the list of \
             trusted authorities that it verifies by",
@@ -57,15 +57,15 @@ const TLS: Claim = Claim {
 
 const NOTHING_ELSE: Claim = Claim {
     id: "connections-4",
-    requirements: &["1.2.5", "6.2.4"],
+    requirements: &["1.2.5"],
     says: "Nothing else in this program makes connections",
-    proof: "at build, by tests of the program's sources and of its dependencies' list; this report does \
+    proof: "a listing: shown at build, by tests of the program's sources and of its dependencies' list; this report does \
             not look at them anew",
 };
 
 const AGREED: Claim = Claim {
     id: "connections-5",
-    requirements: &["4.2.1", "12.5.2"],
+    requirements: &["4.2.1", "4.2.1.1", "12.5.2"],
     says: "Every host beyond this machine has agreed on strong cryptography within the last 90 days",
     proof: "one handshake with each, by the same settings, without any request; what came of it is in \
             the audit log (`scope.probe`)",
@@ -78,7 +78,8 @@ const RESPONSIBLE: Claim = Claim {
            the browser is sent by a full redirect; no page, frame or script of a payment form comes from \
            here",
     proof: "the adapters' places, by which an address for the customer is refused that is not there; the \
-            doors of the service, none of which gives a customer a page",
+            doors of the service, of which each that is open to everybody gives data, text or a way on, \
+            and no page",
 };
 
 /// The hosts that the providers' documents name, by provider. The adapters have lists of their own.
@@ -107,6 +108,9 @@ const DOCUMENTED: [(&str, &[&str]); 3] = [
     ("postfinance", &["checkout.postfinance.ch"]),
 ];
 
+/// What a door gives that answers with a page.
+const REPORT: &str = "(this report)";
+
 /// The port of https, and of everything beyond this machine.
 const HTTPS_PORT: u16 = 443;
 
@@ -122,6 +126,7 @@ struct Facts {
     tls: Vec<(&'static str, Option<TlsFacts>)>,
     /// The latest line of each host.
     probes: Vec<AuditLine>,
+    doors: Vec<Door>,
     now: Timestamp,
 }
 
@@ -195,6 +200,7 @@ async fn facts(sources: &Sources) -> Result<Facts, Error> {
         listen: settings.map(|settings| settings.listen.clone()),
         tls: in_use(read(Names::Public), read(Names::Anywhere)),
         probes: probes(sources).await?,
+        doors: sources.doors.clone(),
         now: sources.gateway.now(),
     })
 }
@@ -255,7 +261,7 @@ fn of(facts: &Facts) -> Section {
     }
 }
 
-const QUESTIONS: [Question; 5] = [
+const QUESTIONS: [Question; 6] = [
     Question {
         id: "connections-q1",
         requirements: &["12.8.4"],
@@ -282,9 +288,15 @@ const QUESTIONS: [Question; 5] = [
     },
     Question {
         id: "connections-q5",
-        requirements: &["4.2.1"],
+        requirements: &["2.2.7", "4.2.1"],
         asks: "What ends TLS in front of the listener, which versions and suites does it take, and who \
                renews its certificate?",
+    },
+    Question {
+        id: "connections-q6",
+        requirements: &["4.2.1"],
+        asks: "Certificates are checked for their name, their dates and their authority; whether one was \
+               revoked is not looked up. Is that accepted, or does something on the way out look?",
     },
 ];
 
@@ -478,7 +490,15 @@ fn nothing_else() -> Statement {
 fn targets(facts: &Facts) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::new();
     for one in &facts.providers {
-        let beyond = one.places.iter().filter(|place| !place.loopback);
+        // A page is for the customer's browser; this machine may not even be let there.
+        let called = |place: &&ProviderPlace| {
+            !place.loopback
+                && place
+                    .purposes
+                    .iter()
+                    .any(|purpose| *purpose != Purpose::CustomerPage)
+        };
+        let beyond = one.places.iter().filter(called);
         targets.extend(beyond.map(|place| Target {
             whose: one.provider.clone(),
             host: place.host.clone(),
@@ -584,7 +604,11 @@ fn shifted(text: &str, from: &str, to: &str) -> String {
 }
 
 fn responsible(facts: &Facts) -> Statement {
-    let mut faults = Vec::new();
+    let open = facts.doors.iter().filter(|door| door.open);
+    let pages = open.filter(|door| door.gives.iter().any(|given| given == REPORT));
+    let mut faults: Vec<String> = pages
+        .map(|door| format!("{} {} gives everybody a page", door.method, door.path))
+        .collect();
     let mut rows = Vec::new();
     for one in &facts.providers {
         let pages = one.places.iter();
@@ -680,6 +704,7 @@ mod tests {
                 TlsFacts::of(&registry::way_out(Names::Public)).ok(),
             )],
             probes: Vec::new(),
+            doors: Vec::new(),
             now: Timestamp::from_seconds(NOW),
         };
         let hosts = targets(&facts).into_iter().map(|target| target.host);
@@ -718,6 +743,7 @@ mod tests {
             listen: None,
             tls: Vec::new(),
             probes: Vec::new(),
+            doors: Vec::new(),
             now: Timestamp::from_seconds(NOW),
         };
         for statement in of(&nothing).statements {
@@ -784,6 +810,8 @@ mod tests {
         // One provider's host is not another's, and what calls itself loopback must be.
         let mut planted = facts();
         "www.paypal.com".clone_into(&mut planted.providers[0].places[0].host);
+        let probe = probed("www.paypal.com", 1, "TLSv1_3", "TLS13_AES_256_GCM_SHA384");
+        planted.probes.push(probe);
         planted.providers[2].places[0].loopback = true;
         "10.0.0.1".clone_into(&mut planted.providers[2].places[0].host);
         assert_eq!(
@@ -793,6 +821,23 @@ mod tests {
                 "postfinance: https://10.0.0.1:443/api/v2.0 is on no list of its hosts"
             ]
         );
+    }
+
+    #[test]
+    fn a_door_that_gives_everybody_a_page_is_found() {
+        let mut planted = facts();
+        planted.doors.push(Door {
+            method: "GET".to_owned(),
+            path: "/pay".to_owned(),
+            id: "page".to_owned(),
+            summary: String::new(),
+            open: true,
+            roles: Vec::new(),
+            takes: Vec::new(),
+            gives: vec![REPORT.to_owned()],
+        });
+        let faults = faults(&planted, "connections-6");
+        assert_eq!(faults, ["GET /pay gives everybody a page"]);
     }
 
     #[test]

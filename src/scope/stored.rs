@@ -18,6 +18,10 @@ use crate::vault::Vault;
 /// How many values are looked through at a time.
 const VALUES_AT_ONCE: u32 = 2_000;
 
+/// Rows that say themselves when they end. Ids of sealed messages go with the next message, and events
+/// once they are delivered.
+const ENDING: [(&str, &str); 2] = [("old_handles", "ends_at"), ("old_api_keys", "ends_at")];
+
 /// How late what is over may still be there: it is deleted while the service runs.
 const END_MAY_BE_LATE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -63,8 +67,9 @@ const GENERATIONS: Claim = Claim {
 const ENDS: Claim = Claim {
     id: "data-6",
     requirements: &["3.2.1"],
-    says: "What is kept for a time only is deleted when that time is over",
-    proof: "the earliest time in each table whose rows have an end, compared with the program's own limit",
+    says: "Keys of requests, answers, ids of webhooks, steps of the clock and replaced handles and API keys \
+           are deleted when their time is over",
+    proof: "the earliest time in each of these tables, compared with the program's own limit",
 };
 
 /// What was seen in one column.
@@ -405,7 +410,10 @@ fn generations(
 
 fn ends(looked: &[Looked], now: Timestamp) -> Statement {
     let (mut faults, mut rows) = (Vec::new(), Vec::new());
-    for (table, name, kept) in KEPT {
+    let ending = ENDING
+        .into_iter()
+        .map(|(table, name)| (table, name, Duration::ZERO));
+    for (table, name, kept) in KEPT.into_iter().chain(ending) {
         let column = |one: &&Looked| one.column.table == table && one.column.name == name;
         let earliest = looked.iter().find(column).and_then(|one| one.seen.earliest);
         if earliest.is_some_and(|earliest| now.since(earliest) > kept + END_MAY_BE_LATE) {
@@ -415,7 +423,10 @@ fn ends(looked: &[Looked], now: Timestamp) -> Statement {
         }
         rows.push(vec![
             format!("{table}.{name}"),
-            format!("{} days", kept.as_secs() / (24 * 3600)),
+            match kept.as_secs() / (24 * 3600) {
+                0 => "until then".to_owned(),
+                days => format!("{days} days"),
+            },
             earliest.map_or_else(|| "none".to_owned(), |earliest| earliest.to_string()),
         ]);
     }
@@ -439,7 +450,8 @@ mod tests {
 
     #[test]
     fn every_column_that_counts_for_an_end_is_one_of_times() {
-        for (table, name, _) in KEPT {
+        let ending = ENDING.map(|(table, name)| (table, name, Duration::ZERO));
+        for (table, name, _) in KEPT.into_iter().chain(ending) {
             assert_eq!(
                 columns::class(table, name),
                 Some(Class::Time),
