@@ -5,6 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 use super::{Access, Caller, Content, Doc, Problem, Route, Service};
+use crate::error::{Code, Error};
 use crate::scope::{Build, HTML_POLICY, Report, Sources};
 
 /// The media type of Markdown (RFC 7763).
@@ -37,7 +38,10 @@ async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let evidence = service.evidence();
-    let _turn = evidence.turn.lock().await;
+    let Ok(_turn) = evidence.turn.try_lock() else {
+        let message = "Another report is being made; ask again once it is done.";
+        return Err(Error::new(Code::InProgress, message).into());
+    };
     let sources = Sources {
         gateway: service.gateway().acting_as(caller.actor()),
         settings: evidence.settings.as_ref().map(|settings| settings.get()),
