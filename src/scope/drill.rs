@@ -3,8 +3,9 @@
 //!
 //! The number is made for the occasion: a random one of the range that test numbers are taken from,
 //! so that it stands nowhere before, and finding it afterwards is finding where it was let in. A
-//! door refuses it, an alarm goes off (the count that `/metrics` shows, and with it a warning in the
-//! log), the answer does not repeat it, and neither the store nor its files hold it.
+//! door refuses it, an alarm goes off (the count that `/metrics` shows goes up; the call that counts
+//! also warns in the log), the answer does not repeat it, and neither the store nor its files hold
+//! it.
 //!
 //! Webhooks and sealed messages prove themselves by a signature, and their bodies are not looked
 //! through before that; here it must be refused for the signature, and nothing of it kept.

@@ -10,10 +10,11 @@ use cardless_contract::Timestamp;
 const DRILLED: Claim = Claim {
     id: "incidents-1",
     requirements: &["12.10.2", "12.10.7"],
-    says: "A card number that comes in at any door is refused and kept nowhere, and sets off an alarm wherever \
-           what comes in is read before it has proven itself",
-    proof: "the last drill, by its line in the audit log: a test number at every door, then a look \
-                through every value and file of the store",
+    says: "A card number that comes in at any door is refused and kept nowhere, and wherever what comes in is \
+           read before it has proven itself, that is counted for `/metrics` and warned of in the log",
+    proof: "the last drill, by its line in the audit log: a test number at every door, where the count must \
+            go up (the one call that counts also writes the warning), then a look through every value \
+            and file of the store",
 };
 
 const ALARMED: Claim = Claim {

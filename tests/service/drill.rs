@@ -1,6 +1,8 @@
 //! `scope --drill`: that every door refuses a card number and tells of it, and that a door which
 //! does not is found.
 
+use std::process::Command;
+
 use bytes::Bytes;
 use cardless::gateway::AuditQuery;
 use cardless::scope::drill::{Drill, HttpDoor, Reach, WaysIn};
@@ -44,6 +46,27 @@ fn statement(desk: &Desk, id: &str) -> Option<Value> {
     of_it.next().cloned()
 }
 
+fn drilled(desk: &Desk, environment: &[(&str, &str)]) -> (i32, String, String) {
+    run_with(desk, &["scope", "--drill", "--json"], environment)
+}
+
+/// Exit code, standard output and standard error of the program in this environment.
+fn run_with(
+    desk: &Desk,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cardless"));
+    command.current_dir(desk.folder.path()).args(arguments);
+    let environment = environment.iter().copied();
+    let output = command.env_clear().envs(environment).output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_door_refuses_a_card_number_and_tells_of_it() {
     let desk = Desk::new().await;
@@ -54,7 +77,7 @@ async fn every_door_refuses_a_card_number_and_tells_of_it() {
         "{out}"
     );
 
-    let (code, out, err) = desk.run(&["scope", "--drill", "--json"]);
+    let (code, out, err) = drilled(&desk, &[("RUST_LOG", "warn")]);
     assert_eq!(code, 0, "{out}{err}");
     let drill: Value = serde_json::from_str(&out).unwrap();
     let tries = drill["tries"].as_array().unwrap();
@@ -100,6 +123,9 @@ async fn every_door_refuses_a_card_number_and_tells_of_it() {
         assert!(alarms.iter().any(|line| line.contains(&named)), "{field}");
     }
     assert!(!out.contains("400000") && !err.contains("400000"), "{err}");
+    // They are shown to whoever asks for them, and to nobody else.
+    let (code, _, err) = drilled(&desk, &[]);
+    assert_eq!((code, err.as_str()), (0, ""));
 
     // The drill's own client is let in no more, and the log has its line.
     let clients = desk.gateway.clients().await.unwrap();
@@ -112,15 +138,8 @@ async fn every_door_refuses_a_card_number_and_tells_of_it() {
         "{found}"
     );
     let year_on = [("CARDLESS_CLOCK_OFFSET_SECONDS", "31622400")];
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_cardless"))
-        .current_dir(desk.folder.path())
-        .args(["scope", "--prove"])
-        .env_clear()
-        .envs(year_on)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let (code, said, _) = run_with(&desk, &["scope", "--prove"], &year_on);
+    assert_eq!(code, 1, "{said}");
     let stale = said.lines().skip_while(|line| !line.starts_with(STATEMENT));
     assert!(stale.take(2).any(|line| line.contains("stale")), "{said}");
 }
