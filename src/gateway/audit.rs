@@ -39,6 +39,10 @@ const MAX_WORD_CHARS: usize = 64;
 /// The most details of one line.
 const MAX_DETAILS: usize = 12;
 
+/// How many letters an API key is called by in the log, each of half a byte: enough that no two keys
+/// are called alike.
+const TAG_LETTERS: usize = 16;
+
 /// What the bytes of a signed report begin with, so that its MAC is none of the log's own.
 const EVIDENCE: &[u8] = b"cardless scope report 1\0";
 
@@ -497,13 +501,6 @@ impl Gateway {
         }
     }
 
-    /// The line with the lowest number.
-    pub(crate) async fn first_audit_line(&self) -> Result<Option<AuditLine>, Error> {
-        let store = self.inner.journal.store();
-        let rows = store.audit_after(i64::MIN, 1).await.map_err(stored)?;
-        Ok(rows.into_iter().next().map(line_view))
-    }
-
     /// Shows every line, from the first on.
     pub(crate) async fn walk_audit(&self, mut look: impl FnMut(AuditLine)) -> Result<(), Error> {
         let store = self.inner.journal.store();
@@ -586,6 +583,27 @@ impl Inner {
             outcome: AuditOutcome::Done,
             details: BTreeMap::new(),
         }
+    }
+
+    /// What an API key is called in the audit log: a keyed hash of the hash that is stored of it, so that
+    /// whoever reads the one finds nothing by it in the other.
+    pub(super) fn api_key_tag(&self, key_hash: &[u8]) -> String {
+        let bytes = [b"api key\0".as_slice(), key_hash].concat();
+        let mut tag = crate::letters::letters(&self.vault.keyed_hash(HashPurpose::Audit, &bytes));
+        tag.truncate(TAG_LETTERS);
+        tag
+    }
+
+    /// What a public key is called in the audit log: its `kid`, or what stands for one that is too long
+    /// for a detail.
+    pub(super) fn kid_word(&self, kid: &str) -> String {
+        if kid.len() <= MAX_WORD_CHARS {
+            return kid.to_owned();
+        }
+        let bytes = [b"kid\0".as_slice(), kid.as_bytes()].concat();
+        let mut tag = crate::letters::letters(&self.vault.keyed_hash(HashPurpose::Audit, &bytes));
+        tag.truncate(MAX_WORD_CHARS);
+        tag
     }
 
     /// What an account is called in the audit log. It is not its pseudonym: once the account is

@@ -15,6 +15,17 @@ use crate::vault::HashPurpose;
 /// How many keys of a client may be live at once.
 pub const MAX_LIVE_KEYS: usize = 8;
 
+/// The details of a line of the audit log that name the public keys which a client got.
+pub(crate) const KID_DETAILS: [&str; MAX_LIVE_KEYS] = [
+    "kid_1", "kid_2", "kid_3", "kid_4", "kid_5", "kid_6", "kid_7", "kid_8",
+];
+
+/// The detail that names the public key which was revoked.
+pub(crate) const KID_DETAIL: &str = "kid";
+
+/// The detail that says that a client speaks by sealed messages only.
+pub(crate) const SEALED_DETAIL: &str = "sealed";
+
 /// How many random bytes stand where a sealed client's API key would.
 const NO_KEY_BYTES: usize = 32;
 
@@ -93,7 +104,8 @@ impl Gateway {
         let rows: Vec<_> = keys.iter().map(row).collect();
         let mut batch = vec![Change::InsertClient(client)];
         batch.extend(rows.iter().cloned().map(Change::InsertClientKey));
-        batch.push(line.detail("role", role).detail("sealed", true).change());
+        let line = line.detail("role", role).detail(SEALED_DETAIL, true);
+        batch.push(self.inner.naming(&rows, line).change());
         self.write_keys(name, batch).await?;
         Ok(rows.into_iter().map(info).collect())
     }
@@ -135,7 +147,8 @@ impl Gateway {
         let rows: Vec<_> = keys.iter().map(row).collect();
         let keys = rows.iter().cloned().map(Change::InsertClientKey);
         let mut batch: Vec<_> = keys.collect();
-        batch.push(line.detail("keys", rows.len()).change());
+        let line = line.detail("keys", rows.len());
+        batch.push(self.inner.naming(&rows, line).change());
         self.write_keys(name, batch).await?;
         Ok(rows.into_iter().map(info).collect())
     }
@@ -152,7 +165,8 @@ impl Gateway {
             at: self.inner.journal.now(),
         };
         let line = || self.audit(AuditAction::ClientKeyRevoke, AuditObject::client(name));
-        let batch = vec![change, line().change()];
+        let told = line().detail(KID_DETAIL, self.inner.kid_word(kid));
+        let batch = vec![change, told.change()];
         let error = match self.inner.journal.write(batch).await {
             Ok(()) => return Ok(()),
             Err(StoreError::Conflict(Subject::ClientKey)) => {
@@ -216,6 +230,14 @@ impl Inner {
             );
         }
         registered
+    }
+
+    /// The line, naming each of these keys.
+    fn naming<'a>(&self, rows: &[ClientKeyRow], line: AuditDraft<'a>) -> AuditDraft<'a> {
+        let names = KID_DETAILS.into_iter().zip(rows);
+        names.fold(line, |line, (name, row)| {
+            line.detail(name, self.kid_word(&row.kid))
+        })
     }
 
     fn public_key_row(

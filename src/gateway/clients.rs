@@ -1,5 +1,6 @@
 //! Clients of the service: names, roles and API keys. A key is shown once and kept as a keyed hash.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,6 +24,23 @@ const KEY_BYTES: usize = 32;
 
 /// The longest client name, in characters.
 const MAX_NAME_CHARS: usize = 64;
+
+/// The detail of a line of the audit log that names the API key which a client got.
+pub(crate) const KEY_DETAIL: &str = "key";
+
+/// The detail that says how long the key before stays good.
+pub(crate) const OVERLAP_DETAIL: &str = "overlap_seconds";
+
+/// What the keys of a client are called in the audit log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct KeyNames {
+    /// The API key that stands in the store; of a sealed client, what stands there instead.
+    pub(crate) api_key: String,
+    /// The API key before, and until when it is good.
+    pub(crate) old: Option<(String, Timestamp)>,
+    /// The public keys, and which are live.
+    pub(crate) public_keys: BTreeMap<String, bool>,
+}
 
 /// What a client may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -148,17 +166,21 @@ impl Gateway {
         check_name(name)?;
         let key = self.new_api_key()?;
         let now = self.inner.journal.now();
+        let key_hash = self.key_of_client(&key);
+        let line = line
+            .detail("role", role)
+            .detail(KEY_DETAIL, self.inner.api_key_tag(&key_hash))
+            .change();
         let row = ClientRow {
             name: name.to_owned(),
             role: role.as_str().to_owned(),
-            key_hash: self.key_of_client(&key),
+            key_hash,
             key_since: now,
             old_key: None,
             sealed: false,
             created_at: now,
             revoked_at: None,
         };
-        let line = line.detail("role", role).change();
         match self
             .inner
             .journal
@@ -199,7 +221,7 @@ impl Gateway {
         let live = |row: &ClientRow| row.name == name && row.revoked_at.is_none() && !row.sealed;
         let client = rows.into_iter().find(live);
         let client = client.ok_or_else(|| Error::not_found("client"))?;
-        if let Some(old) = client.old_key.filter(|old| old.ends_at > now)
+        if let Some(old) = client.old_key.as_ref().filter(|old| old.ends_at > now)
             && !overlap.is_zero()
         {
             return Err(two_live(name, old.ends_at));
@@ -207,13 +229,17 @@ impl Gateway {
         let role = role_of(&client)?;
         let api_key = self.new_api_key()?;
         let old_ends_at = now.plus(overlap);
+        let key_hash = self.key_of_client(&api_key);
+        let line = line
+            .detail(OVERLAP_DETAIL, overlap.as_secs())
+            .detail(KEY_DETAIL, self.inner.api_key_tag(&key_hash))
+            .change();
         let change = Change::RenewClient {
             client,
-            key_hash: self.key_of_client(&api_key),
+            key_hash,
             at: now,
             old_ends_at,
         };
-        let line = line.detail("overlap_seconds", overlap.as_secs()).change();
         self.inner
             .journal
             .write(vec![change, line])
@@ -250,6 +276,27 @@ impl Gateway {
                 })
             })
             .collect()
+    }
+
+    /// What the keys of all clients are called in the audit log, by the client's name.
+    pub(crate) async fn key_names(&self) -> Result<BTreeMap<String, KeyNames>, Error> {
+        let store = self.inner.journal.store();
+        let rows = store.clients().await.map_err(stored)?;
+        let keys = store.client_keys().await.map_err(stored)?;
+        let named = |row: ClientRow| {
+            let its = keys.iter().filter(|key| key.client == row.name);
+            let names = KeyNames {
+                api_key: self.inner.api_key_tag(&row.key_hash),
+                old: row
+                    .old_key
+                    .map(|old| (self.inner.api_key_tag(&old.key_hash), old.ends_at)),
+                public_keys: its
+                    .map(|key| (self.inner.kid_word(&key.kid), key.revoked_at.is_none()))
+                    .collect(),
+            };
+            (row.name, names)
+        };
+        Ok(rows.into_iter().map(named).collect())
     }
 
     /// Lets a client in no longer.
@@ -342,7 +389,7 @@ fn api_keys(row: &ClientRow, now: Timestamp) -> Vec<ApiKeyInfo> {
         since: row.key_since,
         ends_at: None,
     };
-    let old = row.old_key.filter(|old| old.ends_at > now);
+    let old = row.old_key.as_ref().filter(|old| old.ends_at > now);
     let old = old.map(|old| ApiKeyInfo {
         since: old.since,
         ends_at: Some(old.ends_at),

@@ -61,7 +61,9 @@ pub use audit::{
     MAX_AUDIT_LINES, Origin,
 };
 pub use client_keys::{ClientKeyInfo, MAX_LIVE_KEYS};
+pub(crate) use client_keys::{KID_DETAIL, KID_DETAILS, SEALED_DETAIL};
 pub use clients::{ApiKeyInfo, ClientInfo, Renewed, Role};
+pub(crate) use clients::{KEY_DETAIL, KeyNames, OVERLAP_DETAIL};
 pub use deliver::DeadEvent;
 pub use destroy::KeysDestroyed;
 pub use events::{KEEP_EVENTS, MAX_EVENTS};

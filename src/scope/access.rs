@@ -1,13 +1,14 @@
 //! Access: who may come in at which door, with what, and whether that is what the audit log tells.
 
-use std::collections::BTreeMap;
+mod told;
+
 use std::time::Duration;
 
 use cardless_contract::Timestamp;
 
 use super::{Claim, Door, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
-use crate::gateway::{AuditAction, AuditLine, AuditOutcome, ClientInfo, Role};
+use crate::gateway::{ClientInfo, Role};
 use crate::registry::LiveSecrets;
 
 /// How old an API key or a client's public key may be.
@@ -29,14 +30,6 @@ const ROLES: Claim = Claim {
     says: "No role is let in beyond its duty: an auditor reads the evidence and nothing else, an operator \
            changes nothing, and what anybody may send proves itself by a signature",
     proof: "every route as the service declares and enforces it, held against that rule",
-};
-
-const CLIENTS: Claim = Claim {
-    id: "access-2",
-    requirements: &["7.2.5", "8.2.1", "8.2.4", "8.2.5"],
-    says: "Every client has the role that it was given, and no revoked one is let in",
-    proof: "the clients in the store, held against the lines of the audit log that tell of them (whose \
-            chain `logs-2` verifies)",
 };
 
 const KEYS: Claim = Claim {
@@ -75,29 +68,15 @@ const QUESTIONS: [Question; 3] = [
     },
 ];
 
-/// What the audit log says of one client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Told {
-    /// The line that tells of its coming, its role, and who has added it.
-    added: Option<(i64, String, String)>,
-    /// The line by which it was revoked.
-    revoked: Option<i64>,
-}
-
 pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
     let gateway = &sources.gateway;
     let clients = gateway.clients().await?;
-    let told = told(
-        gateway.all_audit_lines(AuditAction::ClientAdd).await?,
-        gateway.all_audit_lines(AuditAction::ClientRevoke).await?,
-    );
-    let begins = gateway.first_audit_line().await?.map(|line| line.at);
     let now = gateway.now();
     let credentials = sources.settings.as_ref();
     let credentials = credentials.map(|settings| credentials_counted(&settings.live_secrets));
     let statements = [
         Some(roles(&sources.doors)),
-        Some(as_told(&clients, &told, begins)),
+        Some(told::statement(gateway).await?),
         Some(key_ages(&clients, now)),
         credentials,
     ];
@@ -146,84 +125,6 @@ fn beyond_duty(door: &Door) -> Vec<String> {
     }
     if !door.open && door.roles.is_empty() {
         faults.push(format!("{name} lets nobody in, and is not open either"));
-    }
-    faults
-}
-
-/// What was done of these lines, by client. A client's name is never given twice.
-fn told(added: Vec<AuditLine>, revoked: Vec<AuditLine>) -> BTreeMap<String, Told> {
-    let done = |line: &AuditLine| line.outcome == AuditOutcome::Done.as_str();
-    let mut told: BTreeMap<String, Told> = BTreeMap::new();
-    for line in added.into_iter().filter(done) {
-        let role = line.details.get("role").cloned().unwrap_or_default();
-        told.entry(line.object).or_default().added = Some((line.line, role, line.actor));
-    }
-    for line in revoked.into_iter().filter(done) {
-        told.entry(line.object).or_default().revoked = Some(line.line);
-    }
-    told
-}
-
-fn as_told(
-    clients: &[ClientInfo],
-    told: &BTreeMap<String, Told>,
-    begins: Option<Timestamp>,
-) -> Statement {
-    let mut faults = Vec::new();
-    let mut rows = Vec::new();
-    for client in clients {
-        let of_it = told.get(&client.name).cloned().unwrap_or_default();
-        faults.extend(otherwise(client, &of_it, begins));
-        let line = of_it.added.map_or_else(
-            || "added before the audit log began".to_owned(),
-            |(line, role, by)| format!("line {line}: {role}, by {by}"),
-        );
-        rows.push(vec![
-            client.name.clone(),
-            client.role.to_string(),
-            if client.sealed {
-                "sealed messages"
-            } else {
-                "API key"
-            }
-            .to_owned(),
-            client.created_at.to_string(),
-            client
-                .revoked_at
-                .map_or_else(String::new, |at| at.to_string()),
-            line,
-        ]);
-    }
-    let header = vec![
-        "client",
-        "role",
-        "speaks by",
-        "since",
-        "revoked",
-        "the audit log",
-    ];
-    CLIENTS.judged(faults, Table::new(header, rows))
-}
-
-/// Where a client is not as the audit log tells.
-fn otherwise(client: &ClientInfo, told: &Told, begins: Option<Timestamp>) -> Vec<String> {
-    let name = &client.name;
-    let mut faults = Vec::new();
-    match &told.added {
-        Some((line, role, _)) if *role != client.role.as_str() => faults.push(format!(
-            "the client {name} was added as {role} (line {line} of the audit log) and is {} in the store",
-            client.role
-        )),
-        Some(_) => {}
-        None if begins.is_some_and(|begins| client.created_at < begins) => {}
-        None => faults.push(format!(
-            "the client {name} is in the store, and no line of the audit log tells who has added it"
-        )),
-    }
-    if let Some(line) = told.revoked.filter(|_| client.revoked_at.is_none()) {
-        faults.push(format!(
-            "the client {name} was revoked (line {line} of the audit log) and is let in by the store"
-        ));
     }
     faults
 }
@@ -335,20 +236,6 @@ mod tests {
         }
     }
 
-    fn line(number: i64, object: &str, role: &str) -> AuditLine {
-        AuditLine {
-            line: number,
-            at: Timestamp::from_seconds(100),
-            actor: "anna".to_owned(),
-            role: "command_line".to_owned(),
-            origin: "command_line".to_owned(),
-            action: "client.add".to_owned(),
-            object: object.to_owned(),
-            outcome: "done".to_owned(),
-            details: [("role".to_owned(), role.to_owned())].into(),
-        }
-    }
-
     #[test]
     fn a_role_that_is_too_wide_is_a_fault_of_its_door() {
         let evidence = Door {
@@ -405,33 +292,6 @@ mod tests {
                 fault.contains("/v1/x") && fault.contains(named),
                 "{bad:?}: {fault}"
             );
-        }
-    }
-
-    #[test]
-    fn a_client_is_as_the_audit_log_tells() {
-        let begins = Some(Timestamp::from_seconds(50));
-        let told = told(
-            vec![line(3, "shop", "billing"), line(4, "gone", "auditor")],
-            vec![line(9, "gone", "")],
-        );
-        let mut gone = client("gone", Role::Auditor, 100);
-        gone.revoked_at = Some(Timestamp::from_seconds(200));
-        let early = client("early", Role::Operator, 40);
-        let good = [client("shop", Role::Billing, 100), gone.clone(), early];
-        let statement = as_told(&good, &told, begins);
-        assert!(statement.holds, "{:?}", statement.faults);
-        assert!(statement.evidence.rows[2][5].contains("before the audit log began"));
-
-        gone.revoked_at = None;
-        for (bad, part) in [
-            (client("shop", Role::Operator, 100), "line 3"),
-            (gone, "line 9"),
-            (client("stranger", Role::Billing, 100), "stranger"),
-        ] {
-            let statement = as_told(&[bad], &told, begins);
-            assert_eq!((statement.claim.id, statement.holds), ("access-2", false));
-            assert!(statement.faults[0].contains(part), "{:?}", statement.faults);
         }
     }
 

@@ -604,8 +604,10 @@ pub struct ClientRow {
 }
 
 /// An API key that was replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OldApiKey {
+    /// Keyed hash of the key.
+    pub key_hash: Vec<u8>,
     /// Since when the client has had it.
     pub since: Timestamp,
     /// Until when it is good.

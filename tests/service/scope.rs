@@ -1,7 +1,11 @@
 //! `scope`: the report of the running system, and that `--prove` finds what was planted in the
 //! store.
 
-use cardless::gateway::{AuditQuery, Role};
+use std::time::Duration;
+
+use cardless::exchange::{SecretKey, Usage};
+use cardless::gateway::{AuditQuery, Gateway, Role};
+use cardless_contract::SystemEntropy;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -10,7 +14,7 @@ use crate::support::CARD;
 use crate::world::ALL;
 
 /// What is planted, the statement that must not hold any more, and the place that it must name.
-const FAULTS: [(&str, &str, &str); 25] = [
+const FAULTS: [(&str, &str, &str); 30] = [
     (
         "UPDATE clients SET role = 'billing' WHERE name = 'reader'",
         "access-2",
@@ -20,6 +24,34 @@ const FAULTS: [(&str, &str, &str); 25] = [
         "UPDATE clients SET revoked_at = NULL WHERE name = 'gone'",
         "access-2",
         "client gone was revoked",
+    ),
+    (
+        "UPDATE clients SET name = 'legacy', role = 'billing', created_at = 0, revoked_at = NULL
+             WHERE name = 'gone'",
+        "access-2",
+        "client legacy is in the store, and no line",
+    ),
+    (
+        "DELETE FROM clients WHERE name = 'gone'",
+        "access-2",
+        "client gone was added",
+    ),
+    (
+        "UPDATE clients SET key_hash = x'00' WHERE name = 'gone';
+         UPDATE clients SET key_hash =
+             (SELECT key_hash FROM old_api_keys WHERE client = 'shop') WHERE name = 'reader'",
+        "access-2",
+        "client reader has another API key",
+    ),
+    (
+        "UPDATE old_api_keys SET ends_at = ends_at + 86400000",
+        "access-2",
+        "client shop is let in until",
+    ),
+    (
+        "UPDATE client_keys SET revoked_at = NULL",
+        "access-2",
+        "client box has the public key sign-1, which was revoked",
     ),
     (
         "UPDATE clients SET key_since = 0 WHERE name = 'reader'",
@@ -149,6 +181,7 @@ async fn the_report_is_of_the_live_store_and_every_planted_fault_is_found() {
         assert!(added.unwrap().starts_with("ck_"));
     }
     desk.gateway.revoke_client("gone").await.unwrap();
+    clients_with_keys(&desk.gateway).await;
     let (code, out, err) = scope(&desk, &["--format", "json"]);
     assert_eq!(code, 0, "{err}");
     let report: Value = serde_json::from_str(&out).unwrap();
@@ -162,7 +195,7 @@ async fn the_report_is_of_the_live_store_and_every_planted_fault_is_found() {
     };
     assert_eq!(how_many("Aduno alias (alias)"), "1");
     assert_eq!(how_many("handle of a payment method"), "3");
-    assert_eq!(how_many("API key"), "2");
+    assert_eq!(how_many("API key"), "4");
     assert_eq!(how_many("credential at a provider"), "3");
     let (code, out, err) = scope(&desk, &["--schema"]);
     assert_eq!(code, 0, "{err}");
@@ -216,6 +249,28 @@ async fn the_report_is_of_the_live_store_and_every_planted_fault_is_found() {
         }
         assert!(!said.contains("4242"), "{said}");
     }
+}
+
+/// A client that has just got another API key, and a sealed one of whose keys one is revoked.
+async fn clients_with_keys(gateway: &Gateway) {
+    gateway.add_client("shop", Role::Billing).await.unwrap();
+    let overlap = Duration::from_secs(3600);
+    gateway.renew_client("shop", overlap).await.unwrap();
+    let keys = ["sign-1", "sign-2", "open-1"].map(|kid| {
+        let usage = if kid == "open-1" {
+            Usage::Seal
+        } else {
+            Usage::Sign
+        };
+        let key = SecretKey::generate(usage, &SystemEntropy).unwrap();
+        let mut key = key.public().to_jwk();
+        key["kid"] = kid.into();
+        key
+    });
+    let keys = serde_json::json!({ "keys": keys }).to_string();
+    let added = gateway.add_sealed_client("box", Role::Billing, &keys).await;
+    assert_eq!(added.unwrap().len(), 3);
+    gateway.revoke_client_key("box", "sign-1").await.unwrap();
 }
 
 /// What every report of an installation at which nothing is wrong has in common.

@@ -8,8 +8,8 @@ use super::read::{Read, many, maybe, time, time_if_any};
 use crate::store::{ClientRow, OldApiKey, Result, Subject};
 
 /// A client with its key that was replaced, if there is one.
-const CLIENTS: &str = "SELECT clients.*, old_api_keys.since AS old_since,
-         old_api_keys.ends_at AS old_ends_at
+const CLIENTS: &str = "SELECT clients.*, old_api_keys.key_hash AS old_key_hash,
+         old_api_keys.since AS old_since, old_api_keys.ends_at AS old_ends_at
      FROM clients LEFT JOIN old_api_keys ON old_api_keys.client = clients.name";
 
 pub(super) fn clients(connection: &Connection) -> Result<Vec<ClientRow>> {
@@ -138,6 +138,7 @@ fn client_row(row: &Row<'_>) -> Read<ClientRow> {
         old_key: match old_ends_at {
             None => None,
             Some(ends_at) => Some(OldApiKey {
+                key_hash: row.get("old_key_hash")?,
                 since: time(row, "old_since")?,
                 ends_at,
             }),
