@@ -8,7 +8,8 @@ use cardless_contract::Timestamp;
 
 use super::{Claim, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
-use crate::gateway::{AuditAction, AuditLine, AuditOutcome, AuditReport};
+use crate::gateway::{AuditAction, AuditLine, AuditOutcome, AuditReport, Gateway};
+use crate::store::StoredColumn;
 
 /// Counted apart: what must be at hand at once (PCI DSS 10.5.1).
 const AT_HAND: Duration = Duration::from_secs(90 * 86_400);
@@ -33,8 +34,10 @@ const CHAIN: Claim = Claim {
     id: "logs-2",
     requirements: &["10.3.2", "10.3.4", "10.5.1", "11.5.2"],
     says: "No line of the audit log was changed, taken out or put in since it was written, from the first \
-           to the last",
-    proof: "the chain of MACs over every line and its head, under the audit key, which is not in the store",
+           to the last, and it reaches back to the first client and what came by clients",
+    proof: "the chain of MACs over every line and its head, under the audit key, which is not in the store; \
+            and the time of the first line, held against the oldest rows of clients, of their public keys, \
+            and, if there is a client, of accounts and payments",
 };
 
 const RAN: Claim = Claim {
@@ -81,6 +84,23 @@ struct Count {
     latest: Option<Timestamp>,
 }
 
+/// Whoever adds these writes the log's line with it, so that none is older than the log.
+const WITH_A_LINE: [(&str, &str); 2] = [("clients", "created_at"), ("client_keys", "created_at")];
+
+/// Nor is any of these where it comes by a client. A program that links the library has no client, and
+/// may pay for years before there is a line.
+const BY_CLIENTS: [(&str, &str); 2] = [("accounts", "created_at"), ("payments", "created_at")];
+
+/// How many rows of each are looked at, in the order in which they came.
+const FIRST_ROWS: u32 = 100;
+
+/// The oldest row that the log must not begin after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Oldest {
+    table: &'static str,
+    at: Timestamp,
+}
+
 /// What a walk along the log has seen.
 #[derive(Debug, Default)]
 struct Walk {
@@ -110,6 +130,7 @@ pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
     };
     gateway.walk_audit(|line| walk.look_at(&line)).await?;
     let chain = gateway.verify_audit(None, |_| {}).await?;
+    let oldest = oldest(gateway).await?;
     let mut questions = Vec::from(QUESTIONS);
     if walk.ended_silently.all > 0 {
         questions.push(ENDED_SILENTLY);
@@ -117,10 +138,41 @@ pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
     Ok(Section {
         id: "logs",
         title: "Audit log",
-        statements: vec![told(&walk), whole(&walk, &chain), ran(&walk)],
+        statements: vec![told(&walk), whole(&walk, &chain, oldest), ran(&walk)],
         figures: Vec::new(),
         questions,
     })
+}
+
+async fn oldest(gateway: &Gateway) -> Result<Option<Oldest>, Error> {
+    let with_a_line = oldest_of(gateway, &WITH_A_LINE).await?;
+    if with_a_line.is_none() {
+        return Ok(None);
+    }
+    let by_clients = oldest_of(gateway, &BY_CLIENTS).await?;
+    let both = with_a_line.into_iter().chain(by_clients);
+    Ok(both.min_by_key(|oldest| oldest.at))
+}
+
+async fn oldest_of(
+    gateway: &Gateway,
+    columns: &[(&'static str, &'static str)],
+) -> Result<Option<Oldest>, Error> {
+    let mut found: Option<Oldest> = None;
+    for (table, name) in columns {
+        let column = StoredColumn {
+            table: (*table).to_owned(),
+            name: (*name).to_owned(),
+        };
+        for value in gateway.values(&column, i64::MIN, FIRST_ROWS).await? {
+            let text = String::from_utf8_lossy(&value.bytes);
+            let at = text.parse().map(Timestamp::from_millis);
+            let row = at.map(|at| Oldest { table, at });
+            let rows = found.into_iter().chain(row);
+            found = rows.min_by_key(|oldest| oldest.at);
+        }
+    }
+    Ok(found)
 }
 
 impl Count {
@@ -218,8 +270,19 @@ fn told(walk: &Walk) -> Statement {
     )
 }
 
-fn whole(walk: &Walk, chain: &AuditReport) -> Statement {
+fn whole(walk: &Walk, chain: &AuditReport, oldest: Option<Oldest>) -> Statement {
     let mut faults: Vec<String> = chain.faults.iter().map(ToString::to_string).collect();
+    let shortened = oldest.and_then(|Oldest { table, at }| match walk.first {
+        None => Some(format!(
+            "the audit log is empty, and the store has {table} of {at}"
+        )),
+        Some(first) if first.since(at) > SAME_TIME => Some(format!(
+            "the audit log begins at {first}, and the store has {table} of {at}: it was emptied, or a program \
+             that links the library has worked on this store before"
+        )),
+        Some(_) => None,
+    });
+    faults.extend(shortened);
     let unnamed = chain.fault_count.saturating_sub(count(faults.len()));
     if unnamed > 0 {
         faults.push(format!("{unnamed} more faults"));
@@ -231,6 +294,10 @@ fn whole(walk: &Walk, chain: &AuditReport) -> Statement {
             chain.head.clone().unwrap_or_default(),
         ],
         vec!["the first line is of".to_owned(), time(walk.first)],
+        vec![
+            "the oldest row that it must reach back to is of".to_owned(),
+            time(oldest.map(|oldest| oldest.at)),
+        ],
         vec![
             "the last line is of".to_owned(),
             time(walk.last.map(|(_, at)| at)),
@@ -348,16 +415,38 @@ mod tests {
     #[test]
     fn a_broken_chain_is_a_fault_that_names_the_line() {
         let mut chain = AuditReport::default();
-        assert!(whole(&Walk::default(), &chain).holds);
+        assert!(whole(&Walk::default(), &chain, None).holds);
         chain.faults = vec![
             AuditFault::Changed { line: 12 },
             AuditFault::Missing { line: 14, to: 15 },
         ];
         chain.fault_count = 2;
-        let statement = whole(&Walk::default(), &chain);
+        let statement = whole(&Walk::default(), &chain, None);
         assert_eq!((statement.claim.id, statement.holds), ("logs-2", false));
         assert!(statement.faults[0].contains("line 12"));
         assert!(statement.faults[1].contains("lines 14 to 15"));
+    }
+
+    #[test]
+    fn a_log_that_begins_after_what_it_must_tell_of_is_a_fault() {
+        let chain = AuditReport::default();
+        let oldest = Some(Oldest {
+            table: "payments",
+            at: Timestamp::from_seconds(100),
+        });
+        let from = |second| walk(&[line(1, second, "service.start")]);
+        for good in [from(3), from(104)] {
+            assert!(whole(&good, &chain, oldest).holds);
+        }
+        for (bad, part) in [
+            (Walk::default(), "log is empty"),
+            (from(106), "payments of 1970-01-01T00:01:40"),
+        ] {
+            let statement = whole(&bad, &chain, oldest);
+            assert_eq!((statement.claim.id, statement.holds), ("logs-2", false));
+            let fault = &statement.faults[0];
+            assert!(fault.contains(part), "{fault}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::support::CARD;
 use crate::world::ALL;
 
 /// What is planted, the statement that must not hold any more, and the place that it must name.
-const FAULTS: [(&str, &str, &str); 30] = [
+const FAULTS: [(&str, &str, &str); 31] = [
     (
         "UPDATE clients SET role = 'billing' WHERE name = 'reader'",
         "access-2",
@@ -67,6 +67,11 @@ const FAULTS: [(&str, &str, &str); 30] = [
         "DROP TRIGGER audit_lines_stay; DELETE FROM audit_lines WHERE seq = 2",
         "logs-2",
         "line 2 is missing",
+    ),
+    (
+        "DROP TRIGGER audit_lines_stay; DELETE FROM audit_lines; DELETE FROM audit_head",
+        "logs-2",
+        "the audit log is empty",
     ),
     (
         "DROP TRIGGER audit_lines_stand; UPDATE audit_lines SET action = 'odd' WHERE seq = 2",
@@ -173,12 +178,12 @@ fn scope(desk: &Desk, arguments: &[&str]) -> (i32, String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_report_is_of_the_live_store_and_every_planted_fault_is_found() {
     let desk = Desk::new().await;
-    for provider in ALL {
-        desk.charged(provider).await;
-    }
     for name in ["reader", "gone"] {
         let added = desk.gateway.add_client(name, Role::Auditor).await;
         assert!(added.unwrap().starts_with("ck_"));
+    }
+    for provider in ALL {
+        desk.charged(provider).await;
     }
     desk.gateway.revoke_client("gone").await.unwrap();
     clients_with_keys(&desk.gateway).await;
