@@ -157,7 +157,8 @@ fn key_ages(clients: &[ClientInfo], now: Timestamp) -> Statement {
         ]);
     }
     let header = vec!["client", "key", "since", "days old", "replaced; ends at"];
-    KEYS.judged(faults, Table::new(header, rows).moving(&[3]))
+    let table = or_none(Table::new(header, rows), "no live key");
+    KEYS.judged(faults, table.moving(&[3]))
 }
 
 fn live_keys(client: &ClientInfo) -> Vec<Key<'_>> {
@@ -191,7 +192,16 @@ fn credentials_counted(secrets: &[LiveSecrets]) -> Statement {
         .iter()
         .map(|secret| vec![secret.setting.clone(), secret.live.to_string()]);
     let table = Table::new(vec!["setting", "live values"], rows.collect());
-    CREDENTIALS.judged(faults.collect(), table)
+    CREDENTIALS.judged(faults.collect(), or_none(table, "no credential is set"))
+}
+
+/// The same table; if it has no row, one that says so.
+pub(super) fn or_none(mut table: Table, none: &str) -> Table {
+    if table.rows.is_empty() {
+        let says = |column| if column == 0 { none } else { "" }.to_owned();
+        table.rows.push((0..table.header.len()).map(says).collect());
+    }
+    table
 }
 
 fn yes(is_so: bool) -> String {
@@ -300,6 +310,7 @@ mod tests {
         let now = Timestamp::from_seconds(0).plus(MAX_CLIENT_KEY_AGE);
         let clients = [client("shop", Role::Billing, 0)];
         assert!(key_ages(&clients, now).holds);
+        assert_eq!(key_ages(&[], now).evidence.rows[0][0], "no live key");
         let statement = key_ages(&clients, now.plus(Duration::from_secs(1)));
         assert_eq!((statement.claim.id, statement.holds), ("access-3", false));
         assert!(
@@ -317,6 +328,8 @@ mod tests {
             live,
         };
         assert!(credentials_counted(&[secret(2)]).holds);
+        let none = credentials_counted(&[]).evidence.rows;
+        assert_eq!(none, [["no credential is set", ""]]);
         let statement = credentials_counted(&[secret(3)]);
         assert_eq!((statement.claim.id, statement.holds), ("access-4", false));
         assert!(statement.faults[0].contains("providers.paypal.client_secret"));

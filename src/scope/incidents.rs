@@ -1,6 +1,7 @@
 //! Incidents: what happens when a card number turns up where none belongs, by the last drill, and
 //! what sets off an alarm.
 
+use super::access::or_none;
 use super::drill::MAX_DRILL_AGE;
 use super::{Claim, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
@@ -136,7 +137,7 @@ fn alarms(metrics: &str) -> Statement {
         Some(vec![(*name).to_owned(), help(name)?, values.join("; ")])
     });
     let evidence = Table::new(vec!["metric", "what it is", "now"], rows.collect());
-    ALARMED.judged(faults, evidence.moving(&[2]))
+    ALARMED.judged(faults, or_none(evidence, "none of them").moving(&[2]))
 }
 
 #[cfg(test)]
@@ -189,6 +190,7 @@ mod tests {
 
     #[test]
     fn an_alarm_that_metrics_lack_is_a_fault() {
+        assert_eq!(alarms("").evidence.rows[0][0], "none of them");
         let text = "# HELP cardless_parked What.\ncardless_parked{kind=\"payment\"} 0\n";
         let statement = alarms(text);
         assert!(!statement.holds);

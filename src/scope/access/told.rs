@@ -10,6 +10,7 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 
 use super::super::{Claim, Statement, Table};
+use super::or_none;
 use crate::error::Error;
 use crate::gateway::{
     AuditAction, AuditLine, AuditOutcome, ClientInfo, Gateway, KEY_DETAIL, KID_DETAIL, KID_DETAILS,
@@ -129,12 +130,10 @@ impl Facts {
             );
             rows.push(row(client, told));
         }
-        if rows.is_empty() {
-            let mut row = vec![String::new(); HEADER.len()];
-            row.splice(..1, ["no client".to_owned()]);
-            rows.push(row);
-        }
-        CLIENTS.judged(faults, Table::new(HEADER.into(), rows))
+        CLIENTS.judged(
+            faults,
+            or_none(Table::new(HEADER.into(), rows), "no client"),
+        )
     }
 
     /// The clients that are told of and are not there. A revoked client keeps its row.

@@ -13,6 +13,7 @@ use self::binary::Binary;
 use self::inventory::{Crate, Inventory, Part};
 use self::licence::Allowed;
 use self::sbom::Beside;
+use super::access::or_none;
 use super::sources::sha256;
 use super::{Claim, Question, Section, Statement, Table};
 use crate::error::{Code, Error};
@@ -182,18 +183,14 @@ fn listed(facts: &Facts<'_>) -> Statement {
             seen.to_owned(),
         ]
     });
-    LISTED.judged(
-        faults,
-        Table::new(
-            vec![
-                "crate",
-                "version",
-                "SHA-256 of its archive",
-                "left its path",
-            ],
-            rows.collect(),
-        ),
-    )
+    let header = vec![
+        "crate",
+        "version",
+        "SHA-256 of its archive",
+        "left its path",
+    ];
+    let table = Table::new(header, rows.collect());
+    LISTED.judged(faults, or_none(table, "no crate is known"))
 }
 
 fn licences(facts: &Facts<'_>) -> Statement {
@@ -216,16 +213,11 @@ fn licences(facts: &Facts<'_>) -> Statement {
             ));
         }
     }
-    LICENCES.judged(
-        faults,
-        Table::new(
-            vec!["licence", "crates"],
-            count
-                .into_iter()
-                .map(|(licence, count)| vec![licence.to_owned(), count.to_string()])
-                .collect(),
-        ),
-    )
+    let rows = count
+        .into_iter()
+        .map(|(licence, count)| vec![licence.to_owned(), count.to_string()]);
+    let table = Table::new(vec!["licence", "crates"], rows.collect());
+    LICENCES.judged(faults, or_none(table, "no licence is known"))
 }
 
 fn tied(facts: &Facts<'_>) -> Statement {
@@ -259,7 +251,8 @@ fn tied(facts: &Facts<'_>) -> Statement {
             sha256(printed(&document).as_bytes()),
         );
     }
-    TIED.judged(faults, Table::new(vec!["what", "value"], rows))
+    let table = Table::new(vec!["what", "value"], rows);
+    TIED.judged(faults, or_none(table, "nothing is known"))
 }
 
 /// The document as it is printed, so that its digest is that of the file.
