@@ -37,7 +37,7 @@ const LICENCES: Claim = Claim {
 
 const TIED: Claim = Claim {
     id: "software-3",
-    requirements: &["6.3.2", "11.5.2"],
+    requirements: &["6.3.2"],
     says: "The inventory is that of the program that runs: it names the program by the digest of its file",
     proof: "the digest of the running program's file, taken now, and of the CycloneDX document that \
                 holds it",

@@ -20,7 +20,7 @@ const COLUMNS: &str = "data-1";
 
 const GRADED: Claim = Claim {
     id: "tokens-1",
-    requirements: &["3.5.1", "12.3.1", "12.5.2"],
+    requirements: &["3.5.1", "8.3.2", "12.5.2"],
     says: "Every kind of token, handle and key is graded by what a thief can do with it, and what stops the \
            thief is shown by statements that hold",
     proof: "the program's list, in which a test finds each kind of handle and every column that holds one; \
