@@ -14,6 +14,9 @@ use crate::registry::LiveSecrets;
 /// How old an API key or a client's public key may be.
 pub const MAX_CLIENT_KEY_AGE: Duration = Duration::from_secs(365 * 86_400);
 
+/// How far ahead of this machine's clock a time may be that another one has written.
+const MAX_SKEW: Duration = Duration::from_secs(60);
+
 /// How many values of a credential are live at the most: the one in use, and the one before or after
 /// it.
 const MAX_LIVE_VALUES: usize = 2;
@@ -36,7 +39,8 @@ const KEYS: Claim = Claim {
     id: "access-3",
     // 8.3.9 is about the passwords of people.
     requirements: &["8.6.3"],
-    says: "No key of a client is older than a year; one that was replaced ends by itself",
+    says: "No key of a client is older than a year, or of a time that is still to come; one that was replaced \
+           ends by itself",
     proof: "when each live API key was made and each live public key was added, by the store; no key's \
             value is looked at",
 };
@@ -143,10 +147,15 @@ fn key_ages(clients: &[ClientInfo], now: Timestamp) -> Statement {
     let mut rows = Vec::new();
     for key in clients.iter().flat_map(live_keys) {
         let age = now.since(key.since);
+        let (client, kind, since) = (key.client, &key.kind, key.since);
         if age > MAX_CLIENT_KEY_AGE {
-            let (client, kind, since) = (key.client, &key.kind, key.since);
             faults.push(format!(
                 "the {kind} of the client {client} is of {since}: renew it"
+            ));
+        } else if is_ahead(since, now) {
+            faults.push(format!(
+                "the {kind} of the client {client} is dated in the future, {since}, so that its age is not \
+                 known: renew it"
             ));
         }
         rows.push(vec![
@@ -194,6 +203,11 @@ fn credentials_counted(secrets: &[LiveSecrets]) -> Statement {
         .map(|secret| vec![secret.setting.clone(), secret.live.to_string()]);
     let table = Table::new(vec!["setting", "live values"], rows.collect());
     CREDENTIALS.judged(faults.collect(), or_none(table, "no credential is set"))
+}
+
+/// Whether a time is still to come, by more than two clocks differ: it would never grow old.
+pub(super) fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at.since(now) > MAX_SKEW
 }
 
 /// The same table; if it has no row, one that says so.
@@ -320,6 +334,12 @@ mod tests {
             statement.faults
         );
         assert_eq!(statement.evidence.rows[0][3], "365");
+        let made_at = clients[0].created_at;
+        let earlier = |seconds| Timestamp::from_seconds(made_at.millis() / 1000 - seconds);
+        assert!(key_ages(&clients, earlier(60)).holds);
+        let ahead = key_ages(&clients, earlier(61));
+        assert!(!ahead.holds);
+        assert!(ahead.faults[0].contains("dated in the future"));
     }
 
     #[test]

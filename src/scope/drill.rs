@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::stored::BETWEEN;
+use super::{BUILD, noted, software};
 use crate::error::{Code, Error};
 use crate::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway, RequestKey, Role};
 use crate::letters::letters;
@@ -227,6 +228,7 @@ impl Drill {
         gateway
             .audit(AuditAction::ScopeDrill, AuditObject::none())
             .outcome(outcome)
+            .detail(BUILD, noted(&software::program_digest()))
             .detail("planted", self.tries.len())
             .detail("refused", refused.count())
             .detail("alarms_due", due.count())

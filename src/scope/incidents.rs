@@ -1,9 +1,9 @@
 //! Incidents: what happens when a card number turns up where none belongs, by the last drill, and
 //! what sets off an alarm.
 
-use super::access::or_none;
+use super::access::{is_ahead, or_none};
 use super::drill::MAX_DRILL_AGE;
-use super::{Claim, Question, Section, Sources, Statement, Table};
+use super::{BUILD, Claim, Question, Section, Sources, Statement, Table, noted};
 use crate::error::Error;
 use crate::gateway::{AuditAction, AuditLine, AuditOutcome, AuditQuery};
 use cardless_contract::Timestamp;
@@ -13,7 +13,7 @@ const DRILLED: Claim = Claim {
     requirements: &["12.10.2", "12.10.7"],
     says: "A card number that comes in at any door is refused and kept nowhere, and wherever what comes in is \
            read before it has proven itself, that is counted for `/metrics` and warned of in the log",
-    proof: "the last drill, by its line in the audit log: a test number at every door, where the count must \
+    proof: "the last drill with this program, by its line in the audit log: a test number at every door, where the count must \
             go up (the one call that counts also writes the warning), then a look through every value \
             and file of the store",
 };
@@ -45,7 +45,9 @@ pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
     };
     let drills = gateway.audit_lines(&query).await?.data;
     let metrics = gateway.metrics().await?;
-    let mut statements: Vec<Statement> = drilled(&drills, gateway.now()).into_iter().collect();
+    let program = noted(&sources.build.id);
+    let drilled = drilled(&drills, &program, gateway.now());
+    let mut statements: Vec<Statement> = drilled.into_iter().collect();
     let mut questions = vec![PLAN];
     if statements.is_empty() {
         questions.push(NEVER_DRILLED);
@@ -75,8 +77,8 @@ const NEVER_DRILLED: Question = Question {
            --drill`; it plants a test number at every door, and the next report shows what became of it.",
 };
 
-/// The last drill; nothing if there was none.
-fn drilled(drills: &[AuditLine], now: Timestamp) -> Option<Statement> {
+/// The last drill, for this program; nothing if there was none.
+fn drilled(drills: &[AuditLine], program: &str, now: Timestamp) -> Option<Statement> {
     let last = drills.first()?;
     let failed = last.outcome != AuditOutcome::Done.as_str();
     let detail = |name: &str| last.details.get(name).map_or("?", String::as_str);
@@ -95,17 +97,48 @@ fn drilled(drills: &[AuditLine], now: Timestamp) -> Option<Statement> {
             detail("stored"),
         ));
     }
+    if is_ahead(last.at, now) {
+        faults.push(format!(
+            "the drill of {} (line {} of the audit log) is dated in the future; {AGAIN}",
+            last.at, last.line
+        ));
+    }
     let evidence = Table::new(
         vec![
-            "line", "at", "by", "outcome", "planted", "refused", "alarms", "stored",
+            "line",
+            "at",
+            "by",
+            "outcome",
+            "planted",
+            "refused",
+            "alarms",
+            "stored",
+            "with this program",
         ],
-        drills.iter().map(row).collect(),
+        drills.iter().map(|line| row(line, program)).collect(),
     );
-    let statement = DRILLED.judged(faults, evidence);
-    Some(statement.looked_at(last.at, now, MAX_DRILL_AGE, "run `cardless scope --drill`"))
+    let mut statement = DRILLED.judged(faults, evidence);
+    if !is_of(last, program) {
+        statement.stale = true;
+        statement.holds = false;
+        statement.faults.push(format!(
+            "stale: the drill of {} (line {} of the audit log) was made with another program; {AGAIN}",
+            last.at, last.line
+        ));
+    }
+    Some(statement.looked_at(last.at, now, MAX_DRILL_AGE, AGAIN))
 }
 
-fn row(line: &AuditLine) -> Vec<String> {
+/// What a person does about a drill that does not count.
+const AGAIN: &str = "run `cardless scope --drill`";
+
+/// Whether a drill was made with this program.
+fn is_of(line: &AuditLine, program: &str) -> bool {
+    let made_with = line.details.get(BUILD);
+    made_with.is_some_and(|made_with| made_with == program)
+}
+
+fn row(line: &AuditLine, program: &str) -> Vec<String> {
     let detail = |name: &str| line.details.get(name).cloned().unwrap_or_default();
     vec![
         line.line.to_string(),
@@ -116,6 +149,7 @@ fn row(line: &AuditLine) -> Vec<String> {
         detail("refused"),
         detail("alarms"),
         detail("stored"),
+        if is_of(line, program) { "yes" } else { "no" }.to_owned(),
     ]
 }
 
@@ -146,8 +180,19 @@ mod tests {
 
     use super::*;
 
+    /// The digest of a program, in letters.
+    const PROGRAM: &str = "abcd";
+
+    /// The same for another one.
+    const ANOTHER: &str = "abce";
+
     fn line(outcome: &str) -> AuditLine {
-        let details = [("planted", "7"), ("refused", "6"), ("failures", "1")];
+        let details = [
+            ("planted", "7"),
+            ("refused", "6"),
+            ("failures", "1"),
+            ("build", PROGRAM),
+        ];
         AuditLine {
             line: 12,
             at: Timestamp::from_seconds(1_000_000),
@@ -161,6 +206,10 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
         }
+    }
+
+    fn drilled(drills: &[AuditLine], now: Timestamp) -> Option<Statement> {
+        super::drilled(drills, PROGRAM, now)
     }
 
     #[test]
@@ -186,6 +235,26 @@ mod tests {
         // A later one that went well counts.
         assert!(drilled(&[line("done"), line("failed")], at).unwrap().holds);
         assert!(drilled(&[], at).is_none());
+    }
+
+    #[test]
+    fn a_drill_of_another_program_or_of_a_time_to_come_does_not_count() {
+        let at = line("done").at;
+        let lines = [line("done")];
+        let another = super::drilled(&lines, ANOTHER, at).unwrap();
+        assert!(another.stale && !another.holds);
+        assert!(another.faults[0].contains("another program"), "{another:?}");
+        assert_eq!(another.evidence.rows[0][8], "no");
+        let unnamed = AuditLine {
+            details: [].into(),
+            ..line("done")
+        };
+        assert!(!drilled(&[unnamed], at).unwrap().holds);
+        let earlier = |seconds| Timestamp::from_seconds(at.millis() / 1000 - seconds);
+        assert!(drilled(&lines, earlier(60)).unwrap().holds);
+        let ahead = drilled(&lines, earlier(61)).unwrap();
+        assert!(!ahead.holds);
+        assert!(ahead.faults[0].contains("dated in the future"), "{ahead:?}");
     }
 
     #[test]
