@@ -131,5 +131,10 @@ fn print(drill: &Drill) -> Outcome {
         } else {
             "FOUND"
         }
+    ))?;
+    say(format_args!(
+        "the client {} was made for it; it is revoked, and stays in the list of clients. The audit log has \
+         a refused `client.add` of no name: that was the drill's",
+        drill.client
     ))
 }

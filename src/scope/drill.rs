@@ -11,7 +11,8 @@
 //! through before that; here it must be refused for the signature, and nothing of it kept.
 //!
 //! The drill runs in a process of its own. It makes a client for itself and revokes it; the audit
-//! log tells of both, of what was refused, and at the end of the drill.
+//! log tells of both, of what was refused, and at the end of the drill. A revoked client keeps its
+//! row, so that this one stays in the list.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -40,7 +41,11 @@ const RANGE: &str = "400000";
 const RANDOM_DIGITS: usize = 9;
 
 /// What the drill's own client is called, with random letters behind.
-const CLIENT: &str = "scope-drill-";
+pub(super) const CLIENT: &str = "scope-drill-";
+
+/// How long a drill may need its client. One that is older was left by a drill that was killed; a
+/// younger one may be that of a drill which runs now.
+const CLIENT_LIVES: Duration = Duration::from_secs(600);
 
 /// How many random bytes make a name that nothing else has.
 const NAME_BYTES: usize = 8;
@@ -86,6 +91,8 @@ pub struct Reach {
 pub struct Drill {
     /// Each place where the number was planted.
     pub tries: Vec<Try>,
+    /// The client that it made for itself. It is revoked, and stays in the list of clients.
+    pub client: String,
     /// Where it was found afterwards, as columns and files.
     pub stored: Vec<String>,
     /// How many bytes were looked through for it.
@@ -119,7 +126,10 @@ impl Drill {
         let number = number(gateway)?;
         let name = format!("{CLIENT}{}", random_name(gateway)?);
         let key = gateway.add_client(&name, Role::Billing).await?;
-        let mut drill = Self::default();
+        let mut drill = Self {
+            client: name.clone(),
+            ..Self::default()
+        };
         let http = Http {
             ways,
             number: &number,
@@ -255,9 +265,17 @@ impl Try {
 
 /// A drill that was killed may have left its client.
 async fn revoke_left_over(gateway: &Gateway) -> Result<(), Error> {
+    let now = gateway.now();
     for client in gateway.clients().await? {
-        if client.name.starts_with(CLIENT) && client.revoked_at.is_none() {
-            gateway.revoke_client(&client.name).await?;
+        let is_live = client.name.starts_with(CLIENT) && client.revoked_at.is_none();
+        if !is_live || now.since(client.created_at) <= CLIENT_LIVES {
+            continue;
+        }
+        match gateway.revoke_client(&client.name).await {
+            Ok(()) => {}
+            // Another drill was faster.
+            Err(error) if error.code() == Code::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

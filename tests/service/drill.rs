@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use bytes::Bytes;
-use cardless::gateway::AuditQuery;
+use cardless::gateway::{AuditQuery, Role};
 use cardless::scope::drill::{Drill, HttpDoor, Reach, WaysIn};
 use cardless_contract::async_trait;
 use http::{Method, Request, Response};
@@ -130,6 +130,8 @@ async fn every_door_refuses_a_card_number_and_tells_of_it() {
     // The drill's own client is let in no more, and the log has its line.
     let clients = desk.gateway.clients().await.unwrap();
     assert!(clients.iter().all(|client| client.revoked_at.is_some()));
+    let of_it = drill["client"].as_str().unwrap();
+    assert!(clients.iter().any(|client| client.name == of_it), "{out}");
     let found = statement(&desk, STATEMENT).unwrap();
     assert_eq!(found["holds"], true, "{found}");
     assert_eq!(
@@ -142,6 +144,25 @@ async fn every_door_refuses_a_card_number_and_tells_of_it() {
     assert_eq!(code, 1, "{said}");
     let stale = said.lines().skip_while(|line| !line.starts_with(STATEMENT));
     assert!(stale.take(2).any(|line| line.contains("stale")), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_leaves_the_client_of_another_one_that_runs_alone() {
+    let desk = Desk::new().await;
+    for name in ["scope-drill-now", "scope-drill-killed"] {
+        desk.gateway.add_client(name, Role::Billing).await.unwrap();
+    }
+    let file = Connection::open(desk.folder.path().join("cardless.db")).unwrap();
+    let long_ago = "UPDATE clients SET created_at = created_at - 601000 WHERE name LIKE '%killed'";
+    assert_eq!(file.execute(long_ago, []).unwrap(), 1);
+    let (code, out, err) = desk.run(&["scope", "--drill"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("it is revoked, and stays"), "{out}");
+    for client in desk.gateway.clients().await.unwrap() {
+        let runs = client.name == "scope-drill-now";
+        assert_eq!(client.revoked_at.is_none(), runs, "{}", client.name);
+    }
+    assert_eq!(statement(&desk, STATEMENT).unwrap()["holds"], true);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ use crate::gateway::{
     AuditAction, AuditLine, AuditOutcome, ClientInfo, Gateway, KEY_DETAIL, KID_DETAIL, KID_DETAILS,
     KeyNames, OVERLAP_DETAIL, SEALED_DETAIL,
 };
+use crate::scope::drill::CLIENT as DRILL_CLIENT;
 
 /// What a row and its line may differ by in their times.
 const SAME_TIME: Duration = Duration::from_secs(5);
@@ -108,6 +109,7 @@ impl Facts {
     fn statement(&self) -> Statement {
         let mut faults = self.gone();
         let mut rows = Vec::new();
+        let mut drilled = false;
         let (no_line, no_keys) = (Told::default(), KeyNames::default());
         for client in &self.clients {
             let told = self.told.get(&client.name).unwrap_or(&no_line);
@@ -128,7 +130,20 @@ impl Facts {
                     .iter()
                     .map(|fault| format!("the client {name} {fault}")),
             );
-            rows.push(row(client, told));
+            // Each drill leaves one; they are judged like any other, and told of once.
+            if found.is_empty() && is_of_a_drill(client) {
+                drilled = true;
+            } else {
+                rows.push(row(client, told));
+            }
+        }
+        if drilled {
+            let mut row = vec![String::new(); HEADER.len()];
+            row.splice(
+                ..1,
+                [format!("{DRILL_CLIENT}…: of drills, all of them revoked")],
+            );
+            rows.push(row);
         }
         CLIENTS.judged(
             faults,
@@ -204,6 +219,10 @@ impl Told {
         self.unnamed |= kids.is_empty();
         self.public_keys.extend(kids);
     }
+}
+
+fn is_of_a_drill(client: &ClientInfo) -> bool {
+    client.name.starts_with(DRILL_CLIENT) && client.revoked_at.is_some()
 }
 
 /// A client that no line tells of. One that is not let in does no harm.

@@ -93,7 +93,8 @@ fn good() -> Facts {
 
 fn the<'a>(facts: &'a mut Facts, name: &str) -> (&'a mut ClientInfo, &'a mut KeyNames) {
     let client = facts.clients.iter_mut().find(|client| client.name == name);
-    (client.unwrap(), facts.names.get_mut(name).unwrap())
+    let names = facts.names.entry(name.to_owned()).or_default();
+    (client.unwrap(), names)
 }
 
 #[test]
@@ -206,6 +207,28 @@ fn a_line_that_names_no_key_is_passed_over_and_that_is_said() {
     for row in statement.evidence.rows {
         assert!(row[6].starts_with("passed over"), "{row:?}");
     }
+}
+
+#[test]
+fn the_revoked_clients_of_drills_have_one_row_and_are_judged() {
+    let mut facts = good();
+    for name in ["scope-drill-a", "scope-drill-b", "scope-drill-c"] {
+        let mut of_drill = client(name, Role::Billing);
+        of_drill.revoked_at = Some(Timestamp::from_seconds(200));
+        facts.clients.push(of_drill);
+        let lines = ["client.add", "client.revoke"].map(|action| {
+            let details = [("role", "billing")];
+            line(20, action, name, &details)
+        });
+        facts.told.extend(told(lines.into()));
+    }
+    let rows = facts.statement().evidence.rows;
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    assert!(rows[3][0].starts_with("scope-drill-…"), "{rows:?}");
+    the(&mut facts, "scope-drill-b").0.revoked_at = None;
+    let statement = facts.statement();
+    assert!(!statement.holds);
+    assert_eq!(statement.evidence.rows.len(), 5);
 }
 
 #[test]
