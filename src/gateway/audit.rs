@@ -34,7 +34,7 @@ pub const MAX_AUDIT_LINES: u32 = 500;
 const WALK_LINES: u32 = 2000;
 
 /// The longest name of who acts, and the longest word of a detail, in characters.
-const MAX_WORD_CHARS: usize = 64;
+pub(crate) const MAX_WORD_CHARS: usize = 64;
 
 /// The most details of one line.
 const MAX_DETAILS: usize = 12;
@@ -226,7 +226,16 @@ pub struct AuditQuery {
     pub limit: u32,
 }
 
+/// What somebody acts as who is no client.
+const COMMAND_LINE: &str = "command_line";
+const PROGRAM: &str = "program";
+const SYSTEM: &str = "system";
+const UNKNOWN: &str = "unknown";
+
 impl Actor {
+    /// What somebody acts as who is no client, in the words of the log; a client acts as its [`Role`].
+    pub const ROLES: [&str; 4] = [COMMAND_LINE, PROGRAM, SYSTEM, UNKNOWN];
+
     /// A client of the service.
     pub fn client(name: &str, role: Role, origin: Origin) -> Self {
         Self {
@@ -240,7 +249,7 @@ impl Actor {
     pub fn command_line(name: &str) -> Self {
         Self {
             name: kept(name),
-            role: "command_line",
+            role: COMMAND_LINE,
             origin: Origin::CommandLine,
         }
     }
@@ -249,7 +258,7 @@ impl Actor {
     pub fn program() -> Self {
         Self {
             name: "program".to_owned(),
-            role: "program",
+            role: PROGRAM,
             origin: Origin::Process,
         }
     }
@@ -258,7 +267,7 @@ impl Actor {
     pub fn system() -> Self {
         Self {
             name: "system".to_owned(),
-            role: "system",
+            role: SYSTEM,
             origin: Origin::Process,
         }
     }
@@ -267,7 +276,7 @@ impl Actor {
     pub fn unknown(origin: Origin) -> Self {
         Self {
             name: "unknown".to_owned(),
-            role: "unknown",
+            role: UNKNOWN,
             origin,
         }
     }
@@ -283,6 +292,16 @@ impl Actor {
 }
 
 impl Origin {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::CommandLine,
+        Self::HttpLoopback,
+        Self::HttpPrivate,
+        Self::HttpPublic,
+        Self::Http,
+        Self::Process,
+    ];
+
     /// The class of an address that a call came from.
     pub fn of_peer(peer: IpAddr) -> Self {
         let private = match peer.to_canonical() {

@@ -56,6 +56,7 @@ use cardless_transport::leaving_by;
 use tokio::sync::Notify;
 
 pub use accounts::AccountSummary;
+pub(crate) use audit::MAX_WORD_CHARS;
 pub use audit::{
     Actor, AuditAction, AuditDraft, AuditLine, AuditObject, AuditOutcome, AuditQuery,
     MAX_AUDIT_LINES, Origin,

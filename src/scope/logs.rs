@@ -8,7 +8,9 @@ use cardless_contract::Timestamp;
 
 use super::{Claim, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
-use crate::gateway::{AuditAction, AuditLine, AuditOutcome, AuditReport, Gateway};
+use crate::gateway::{
+    Actor, AuditAction, AuditLine, AuditOutcome, AuditReport, Gateway, MAX_WORD_CHARS, Origin, Role,
+};
 use crate::store::StoredColumn;
 
 /// Counted apart: what must be at hand at once (PCI DSS 10.5.1).
@@ -26,8 +28,10 @@ const TOLD: Claim = Claim {
         "10.2.1", "10.2.1.2", "10.2.1.3", "10.2.1.4", "10.2.1.5", "10.2.1.6", "10.2.2",
     ],
     says: "Each line of the audit log tells who, as what and from where did what to what, when and with what \
-           outcome, in words of closed lists",
-    proof: "every line, read now; the actions are the program's own list, and `audit.list` and \
+           outcome: as what, from where, what and the outcome in words of closed lists, to what by a name or \
+           handle that has the letters of one",
+    proof: "every line, read now; the lists are the program's own (what was refused names what somebody \
+            has said), and `audit.list` and \
             `audit.verify` are the looks at this log",
 };
 
@@ -238,6 +242,15 @@ fn odd(line: &AuditLine) -> Option<&'static str> {
     if empty.iter().any(|part| part.is_empty()) {
         return Some("does not tell who, as what or from where");
     }
+    let of_clients = Role::ALL.iter().map(|role| role.as_str());
+    let mut roles = Actor::ROLES.into_iter().chain(of_clients);
+    if !roles.any(|known| known == line.role) {
+        return Some("has a role that is not on the list");
+    }
+    let mut origins = Origin::ALL.iter();
+    if !origins.any(|known| known.as_str() == line.origin) {
+        return Some("comes from where the list has no word for");
+    }
     let mut actions = AuditAction::ALL.iter();
     if !actions.any(|known| known.as_str() == line.action) {
         return Some("has an action that is not on the list");
@@ -246,7 +259,17 @@ fn odd(line: &AuditLine) -> Option<&'static str> {
     if !outcomes.any(|known| known.as_str() == line.outcome) {
         return Some("has an outcome that is not on the list");
     }
-    None
+    (!has_an_object(line)).then_some("is about something that is no name or handle")
+}
+
+/// Whether what a line is about is written as names and handles are. A call that was refused may have
+/// named anything.
+fn has_an_object(line: &AuditLine) -> bool {
+    let done = [AuditOutcome::Done, AuditOutcome::Accepted];
+    let in_alphabet = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    let of_a_name = line.object.chars().all(in_alphabet);
+    let is_done = done.iter().any(|word| word.as_str() == line.outcome);
+    line.object.chars().count() <= MAX_WORD_CHARS && (of_a_name || !is_done)
 }
 
 fn told(walk: &Walk) -> Statement {
@@ -397,6 +420,10 @@ mod tests {
             of(&|line| line.origin.clear()),
             of(&|line| line.action = "client.ad".to_owned()),
             of(&|line| line.outcome.clear()),
+            of(&|line| line.role = "root".to_owned()),
+            of(&|line| line.origin = "192.0.2.7".to_owned()),
+            of(&|line| line.object = "Anna Muster, Bern".to_owned()),
+            of(&|line| line.object = "a".repeat(65)),
         ] {
             let statement = told(&walk(&[good.clone(), bad]));
             assert_eq!((statement.claim.id, statement.holds), ("logs-1", false));
@@ -406,6 +433,11 @@ mod tests {
                 statement.faults
             );
         }
+        let refused = of(&|line| {
+            line.object = "no such name".to_owned();
+            line.outcome = "refused".to_owned();
+        });
+        assert!(told(&walk(&[refused])).holds);
         let many: Vec<AuditLine> = (1..=30).map(|number| line(number, 0, "odd")).collect();
         assert_eq!(
             told(&walk(&many)).faults.last().unwrap(),
