@@ -39,8 +39,8 @@ const KEYS: Claim = Claim {
     id: "access-3",
     // 8.3.9 is about the passwords of people.
     requirements: &["8.6.3"],
-    says: "No key of a client is older than a year, or of a time that is still to come; one that was replaced \
-           ends by itself",
+    says: "No key of a client that is in use is older than a year, or of a time that is still to come; one that \
+           was replaced ends by itself",
     proof: "when each live API key was made and each live public key was added, by the store; no key's \
             value is looked at",
 };
@@ -148,7 +148,9 @@ fn key_ages(clients: &[ClientInfo], now: Timestamp) -> Statement {
     for key in clients.iter().flat_map(live_keys) {
         let age = now.since(key.since);
         let (client, kind, since) = (key.client, &key.kind, key.since);
-        if age > MAX_CLIENT_KEY_AGE {
+        if key.ends_at.is_some() {
+            // It was renewed, and this is the one before.
+        } else if age > MAX_CLIENT_KEY_AGE {
             faults.push(format!(
                 "the {kind} of the client {client} is of {since}: renew it"
             ));
@@ -337,6 +339,13 @@ mod tests {
         let made_at = clients[0].created_at;
         let earlier = |seconds| Timestamp::from_seconds(made_at.millis() / 1000 - seconds);
         assert!(key_ages(&clients, earlier(60)).holds);
+        let mut renewed = clients.clone();
+        renewed[0].api_keys = [(now, None), (made_at, Some(now.plus(MAX_SKEW * 2)))]
+            .map(|(since, ends_at)| ApiKeyInfo { since, ends_at })
+            .into();
+        let overlap = key_ages(&renewed, now.plus(MAX_SKEW));
+        assert!(overlap.holds, "{:?}", overlap.faults);
+        assert_eq!(overlap.evidence.rows.len(), 2);
         let ahead = key_ages(&clients, earlier(61));
         assert!(!ahead.holds);
         assert!(ahead.faults[0].contains("dated in the future"));
