@@ -24,6 +24,12 @@ pub(super) enum Counted {
     Values(&'static str, &'static str),
     /// Those values of a column that are this word.
     Word(&'static str, &'static str, &'static str),
+    /// The API keys that are good, those that are being replaced too.
+    ApiKeys,
+    /// The public keys that are not revoked, of clients that are not.
+    PublicKeys,
+    /// The generations that are not destroyed.
+    Generations,
     /// The live values of the settings that begin so.
     Settings(&'static [&'static str]),
     /// It is nowhere in the store: made anew from a key each time it is needed.
@@ -67,6 +73,10 @@ impl fmt::Display for Grade {
         f.write_str(self.as_str())
     }
 }
+
+/// The column that says whether a generation is destroyed, and the word for that.
+pub(super) const GENERATION_STATE: (&str, &str) = ("generations", "state");
+pub(super) const DESTROYED: &str = "destroyed";
 
 /// The column that says whose token a record holds.
 pub(super) const RECORD_PROVIDER: (&str, &str) = ("records", "provider");
@@ -118,7 +128,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         name: "API key of a client (ck_)",
         grade: Grade::Secret,
-        counted: Counted::Values("clients", "key_hash"),
+        counted: Counted::ApiKeys,
         columns: &[("clients", "key_hash"), ("old_api_keys", "key_hash")],
         elsewhere: "at the client",
         alone: "all that the client's role may: with billing, charges of linked accounts in favour of this \
@@ -131,7 +141,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         name: "private key of a sealed client",
         grade: Grade::Secret,
-        counted: Counted::Values("client_keys", "kid"),
+        counted: Counted::PublicKeys,
         columns: &[
             ("client_keys", "kid"),
             ("client_keys", "thumbprint"),
@@ -179,7 +189,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         name: "key file: key-encryption keys",
         grade: Grade::Secret,
-        counted: Counted::Values("generations", "id"),
+        counted: Counted::Generations,
         columns: &[("generations", "id"), ("exchange_generations", "id")],
         elsewhere: "in the key file only; the store has its generations' names",
         alone: "nothing: what is sealed is in the store",

@@ -5,11 +5,11 @@ mod grades;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::grades::{Counted, KINDS, Kind, RECORD_PROVIDER};
+use self::grades::{Counted, DESTROYED, GENERATION_STATE, KINDS, Kind, RECORD_PROVIDER};
 use super::columns::{self, Class};
 use super::{Claim, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
-use crate::gateway::Gateway;
+use crate::gateway::{ClientInfo, Gateway};
 use crate::store::StoredColumn;
 
 /// How many values are read at a time.
@@ -42,6 +42,10 @@ struct Counts {
     values: BTreeMap<(&'static str, &'static str), u64>,
     /// The values of the column that says whose token a record holds.
     by_provider: BTreeMap<String, u64>,
+    api_keys: u64,
+    public_keys: u64,
+    /// The generations that are not destroyed.
+    generations: u64,
     /// The live values of secret settings; none where there are no settings.
     settings: Option<BTreeMap<String, u64>>,
 }
@@ -73,20 +77,30 @@ impl Counts {
                     .extend(count.map(|count| ((table, name), *count)));
             }
         }
-        counts.by_provider = by_provider(&sources.gateway).await?;
+        let gateway = &sources.gateway;
+        counts.by_provider = words(gateway, RECORD_PROVIDER).await?;
+        let states = words(gateway, GENERATION_STATE).await?;
+        let there = states.iter().filter(|(state, _)| *state != DESTROYED);
+        counts.generations = there.map(|(_, count)| count).sum();
+        counts.add_keys(&gateway.clients().await?);
         let settings = sources.settings.as_ref();
         counts.settings = settings.map(|settings| {
             let secrets = settings.live_secrets.iter();
             secrets
-                .map(|secret| {
-                    (
-                        secret.setting.clone(),
-                        u64::try_from(secret.live).unwrap_or(u64::MAX),
-                    )
-                })
+                .map(|secret| (secret.setting.clone(), many(secret.live)))
                 .collect()
         });
         Ok(counts)
+    }
+
+    /// The keys by which clients are let in.
+    fn add_keys(&mut self, clients: &[ClientInfo]) {
+        for client in clients.iter().filter(|client| client.revoked_at.is_none()) {
+            let public_keys = client.keys.iter();
+            let public_keys = public_keys.filter(|key| key.revoked_at.is_none());
+            self.api_keys += many(client.api_keys.len());
+            self.public_keys += many(public_keys.count());
+        }
     }
 
     /// How many there are of a kind; `None` where that can't be known.
@@ -94,6 +108,9 @@ impl Counts {
         match kind.counted {
             Counted::Values(table, name) => self.values.get(&(table, name)).copied(),
             Counted::Word(_, _, word) => Some(self.by_provider.get(word).copied().unwrap_or(0)),
+            Counted::ApiKeys => Some(self.api_keys),
+            Counted::PublicKeys => Some(self.public_keys),
+            Counted::Generations => Some(self.generations),
             Counted::Settings(names) => {
                 let settings = self.settings.as_ref()?;
                 Some(names.iter().filter_map(|name| settings.get(*name)).sum())
@@ -116,9 +133,11 @@ fn looked_through(before: &[Section]) -> BTreeMap<&str, u64> {
         .collect()
 }
 
-/// How many records each provider's tokens have.
-async fn by_provider(gateway: &Gateway) -> Result<BTreeMap<String, u64>, Error> {
-    let (table, name) = RECORD_PROVIDER;
+/// How often each word stands in a column.
+async fn words(
+    gateway: &Gateway,
+    (table, name): (&str, &str),
+) -> Result<BTreeMap<String, u64>, Error> {
     let column = StoredColumn {
         table: table.to_owned(),
         name: name.to_owned(),
@@ -132,10 +151,10 @@ async fn by_provider(gateway: &Gateway) -> Result<BTreeMap<String, u64>, Error> 
         };
         after = last.place;
         for value in &batch {
-            let provider = String::from_utf8_lossy(&value.bytes);
-            match found.get_mut(provider.as_ref()) {
+            let word = String::from_utf8_lossy(&value.bytes);
+            match found.get_mut(word.as_ref()) {
                 Some(count) => *count += 1,
-                None => drop(found.insert(provider.into_owned(), 1)),
+                None => drop(found.insert(word.into_owned(), 1)),
             }
         }
     }
@@ -189,6 +208,10 @@ fn graded(
     GRADED.judged(faults, Table::new(header, rows.collect()).moving(&[2]))
 }
 
+fn many(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 /// The controls of a kind that are not shown, or do not hold.
 fn weak(kind: &Kind, holds: &BTreeMap<&'static str, bool>) -> Vec<String> {
     let faults = kind.shown_by.iter().filter_map(|id| match holds.get(id) {
@@ -214,7 +237,12 @@ const NEED_SETTINGS: [&str; 2] = ["settings-1", "access-4"];
 fn provider_of(kind: &Kind) -> Option<&'static str> {
     match kind.counted {
         Counted::Word(_, _, word) => Some(word),
-        Counted::Values(..) | Counted::Settings(_) | Counted::Nowhere => None,
+        Counted::Values(..)
+        | Counted::ApiKeys
+        | Counted::PublicKeys
+        | Counted::Generations
+        | Counted::Settings(_)
+        | Counted::Nowhere => None,
     }
 }
 
@@ -277,6 +305,8 @@ mod tests {
     #[test]
     fn what_is_counted_is_a_column_or_a_secret_setting() {
         let secrets: BTreeSet<String> = crate::registry::secret_settings().collect();
+        let (table, name) = GENERATION_STATE;
+        assert!(columns::class(table, name).is_some());
         let mut counted = BTreeSet::new();
         for kind in KINDS {
             match kind.counted {
@@ -286,7 +316,10 @@ mod tests {
                 Counted::Settings(names) => {
                     counted.extend(names.iter().map(|name| (*name).to_owned()))
                 }
-                Counted::Nowhere => {}
+                Counted::ApiKeys
+                | Counted::PublicKeys
+                | Counted::Generations
+                | Counted::Nowhere => {}
             }
         }
         assert_eq!(counted, secrets);
