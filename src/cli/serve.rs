@@ -35,6 +35,9 @@ pub(super) async fn run(context: &Context) -> Outcome {
     let shown = InForce::new(shown);
     let reloader = Reloader::new(context, gateway.clone(), fixed, shown.clone())?;
     // A store that takes no writes is no reason not to read: the service starts, and refuses.
+    if let Err(error) = gateway.look_at_clock().await {
+        tracing::error!(%error, "what the clock shows is not reckoned with yet");
+    }
     let start = gateway
         .audit(AuditAction::ServiceStart, AuditObject::none())
         .detail("version", env!("CARGO_PKG_VERSION"))

@@ -7,7 +7,7 @@ use cardless_contract::Timestamp;
 use tokio::time::Instant;
 
 use super::audit::{Actor, AuditAction, AuditObject};
-use super::{COMMIT_WITHIN, Inner, MAX_SKEW, stored};
+use super::{COMMIT_WITHIN, Gateway, Inner, MAX_SKEW, stored};
 use crate::error::{Causes, Error};
 use crate::journal::{Journal, LEASE};
 use crate::store::{Change, StoreError, Subject};
@@ -18,8 +18,11 @@ const STEP: Duration = Duration::from_secs(5);
 /// Older than any window of a provider's key.
 const BEYOND_ALL_WINDOWS: Duration = Duration::from_secs(400 * 24 * 3600);
 
-/// For how long nothing may be written before a clock that says so is doubted.
+/// For how long nobody may have looked at the clock before one that says so is doubted.
 const LONG_SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How often it is remembered what the clock shows.
+const SEE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Compares the clock with one that only ever goes on.
 pub(super) struct ClockWatch {
@@ -27,6 +30,8 @@ pub(super) struct ClockWatch {
     last: Option<(Timestamp, Instant)>,
     /// When whoever was at something as the clock was put back is done with it.
     settled_at: Option<Instant>,
+    /// When it was last made sure that what the clock shows is remembered.
+    seen_at: Option<Instant>,
 }
 
 impl ClockWatch {
@@ -34,6 +39,7 @@ impl ClockWatch {
         Self {
             last: None,
             settled_at: None,
+            seen_at: None,
         }
     }
 
@@ -57,12 +63,13 @@ impl ClockWatch {
                     self.settled_at = Some(steady + LEASE + MAX_SKEW);
                 }
             }
-            None => {
-                inner.reckon_with_what_is_ahead(wall).await?;
-                inner.reckon_with_silence(wall).await?;
-            }
+            None => inner.reckon_at_start(wall).await?,
         }
         self.last = Some((wall, steady));
+        if self.seen_at.is_none_or(|at| steady - at >= SEE_EVERY) {
+            inner.see_clock(wall).await?;
+            self.seen_at = Some(steady);
+        }
         if self.settled_at.is_some_and(|at| at <= steady) {
             inner.limit_waits(wall).await?;
             self.settled_at = None;
@@ -104,12 +111,30 @@ impl Jump {
     }
 }
 
+impl Gateway {
+    /// Reckons with a jump of the clock that nobody saw, before anything is accepted: for whoever accepts
+    /// while [`Gateway::run`] starts.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::StoreUnavailable`](crate::error::Code::StoreUnavailable).
+    pub async fn look_at_clock(&self) -> Result<(), Error> {
+        self.inner.look_at_clock().await
+    }
+}
+
 impl Inner {
-    /// Reckons with what was sent at a time that is still to come, before anything that was sent is
-    /// judged by its age: for whoever drives without [`Gateway::run`](super::Gateway::run).
+    /// Reckons with a jump that nobody saw, before anything that was sent is judged by its age: for
+    /// whoever drives without [`Gateway::run`].
     pub(super) async fn look_at_clock(&self) -> Result<(), Error> {
         let wall = self.journal.now();
-        self.reckon_with_what_is_ahead(wall).await.map_err(stored)
+        self.reckon_at_start(wall).await.map_err(stored)?;
+        self.see_clock(wall).await.map_err(stored)
+    }
+
+    async fn reckon_at_start(&self, wall: Timestamp) -> Result<(), StoreError> {
+        self.reckon_with_silence(wall).await?;
+        self.reckon_with_what_is_ahead(wall).await
     }
 
     /// What was sent at a time that is still to come was sent by a clock that was ahead; and by such a
@@ -127,13 +152,23 @@ impl Inner {
         self.journal.write(vec![limit]).await
     }
 
-    /// Where nothing was written for long, the clock may have gone ahead while nobody looked.
+    /// Where nobody has looked at the clock for long, it may have gone ahead meanwhile. What else was
+    /// written says nothing of that: it may have been written by a clock that is ahead.
     async fn reckon_with_silence(&self, wall: Timestamp) -> Result<(), StoreError> {
-        let newest = self.journal.store().newest(wall).await?;
-        match newest.filter(|&newest| wall.since(newest) > LONG_SILENCE) {
-            Some(newest) => self.step_clock(Jump::seen(wall, newest)).await,
+        let seen = self.journal.store().clock_seen().await?;
+        match seen.filter(|&seen| wall.since(seen) > LONG_SILENCE) {
+            Some(seen) => self.step_clock(Jump::seen(wall, seen)).await,
             None => Ok(()),
         }
+    }
+
+    /// Remembers what the clock shows, if that has not been done for long or it shows less than before.
+    async fn see_clock(&self, wall: Timestamp) -> Result<(), StoreError> {
+        let seen = self.journal.store().clock_seen().await?;
+        if seen.is_some_and(|seen| seen <= wall && wall.since(seen) < SEE_EVERY / 2) {
+            return Ok(());
+        }
+        self.journal.write(vec![Change::SeeClock(wall)]).await
     }
 
     async fn step_clock(&self, jump: Jump) -> Result<(), StoreError> {

@@ -164,6 +164,7 @@ const TABLES: &[(&str, Classes)] = &[
             (Class::Time, &["created_at", "revoked_at"]),
         ],
     ),
+    ("clock_seen", &[(Class::Time, &["at"])]),
     (
         "clock_steps",
         &[(Class::Time, &["at"]), (Class::Number, &["millis"])],

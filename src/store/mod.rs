@@ -213,6 +213,7 @@ pub enum Change {
         answer: String,
     },
     /// Reckon with a jump of the machine's clock, once: a conflict ([`Subject::Clock`]) if that was done.
+    /// What it shows after it is remembered.
     StepClock {
         /// The clock after it.
         at: Timestamp,
@@ -223,6 +224,8 @@ pub enum Change {
         /// And accepted at this at the latest.
         accepted_by: Timestamp,
     },
+    /// Remember what the machine's clock shows.
+    SeeClock(Timestamp),
     /// Let nothing wait for longer than it can have to: what was put off by a clock that was ahead
     /// would stand still until then.
     LimitWaits {
@@ -524,9 +527,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the latest request of what is open was marked as sent; `None` if nothing is.
     async fn latest_sent(&self) -> Result<Option<Timestamp>>;
 
-    /// When the newest of the keys, webhooks, events, payments and steps of the clock was written that
-    /// are no newer than `until`.
-    async fn newest(&self, until: Timestamp) -> Result<Option<Timestamp>>;
+    /// What the machine's clock showed when it was last looked at ([`Change::SeeClock`]).
+    async fn clock_seen(&self) -> Result<Option<Timestamp>>;
 
     /// How far the clock has jumped ahead in all, after `since` and until `until`.
     async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Result<Duration>;

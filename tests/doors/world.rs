@@ -222,16 +222,19 @@ impl World {
     }
 
     fn rows_of(&self, table: &str) -> Vec<String> {
-        let query = format!("SELECT * FROM {table} ORDER BY 1, 2");
+        let query = format!("SELECT * FROM {table}");
         let mut statement = self.database.prepare_cached(&query).unwrap();
         let columns = statement.column_count();
         let rows = statement.query_map([], |row| {
             let values = (0..columns).map(|column| row.get::<_, Value>(column));
             values.collect::<Result<Vec<Value>, _>>()
         });
-        rows.unwrap()
+        let mut rows: Vec<String> = rows
+            .unwrap()
             .map(|row| format!("{:?}", row.unwrap()))
-            .collect()
+            .collect();
+        rows.sort();
+        rows
     }
 }
 

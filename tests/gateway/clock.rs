@@ -196,6 +196,32 @@ async fn nothing_is_forgotten_by_a_clock_that_is_far_ahead() {
     }
 }
 
+/// A clock that is years ahead at two starts, weeks apart, with the right time in between: what the
+/// first one has written, and what was written before anybody looks at the clock, do not hide the second.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_forgotten_by_a_clock_that_is_far_ahead_twice() {
+    let years = 3 * 365 * DAY;
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let key = world.key();
+    let first = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
+    let events = world.events().await;
+    world.run_for(HOUR).await;
+    for start in 1..=2 {
+        world.clock.forward(years);
+        world.pay(&charge("r-2")).await;
+        world.another_worker().reconcile().await.unwrap();
+        world.run_for(HOUR).await;
+        world.clock.back(years);
+        world.run_for(HOUR).await;
+        assert_eq!(steps(&world).await.len(), start);
+        tokio::time::advance(21 * DAY).await;
+    }
+    let again = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
+    assert_eq!(bytes(&first), bytes(&again));
+    assert!(world.events().await.starts_with(&events));
+}
+
 /// A worker died in the middle of a refund, a hold is to be looked at, a revocation and an event wait,
 /// all by a clock that was a day ahead: once it is put right, nothing stands still for that day.
 #[tokio::test(start_paused = true)]

@@ -1046,6 +1046,7 @@ async fn more_money_that_is_taken_back_raises_another_alarm() {
 async fn a_key_is_kept_for_400_days() {
     let day = Duration::from_secs(24 * 3600);
     let world = World::new(Shape::TwoCalls);
+    world.run_for(Duration::from_secs(1)).await;
     world.linked().await;
     let key = world.key();
     let first = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
@@ -1055,7 +1056,7 @@ async fn a_key_is_kept_for_400_days() {
     assert_eq!(bytes(&first), bytes(&again));
     world.clock.forward(2 * day);
     world.run_for(Duration::from_secs(1)).await;
-    // Nothing was written for long: the clock may be wrong, and somebody may put it right.
+    // Nobody has looked for long: the clock may be wrong, and somebody may put it right.
     let again = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
     assert_eq!(bytes(&first), bytes(&again));
     world.clock.forward(5 * day);

@@ -123,12 +123,14 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             accepted_by,
         } => {
             clock::remember(connection, *at, *millis)?;
+            clock::see(connection, *at)?;
             if *millis < 0 {
                 clock::back(connection, *at, *millis, *sent_by, *accepted_by)
             } else {
                 clock::forward(connection, *at)
             }
         }
+        Change::SeeClock(at) => clock::see(connection, *at),
         Change::LimitWaits {
             leases_by,
             open_by,

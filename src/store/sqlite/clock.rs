@@ -145,20 +145,26 @@ pub(super) fn latest_sent(connection: &Connection) -> Result<Option<Timestamp>> 
     Ok(latest.flatten())
 }
 
-/// When the newest of what has an age was written, up to `until`.
-pub(super) fn newest(connection: &Connection, until: Timestamp) -> Result<Option<Timestamp>> {
-    let newest = maybe(
+/// What the clock showed when it was last looked at.
+pub(super) fn seen(connection: &Connection) -> Result<Option<Timestamp>> {
+    let seen = maybe(
         connection,
-        "SELECT max(at) AS at FROM (
-             SELECT max(created_at) AS at FROM request_keys WHERE created_at <= ?1
-             UNION ALL SELECT max(received_at) FROM webhooks WHERE received_at <= ?1
-             UNION ALL SELECT max(at) FROM events WHERE at <= ?1
-             UNION ALL SELECT max(created_at) FROM payments WHERE created_at <= ?1
-             UNION ALL SELECT max(at) FROM clock_steps WHERE at <= ?1)",
-        [until.millis()],
+        "SELECT max(at) AS at FROM clock_seen",
+        [],
         |row| time_if_any(row, "at"),
     )?;
-    Ok(newest.flatten())
+    Ok(seen.flatten())
+}
+
+/// Remembers what the clock shows, also where that is earlier than before.
+pub(super) fn see(connection: &Connection, at: Timestamp) -> Result<()> {
+    execute(connection, "DELETE FROM clock_seen", [], Subject::Clock)?;
+    one(
+        connection,
+        "INSERT INTO clock_seen (at) VALUES (?1)",
+        [at.millis()],
+        Subject::Clock,
+    )
 }
 
 /// The sum of the steps forward after `since` and until `until`.

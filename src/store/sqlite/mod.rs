@@ -56,6 +56,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0015_client_key_macs.sql"),
     include_str!("0016_merchant_modes.sql"),
     include_str!("0017_returned_told.sql"),
+    include_str!("0018_clock_seen.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -610,9 +611,8 @@ impl Store for SqliteStore {
         self.read(clock::latest_sent).await
     }
 
-    async fn newest(&self, until: Timestamp) -> Result<Option<Timestamp>> {
-        self.read(move |connection| clock::newest(connection, until))
-            .await
+    async fn clock_seen(&self) -> Result<Option<Timestamp>> {
+        self.read(clock::seen).await
     }
 
     async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Result<Duration> {

@@ -336,8 +336,8 @@ impl Store for Disk {
         through!(self, latest_sent())
     }
 
-    async fn newest(&self, until: Timestamp) -> Answer<Option<Timestamp>> {
-        through!(self, newest(until))
+    async fn clock_seen(&self) -> Answer<Option<Timestamp>> {
+        through!(self, clock_seen())
     }
 
     async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Answer<Duration> {
