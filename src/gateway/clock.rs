@@ -21,6 +21,9 @@ const BEYOND_ALL_WINDOWS: Duration = Duration::from_secs(400 * 24 * 3600);
 /// For how long nobody may have looked at the clock before one that says so is doubted.
 const LONG_SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How long a customer may take where no provider is at hand that says it.
+const ANY_CUSTOMER: Duration = Duration::from_secs(24 * 3600);
+
 /// How often it is remembered what the clock shows.
 const SEE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -148,7 +151,10 @@ impl Inner {
     }
 
     async fn limit_waits(&self, wall: Timestamp) -> Result<(), StoreError> {
-        let limit = Journal::limit_waits(wall, MAX_SKEW);
+        let parts = self.live.parts();
+        let windows = parts.providers.values();
+        let longest = windows.map(|provider| provider.capabilities().customer_window);
+        let limit = Journal::limit_waits(wall, MAX_SKEW, longest.max().unwrap_or(ANY_CUSTOMER));
         self.journal.write(vec![limit]).await
     }
 

@@ -18,7 +18,7 @@ use super::heard::Said;
 use super::pay::{key_of, not_sent_code, object, reference_of, refused_code, reservation_of};
 use super::seal::Seal;
 use super::view::decline_words;
-use super::{COMMIT_WITHIN, Inner, is_older, is_within, quiet_at, send, stored};
+use super::{COMMIT_WITHIN, Inner, MAX_SKEW, is_older, is_within, quiet_at, send, stored};
 use crate::account::AccountId;
 use crate::error::{Causes, Code, Error};
 use crate::journal::state::{self, Next, pause};
@@ -434,7 +434,7 @@ impl Drive {
             }
             Next::NotCommitted => self.not_committed(seen.phase).await,
             Next::Release => self.release().await,
-            Next::AskAgain if now.since(self.row.created_at) > PARK_PENDING_AFTER => {
+            Next::AskAgain if is_older(self.row.created_at, now, PARK_PENDING_AFTER) => {
                 self.park().await
             }
             Next::AskAgain => self.ask_soon(PaymentState::Pending).await,
@@ -489,7 +489,7 @@ impl Drive {
     /// is: only its provider ends it.
     async fn wait_for_customer(&mut self, phase: PaymentPhase) -> Result<Flow, Error> {
         let now = self.inner.journal.now();
-        let until = self.customer_until();
+        let until = self.customer_until(now);
         let only_shown = self.page_moves_money() && phase == PaymentPhase::Reserved;
         if now >= until && !only_shown {
             return self
@@ -508,13 +508,18 @@ impl Drive {
     }
 
     fn page_is_open_for_too_long(&self, now: Timestamp) -> bool {
-        self.page_moves_money() && now.since(self.row.accepted_at) > PARK_PENDING_AFTER
+        self.page_moves_money() && is_older(self.row.accepted_at, now, PARK_PENDING_AFTER)
     }
 
-    fn customer_until(&self) -> Timestamp {
+    /// Until when the customer is expected. The time of one who was sent to a page by a clock that was
+    /// ahead is over: nobody knows when that was.
+    fn customer_until(&self, now: Timestamp) -> Timestamp {
         let capabilities = self.provider.capabilities();
-        self.row
-            .accepted_at
+        let accepted_at = self.row.accepted_at;
+        if accepted_at.since(now) > MAX_SKEW {
+            return now;
+        }
+        accepted_at
             .plus(capabilities.customer_window)
             .plus(capabilities.longest_delay)
     }
@@ -524,7 +529,7 @@ impl Drive {
         if self.row.step == Step::Closing {
             return self.not_committed(PaymentPhase::Reserved).await;
         }
-        if self.row.state == PaymentState::ActionRequired || now >= self.customer_until() {
+        if self.row.state == PaymentState::ActionRequired || now >= self.customer_until(now) {
             return self.wait_for_customer(PaymentPhase::Reserved).await;
         }
         self.customer_must_act(None, url).await
@@ -665,7 +670,7 @@ impl Drive {
         let authorization = seen.authorization.clone();
         let now = self.inner.journal.now();
         self.heard("pending").await;
-        if now.since(self.row.created_at) > PARK_PENDING_AFTER {
+        if is_older(self.row.created_at, now, PARK_PENDING_AFTER) {
             return self.park().await;
         }
         self.save(move |row, now| {
@@ -792,7 +797,7 @@ impl Drive {
         let now = self.inner.journal.now();
         let open_page = self.row.state == PaymentState::ActionRequired && self.page_moves_money();
         let patience = patience(self.row.state == PaymentState::Pending || open_page);
-        let long = now.since(self.row.updated_at) > patience;
+        let long = is_older(self.row.updated_at, now, patience);
         if long && self.row.attempts >= MIN_QUESTIONS {
             return self.park().await;
         }

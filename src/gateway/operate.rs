@@ -17,7 +17,7 @@ use super::pay::{
     in_progress, key_of, not_sent_code, object, reference_of, refused_code, reservation_of,
     stored_answer,
 };
-use super::{Gateway, Inner, RequestKey, check, is_within, quiet_at, send, stored, view};
+use super::{Gateway, Inner, RequestKey, check, is_older, is_within, quiet_at, send, stored, view};
 use crate::account::{Handle, HandleKind};
 use crate::error::{Code, Error};
 use crate::journal::state::{self, pause};
@@ -438,7 +438,7 @@ impl Inner {
             Outcome::Pending(done) => {
                 self.heard(&row.account, &row.id, "pending").await;
                 let now = self.journal.now();
-                if now.since(row.created_at) > PARK_PENDING_AFTER {
+                if is_older(row.created_at, now, PARK_PENDING_AFTER) {
                     return self.park_operation(row).await;
                 }
                 self.operation_open(row, OperationState::Pending, Some(done))
@@ -546,7 +546,7 @@ impl Inner {
     /// A question without an answer: ask again, and in the end leave it to a person.
     async fn operation_unanswered(&self, row: OperationRow) -> Result<OperationRow, Error> {
         let patience = patience(row.state == OperationState::Pending);
-        let long = self.journal.now().since(row.created_at) > patience;
+        let long = is_older(row.created_at, self.journal.now(), patience);
         if long && row.attempts >= MIN_QUESTIONS {
             return self.park_operation(row).await;
         }
@@ -582,7 +582,7 @@ impl Inner {
             Repeat::Keyed(window) => is_within(window, row.first_sent_at, now, capabilities),
             Repeat::AfterQuestion => proven,
         };
-        let too_long = now.since(row.created_at) > PARK_UNKNOWN_AFTER;
+        let too_long = is_older(row.created_at, now, PARK_UNKNOWN_AFTER);
         if again && !too_long {
             let earlier = match (proven, question.shows) {
                 (true, _) => Earlier::NotCarriedOut,

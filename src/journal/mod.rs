@@ -170,12 +170,18 @@ impl Journal {
         Err(StoreError::Conflict(T::SUBJECT))
     }
 
-    /// Lets nothing wait for longer than it can have to by a clock that is right, but for `slack`.
-    pub(crate) fn limit_waits(now: Timestamp, slack: Duration) -> Change {
+    /// Lets nothing wait for longer than it can have to by a clock that is right, but for `slack`;
+    /// customers have `customer_window` at the most.
+    pub(crate) fn limit_waits(
+        now: Timestamp,
+        slack: Duration,
+        customer_window: Duration,
+    ) -> Change {
         let by = |longest: Duration| now.plus(longest).plus(slack);
         Change::LimitWaits {
             leases_by: by(LEASE),
             open_by: by(state::LONGEST_PAUSE),
+            customers_by: by(customer_window),
             ended_by: by(state::BETWEEN_LOOKS_AT_A_HOLD),
             events_by: by(outbox::LONGEST_PAUSE),
         }

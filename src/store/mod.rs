@@ -233,6 +233,8 @@ pub enum Change {
         leases_by: Timestamp,
         /// What is open, and each revocation, is looked at by then.
         open_by: Timestamp,
+        /// No customer has time at a setup's page beyond this.
+        customers_by: Timestamp,
         /// What has ended too, unless its provider has said until when it holds.
         ended_by: Timestamp,
         /// An event is sent again by then.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cardless::gateway::AuditQuery;
-use cardless::message::{OperationStatus, PaymentStatus};
+use cardless::message::{OperationStatus, PaymentStatus, SetupStatus};
 use cardless::store::{Change, HeldTopicRow, OperationState};
 use cardless_contract::Clock as _;
 
@@ -300,6 +300,76 @@ async fn leave_an_event_waiting(world: &World) {
     };
     let batch = vec![Change::UpdateDelivery(delivery), Change::HoldTopic(topic)];
     world.store.apply(batch).await.unwrap();
+}
+
+/// A payment, a refund and a setup that began by a clock that was years ahead, and of which their
+/// provider tells nothing: once it is put right they end, or a person looks, as if they were old.
+#[tokio::test(start_paused = true)]
+async fn what_began_by_a_clock_that_was_ahead_ends_or_waits_for_a_person() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.clock.forward(900 * DAY);
+    for call in ["lookup", "find_operation", "complete_setup"] {
+        for _ in 0..500 {
+            world.fake.fault(call, Fault::LostBefore);
+        }
+    }
+    world.fake.fault("commit", Fault::LostAfter);
+    let lost = world.pay(&charge("r-2")).await;
+    world.fake.fault("refund", Fault::LostAfter);
+    let (key, request) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    let refund = refund.unwrap().body.id;
+    let setup = world.gateway.link(&world.key(), &link_request()).await;
+    let setup = setup.unwrap().body.id;
+    world.clock.back(900 * DAY);
+    world.run_hours(30).await;
+    let refund = world.gateway.refund_by_id(&refund).await.unwrap().status;
+    assert_eq!(refund, OperationStatus::Parked);
+    assert_eq!(world.payment(&lost.id).await.status, PaymentStatus::Parked);
+    let setup = world.gateway.setup(&setup).await.unwrap().status;
+    assert_eq!(setup, SetupStatus::Expired);
+}
+
+/// A provider says that it is at work on what began by a clock that was years ahead.
+#[tokio::test(start_paused = true)]
+async fn what_a_provider_is_at_since_a_clock_was_ahead_waits_for_a_person() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.clock.forward(900 * DAY);
+    world.fake.fault("commit", Fault::Pending);
+    let working = world.pay(&charge("r-2")).await;
+    world.fake.fault("refund", Fault::Pending);
+    let (key, request) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    let refund = refund.unwrap().body.id;
+    world.clock.back(900 * DAY);
+    world.run_hours(2).await;
+    let refund = world.gateway.refund_by_id(&refund).await.unwrap().status;
+    assert_eq!(refund, OperationStatus::Parked);
+    let working = world.payment(&working.id).await.status;
+    assert_eq!(working, PaymentStatus::Parked);
+}
+
+/// A customer was sent to a page by a clock that was years ahead, and does not come: once it is put
+/// right, the customer's time is over; at a page that moves money itself, a person looks.
+#[tokio::test(start_paused = true)]
+async fn a_page_of_a_clock_that_was_ahead_is_not_waited_for() {
+    for (shape, end) in [
+        (Shape::TwoCalls, PaymentStatus::Failed),
+        (Shape::Page, PaymentStatus::Parked),
+    ] {
+        let world = World::new(shape);
+        world.linked().await;
+        world.clock.forward(900 * DAY);
+        let payment = world.pay(&present("r-1")).await;
+        assert_eq!(payment.status, PaymentStatus::ActionRequired);
+        world.clock.back(900 * DAY);
+        world.run_hours(2).await;
+        assert_eq!(world.payment(&payment.id).await.status, end, "{shape:?}");
+    }
 }
 
 /// Two processes notice one jump; it is reckoned with once.

@@ -134,11 +134,13 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         Change::LimitWaits {
             leases_by,
             open_by,
+            customers_by,
             ended_by,
             events_by,
         } => {
             clock::limit_leases(connection, *leases_by)?;
             clock::limit_open(connection, *open_by)?;
+            clock::limit_customers(connection, *customers_by)?;
             clock::limit_ended(connection, *ended_by)?;
             clock::limit_events(connection, *events_by)
         }

@@ -113,6 +113,15 @@ pub(super) fn limit_open(connection: &Connection, by: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// A customer's time at the page of a setup that is open is over by then.
+pub(super) fn limit_customers(connection: &Connection, by: Timestamp) -> Result<()> {
+    let sql = format!(
+        "UPDATE setups SET expires_at = ?1, version = version + 1
+         WHERE expires_at > ?1 AND {OPEN_SETUPS}"
+    );
+    execute(connection, &sql, [by.millis()], Subject::Clock).map(drop)
+}
+
 /// What has ended is looked at by then, but for holds whose end their provider has told.
 pub(super) fn limit_ended(connection: &Connection, by: Timestamp) -> Result<()> {
     let sql = format!(
