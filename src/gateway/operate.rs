@@ -842,10 +842,10 @@ fn settle_sums(payment: &mut PaymentRow, ended: &OperationRow, now: Timestamp) {
                     payment.state = PaymentState::Captured;
                     payment.expires_at = None;
                 }
-            } else {
-                // The hold may have lapsed: a read of the payment tells.
-                payment.next_at = Some(now);
             }
+            // What was taken elsewhere meanwhile, and whether the hold has lapsed, a read of the payment
+            // tells: none of it was booked while this was open.
+            payment.next_at = Some(now);
         }
         OperationType::Void if succeeded => {
             payment.state = match payment.captured {
@@ -863,6 +863,8 @@ fn settle_sums(payment: &mut PaymentRow, ended: &OperationRow, now: Timestamp) {
             if succeeded {
                 payment.refunded += minor;
             }
+            // What was given back elsewhere meanwhile was not booked either.
+            payment.next_at = Some(now);
         }
     }
     payment.updated_at = now;

@@ -722,3 +722,51 @@ async fn a_parked_operation_is_ended_by_an_answer_and_by_nothing_else() {
     assert_eq!(status().await, OperationStatus::Succeeded);
     world.books_fit(&payment.id).await;
 }
+
+/// Somebody gives back, or captures, in the back office while one of ours is open, and a webhook tells
+/// only of that: it is booked once ours has ended.
+#[tokio::test(start_paused = true)]
+async fn what_happens_elsewhere_while_one_of_ours_is_open_is_booked_after_it() {
+    for ends_well in [true, false] {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        world.fake.fault("refund", Fault::Pending);
+        let (key, request) = (world.key(), give(Some(1000)));
+        let refund = world.gateway.refund(&key, &payment.id, &request).await;
+        let refund = refund.unwrap().body.id;
+        world.fake.refund_elsewhere(&payment.id, 500);
+        world.webhook("e-1", &payment.id).await;
+        world.run_for(Duration::from_secs(5)).await;
+        if ends_well {
+            world.fake.finish_pending();
+        } else {
+            world.fake.fault("find_operation", Fault::Declined);
+        }
+        world.run_hours(2).await;
+        let refund = world.gateway.refund_by_id(&refund).await.unwrap().status;
+        assert_eq!(refund == OperationStatus::Succeeded, ends_well);
+        world.books_fit(&payment.id).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_elsewhere_while_one_of_ours_is_open_is_booked_after_it() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    world.fake.fault("capture", Fault::Pending);
+    let (key, request) = (world.key(), take(Some(1000), None));
+    world
+        .gateway
+        .capture(&key, &payment.id, &request)
+        .await
+        .unwrap();
+    world.fake.capture_elsewhere(&payment.id, 500);
+    world.webhook("e-1", &payment.id).await;
+    world.run_for(Duration::from_secs(5)).await;
+    world.fake.finish_pending();
+    world.run_hours(2).await;
+    assert_eq!(world.payment(&payment.id).await.captured.minor(), 1500);
+    world.books_fit(&payment.id).await;
+}
