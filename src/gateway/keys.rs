@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cardless_contract::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::audit::{AuditAction, AuditObject, AuditOutcome};
 use super::{Gateway, Inner, stored};
@@ -85,11 +86,11 @@ pub struct KeyGeneration {
     pub destroyed_at: Option<Timestamp>,
 }
 
-/// Looks after the keys while the service runs.
+/// Looks after the keys while the service runs, by a clock that only ever goes on.
 #[derive(Debug)]
 pub(super) struct KeyWatch {
-    look_at: Timestamp,
-    warn_at: Timestamp,
+    look_at: Instant,
+    warn_at: Instant,
 }
 
 impl Gateway {
@@ -354,21 +355,22 @@ impl Inner {
 
 impl KeyWatch {
     /// Looks at once.
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
         Self {
-            look_at: Timestamp::from_millis(0),
-            warn_at: Timestamp::from_millis(0),
+            look_at: now,
+            warn_at: now,
         }
     }
 
     /// Follows another process that has rotated the keys or destroyed some, and says what must be
     /// done. A failure is logged; the next look tries again.
     pub(super) async fn look(&mut self, inner: &Inner) {
-        let now = inner.journal.now();
+        let now = Instant::now();
         if now < self.look_at {
             return;
         }
-        self.look_at = now.plus(LOOK_EVERY);
+        self.look_at = now + LOOK_EVERY;
         // First what seals: keys that lack what sealed here before are no older copy then.
         let rows = match inner.follow_generations().await {
             Ok(rows) => rows,
@@ -381,7 +383,7 @@ impl KeyWatch {
             tracing::error!(%error, "the keys can't be read again");
         }
         if now >= self.warn_at {
-            self.warn_at = now.plus(WARN_EVERY);
+            self.warn_at = now + WARN_EVERY;
             for warning in inner.key_warnings(&rows) {
                 tracing::warn!("{warning}");
             }

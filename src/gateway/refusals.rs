@@ -69,7 +69,7 @@ impl Refusals {
             return None;
         };
         present.count += 1;
-        if now.since(present.since) < WINDOW {
+        if !is_over(present.since, now) {
             return None;
         }
         let count = std::mem::take(&mut present.count);
@@ -82,7 +82,7 @@ impl Refusals {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut over = Vec::new();
         counted.retain(|kind, present| {
-            let ends = all || now.since(present.since) >= WINDOW;
+            let ends = all || is_over(present.since, now);
             if ends && present.count > 0 {
                 over.push((kind.clone(), present.count));
             }
@@ -90,6 +90,11 @@ impl Refusals {
         });
         over
     }
+}
+
+/// Whether the time in which a kind is counted is over, or began by a clock that was ahead.
+fn is_over(since: Timestamp, now: Timestamp) -> bool {
+    since > now || now.since(since) >= WINDOW
 }
 
 impl Gateway {
@@ -201,6 +206,18 @@ mod tests {
         assert_eq!(refusals.count(&kind("a"), at(61)), None);
         assert_eq!(refusals.take(at(120), false), [(kind("a"), 1)]);
         assert_eq!(refusals.take(at(500), true), []);
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_ends_the_minute() {
+        let refusals = Refusals::default();
+        let at = Timestamp::from_seconds;
+        assert_eq!(refusals.count(&kind("a"), at(100_000)), Some(1));
+        assert_eq!(refusals.count(&kind("a"), at(100_001)), None);
+        assert_eq!(refusals.count(&kind("a"), at(5)), Some(2));
+        assert_eq!(refusals.count(&kind("b"), at(100_000)), Some(1));
+        assert_eq!(refusals.count(&kind("b"), at(100_001)), None);
+        assert_eq!(refusals.take(at(6), false), [(kind("b"), 1)]);
     }
 
     #[test]

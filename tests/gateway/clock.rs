@@ -1,10 +1,11 @@
 //! The machine's clock jumps while something is open.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cardless::gateway::AuditQuery;
 use cardless::message::{OperationStatus, PaymentStatus, SetupStatus};
-use cardless::store::{Change, HeldTopicRow, OperationState};
+use cardless::store::{Change, HeldTopicRow, OperationState, WebhookRow};
 use cardless_contract::Clock as _;
 
 use crate::fake::{Fault, KEY_WINDOW, Kind, Shape};
@@ -370,6 +371,47 @@ async fn a_page_of_a_clock_that_was_ahead_is_not_waited_for() {
         world.run_hours(2).await;
         assert_eq!(world.payment(&payment.id).await.status, end, "{shape:?}");
     }
+}
+
+/// The service runs on while the clock is put back by a day: it is looked as often as before whether
+/// another process has rotated the keys.
+#[tokio::test(start_paused = true)]
+async fn the_keys_are_looked_after_by_a_clock_that_was_put_back() {
+    let world = World::new(Shape::TwoCalls);
+    let gateway = world.gateway.clone();
+    let running = tokio::spawn(async move {
+        gateway.run(tokio::time::sleep(10 * MINUTE)).await;
+    });
+    tokio::time::sleep(90 * SECOND).await;
+    world.clock.back(DAY);
+    let before = world.keys.looks.load(Ordering::Relaxed);
+    running.await.unwrap();
+    let looks = world.keys.looks.load(Ordering::Relaxed) - before;
+    assert!(looks >= 8, "{looks}");
+}
+
+/// The service runs on while the clock is put back by a day: what has ended is forgotten as before.
+#[tokio::test(start_paused = true)]
+async fn what_has_ended_is_forgotten_by_a_clock_that_was_put_back() {
+    let world = World::new(Shape::TwoCalls);
+    let old = || {
+        Change::InsertWebhook(WebhookRow {
+            provider: "fake".to_owned(),
+            event: "old".to_owned(),
+            received_at: world.clock.now().minus(91 * DAY),
+        })
+    };
+    let gateway = world.gateway.clone();
+    let running = tokio::spawn(async move {
+        gateway.run(tokio::time::sleep(HOUR)).await;
+    });
+    tokio::time::sleep(MINUTE).await;
+    world.clock.back(DAY);
+    tokio::time::sleep(MINUTE).await;
+    world.store.apply(vec![old()]).await.unwrap();
+    running.await.unwrap();
+    // It is there no more, so it can come again.
+    world.store.apply(vec![old()]).await.unwrap();
 }
 
 /// Two processes notice one jump; it is reckoned with once.

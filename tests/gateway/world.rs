@@ -70,6 +70,8 @@ pub(crate) struct Pocket {
     text: Mutex<String>,
     /// It can be read only, like a mounted secret.
     pub(crate) mounted: AtomicBool,
+    /// How often it was looked whether they have changed.
+    pub(crate) looks: AtomicU64,
 }
 
 impl Pocket {
@@ -78,6 +80,7 @@ impl Pocket {
         Arc::new(Self {
             text: Mutex::new(text),
             mounted: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
         })
     }
 
@@ -104,6 +107,7 @@ impl Custody for Pocket {
     }
 
     fn fingerprint(&self) -> Result<[u8; 32], KeyFileError> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let hash = ring::digest::digest(&ring::digest::SHA256, self.text().as_bytes());
         Ok(hash.as_ref().try_into().unwrap())
     }

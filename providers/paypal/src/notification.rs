@@ -203,13 +203,14 @@ impl Verifier {
         }
     }
 
-    /// Whether one more file may be fetched now; counts it if so.
+    /// Whether one more file may be fetched now; counts it if so. What was counted by a clock that was
+    /// ahead is over.
     fn may_fetch(&self) -> bool {
         let now = self.clock.now();
         let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
         while fetches
             .front()
-            .is_some_and(|first| now.since(*first) >= FETCH_WINDOW)
+            .is_some_and(|first| *first > now || now.since(*first) >= FETCH_WINDOW)
         {
             fetches.pop_front();
         }
@@ -750,7 +751,7 @@ mod tests {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        let verifier = verifier.unwrap();
+        let mut verifier = verifier.unwrap();
         for number in 0..100 {
             let url =
                 format!("https://api-m.sandbox.paypal.com/v1/notifications/certs/CERT-{number}");
@@ -764,6 +765,9 @@ mod tests {
         }
         assert_eq!(*client.1.lock().unwrap(), MAX_FETCHES);
         assert!(verifier.cache.lock().unwrap().is_empty());
+        // A clock that is put back holds nobody up.
+        verifier.clock = Arc::new(At(verifier.clock.now().minus(MAX_AGE)));
+        assert!(verifier.may_fetch());
     }
 
     fn subject_of(event: serde_json::Value) -> Subject {

@@ -165,11 +165,12 @@ impl Budget {
     }
 }
 
-/// Counts one more within [`FETCH_WINDOW`], unless there are `most` already.
+/// Counts one more within [`FETCH_WINDOW`], unless there are `most` already. What was counted by a clock
+/// that was ahead is over.
 fn count(times: &mut VecDeque<Timestamp>, most: usize, now: Timestamp) -> bool {
     while times
         .front()
-        .is_some_and(|first| now.since(*first) >= FETCH_WINDOW)
+        .is_some_and(|first| *first > now || now.since(*first) >= FETCH_WINDOW)
     {
         times.pop_front();
     }
@@ -287,6 +288,17 @@ mod tests {
             MAX_FETCHES
         );
         assert!(keys.may_fetch(start.plus(FETCH_WINDOW)));
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_holds_no_fetch_up() {
+        let (keys, budget) = (Keys::default(), Budget::default());
+        let ahead = Timestamp::from_seconds(1_700_000_000);
+        assert_eq!((0..100).filter(|_| keys.may_fetch(ahead)).count(), 10);
+        assert_eq!((0..1000).filter(|_| budget.may(ahead)).count(), MAX_READS);
+        let now = ahead.minus(Duration::from_secs(24 * 3600));
+        assert!(keys.may_fetch(now));
+        assert!(budget.may(now));
     }
 
     #[test]
