@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use cardless_contract::{
-    Notification, NotificationError, ObjectId, OperationKind, PaymentProvider, ProviderError,
-    RawNotification, Subject,
+    ErrorKind, Notification, NotificationError, ObjectId, OperationKind, PaymentProvider,
+    ProviderError, RawNotification, Subject,
 };
 use http::HeaderMap;
 
 use super::{Gateway, Inner, stored};
-use crate::error::{Code, Error};
+use crate::error::{Causes, Code, Error};
 use crate::store::{Change, OperationRow, StoreError, Subject as Conflict, WebhookRow};
 use crate::vault::HashPurpose;
 
@@ -19,8 +19,8 @@ impl Gateway {
     /// # Errors
     ///
     /// [`Code::NotFound`] for a provider that is not set up; [`Code::NotificationRefused`] if it
-    /// does not verify; [`Code::ProviderUnavailable`] if the signer's key could not be fetched;
-    /// [`Code::StoreUnavailable`].
+    /// does not verify; [`Code::ProviderUnavailable`] if the signer's key could not be fetched, or what
+    /// it names not be read now; [`Code::StoreUnavailable`].
     pub async fn notification(
         &self,
         provider: &str,
@@ -38,9 +38,15 @@ impl Gateway {
             .verify_notification(&delivery)
             .await
             .map_err(refused)?;
+        let event = inner.event_name(&notification.event_id);
+        let store = inner.journal.store();
+        if store.has_webhook(provider, &event).await.map_err(stored)? {
+            // The look that it asks for was asked for then, and so was whose it is.
+            return Ok(());
+        }
         let mut batch = vec![Change::InsertWebhook(WebhookRow {
             provider: provider.to_owned(),
-            event: inner.event_name(&notification.event_id),
+            event,
             received_at: inner.journal.now(),
         })];
         let found = inner.wake_subject(adapter.as_ref(), &notification).await?;
@@ -50,7 +56,7 @@ impl Gateway {
                 inner.wake.notify_one();
                 Ok(())
             }
-            // It came before: the look that it asked for was asked for then.
+            // It came at the same time.
             Err(StoreError::Conflict(Conflict::Webhook)) => Ok(()),
             Err(error) => Err(stored(error)),
         }
@@ -106,7 +112,8 @@ impl Inner {
     }
 
     /// Whose operation is not known here was made elsewhere, in a back office: the provider says of
-    /// which payment it is.
+    /// which payment it is. What it refuses it would refuse the next time too: that is logged, and the
+    /// notification is taken, since a provider that is answered with errors stops sending any.
     async fn wake_operation(
         &self,
         adapter: &dyn PaymentProvider,
@@ -118,9 +125,18 @@ impl Inner {
         if !known.is_empty() {
             return Ok(known);
         }
-        match adapter.payment_of(kind, object).await.map_err(unread)? {
-            Some(id) => self.wake_reference(provider, id.as_str()).await,
-            None => Ok(Vec::new()),
+        match adapter.payment_of(kind, object).await {
+            Ok(Some(id)) => self.wake_reference(provider, id.as_str()).await,
+            Ok(None) => Ok(Vec::new()),
+            Err(error) if can_pass(error.kind()) => Err(unread(error)),
+            Err(error) => {
+                tracing::error!(
+                    provider,
+                    error = %Causes(&error),
+                    "a notification names something that can't be read: nothing is looked at for it"
+                );
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -170,6 +186,18 @@ impl Inner {
         );
         Ok(changes)
     }
+}
+
+/// Whether what was not read now may be read later.
+const fn can_pass(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unreachable
+            | ErrorKind::Interrupted
+            | ErrorKind::RateLimited
+            | ErrorKind::ProviderFailed
+            | ErrorKind::Authentication
+    )
 }
 
 fn unread(error: ProviderError) -> Error {

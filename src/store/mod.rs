@@ -513,6 +513,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A caller's key.
     async fn key(&self, client: &str, key: &[u8]) -> Result<Option<KeyRow>>;
 
+    /// Whether a webhook with this event came before.
+    async fn has_webhook(&self, provider: &str, event: &str) -> Result<bool>;
+
     /// Payments, operations and setups to look at: due by `now` and leased by nobody.
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>>;
 

@@ -1014,8 +1014,29 @@ impl PaymentProvider for Fake {
         })
     }
 
-    async fn payment_of(&self, _: OperationKind, _: &ObjectId) -> Result<Option<ReservationId>> {
-        Ok(None)
+    async fn payment_of(
+        &self,
+        kind: OperationKind,
+        object: &ObjectId,
+    ) -> Result<Option<ReservationId>> {
+        match self.begin("payment_of", object.as_str()) {
+            None => {}
+            Some(Fault::NotSent) => {
+                return Err(self.error(ErrorKind::Unreachable, Delivery::NotSent));
+            }
+            Some(Fault::Refused) => {
+                return Err(self.error(ErrorKind::InvalidRequest, Delivery::Refused));
+            }
+            Some(_) => return Err(self.lost()),
+        }
+        let state = self.state.lock().unwrap();
+        let has = |held: &Object| {
+            let mut operations = held.operations.values();
+            operations.any(|done| done.kind == kind && done.id == object.as_str())
+        };
+        let mut objects = state.objects.iter();
+        let found = objects.find(|(_, held)| has(held));
+        Ok(found.map(|(id, _)| ReservationId::new(id.clone()).unwrap()))
     }
 
     async fn revoke(&self, token: &ProviderToken) -> Result<()> {
@@ -1060,16 +1081,26 @@ impl PaymentProvider for Fake {
         &self,
         delivery: &RawNotification<'_>,
     ) -> std::result::Result<Notification, NotificationError> {
-        // The body is `event reservation`.
+        // The body is `event reservation`, or `event kind/operation`.
         let body = std::str::from_utf8(delivery.body).map_err(|_| NotificationError::Signature)?;
         let (event, id) = body.split_once(' ').ok_or(NotificationError::Signature)?;
-        Ok(Notification {
-            event_id: event.to_owned(),
-            subject: Subject::Payment {
+        let operation = |kind, object| Subject::Operation {
+            kind,
+            object: ObjectId::new(object).unwrap(),
+        };
+        let subject = match id.split_once('/') {
+            Some(("capture", object)) => operation(OperationKind::Capture, object),
+            Some(("void", object)) => operation(OperationKind::Void, object),
+            Some((_, object)) => operation(OperationKind::Refund, object),
+            None => Subject::Payment {
                 reservation: Some(ReservationId::new(id).unwrap()),
                 reference: None,
                 object: None,
             },
+        };
+        Ok(Notification {
+            event_id: event.to_owned(),
+            subject,
         })
     }
 }

@@ -1078,3 +1078,29 @@ async fn a_token_of_another_merchant_is_never_sent() {
     let payment = world.pay(&charge("r-1")).await;
     assert_eq!(payment.status, PaymentStatus::Captured);
 }
+
+/// A webhook names an operation that is not known here, so the provider is asked whose it is: once, and
+/// again only if that can pass.
+#[tokio::test(start_paused = true)]
+async fn whose_operation_it_is_is_asked_once_for_each_webhook() {
+    let world = World::new(Shape::TwoCalls);
+    let asked = || world.fake.calls("payment_of");
+    for _ in 0..3 {
+        world.told("e-1", "refund/O9").await.unwrap();
+    }
+    assert_eq!(asked(), 1);
+    // What can't be answered now can be answered later.
+    for fault in [Fault::NotSent, Fault::LostBefore] {
+        world.fake.fault("payment_of", fault);
+        let refused = world.told("e-2", "refund/O9").await;
+        assert_eq!(code(refused), Code::ProviderUnavailable);
+    }
+    world.told("e-2", "refund/O9").await.unwrap();
+    assert_eq!(asked(), 4);
+    // What is refused is refused the next time too.
+    world.fake.fault("payment_of", Fault::Refused);
+    for _ in 0..3 {
+        world.told("e-3", "refund/O9").await.unwrap();
+    }
+    assert_eq!(asked(), 5);
+}

@@ -253,12 +253,14 @@ impl World {
 
     pub(crate) async fn webhook(&self, event: &str, payment: &str) {
         let (id, _) = self.fake.object(payment);
-        let body = Bytes::from(format!("{event} {id}"));
+        self.told(event, &id).await.unwrap();
+    }
+
+    /// A webhook about a reservation, or about `refund/` and the provider's id of one.
+    pub(crate) async fn told(&self, event: &str, about: &str) -> Result<(), Error> {
+        let body = Bytes::from(format!("{event} {about}"));
         let headers = HeaderMap::new();
-        self.gateway
-            .notification("fake", &headers, &body)
-            .await
-            .unwrap();
+        self.gateway.notification("fake", &headers, &body).await
     }
 
     pub(crate) async fn events(&self) -> Vec<(String, String)> {

@@ -583,6 +583,12 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn has_webhook(&self, provider: &str, event: &str) -> Result<bool> {
+        let name = (provider.to_owned(), event.to_owned());
+        self.read(move |connection| read::has_webhook(connection, &name.0, &name.1))
+            .await
+    }
+
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>> {
         self.read(move |connection| read::due(connection, now, limit))
             .await

@@ -257,6 +257,16 @@ pub(super) fn operations(connection: &Connection, payment: &str) -> Result<Vec<O
     )
 }
 
+pub(super) fn has_webhook(connection: &Connection, provider: &str, event: &str) -> Result<bool> {
+    let found = maybe(
+        connection,
+        "SELECT 1 FROM webhooks WHERE provider = ?1 AND event = ?2",
+        [provider, event],
+        |_| Ok(()),
+    )?;
+    Ok(found.is_some())
+}
+
 pub(super) fn key(connection: &Connection, client: &str, key: &[u8]) -> Result<Option<KeyRow>> {
     maybe(
         connection,

@@ -316,6 +316,10 @@ impl Store for Disk {
         through!(self, operations(payment))
     }
 
+    async fn has_webhook(&self, provider: &str, event: &str) -> Answer<bool> {
+        through!(self, has_webhook(provider, event))
+    }
+
     async fn key(&self, client: &str, key: &[u8]) -> Answer<Option<KeyRow>> {
         through!(self, key(client, key))
     }
