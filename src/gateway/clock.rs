@@ -31,7 +31,7 @@ const SEE_EVERY: Duration = Duration::from_secs(3600);
 pub(super) struct ClockWatch {
     /// What both showed at the last look; `None` before the first.
     last: Option<(Timestamp, Instant)>,
-    /// When whoever was at something as the clock was put back is done with it.
+    /// When whoever was at something as the clock was put back, or as this began, is done with it.
     settled_at: Option<Instant>,
     /// When it was last made sure that what the clock shows is remembered.
     seen_at: Option<Instant>,
@@ -66,7 +66,11 @@ impl ClockWatch {
                     self.settled_at = Some(steady + LEASE + MAX_SKEW);
                 }
             }
-            None => inner.reckon_at_start(wall).await?,
+            None => {
+                inner.reckon_at_start(wall).await?;
+                // Another process may be at something, whatever the clock says.
+                self.settled_at = Some(steady + LEASE + MAX_SKEW);
+            }
         }
         self.last = Some((wall, steady));
         if self.seen_at.is_none_or(|at| steady - at >= SEE_EVERY) {
@@ -74,11 +78,20 @@ impl ClockWatch {
             self.seen_at = Some(steady);
         }
         if self.settled_at.is_some_and(|at| at <= steady) {
-            inner.limit_waits(wall).await?;
+            inner.limit_waits(wall, Leases::Cut).await?;
             self.settled_at = None;
         }
         Ok(())
     }
+}
+
+/// What becomes of leases beyond the longest that there can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leases {
+    /// Their workers may be alive: they were given by a clock that was ahead, a moment ago.
+    Kept,
+    /// Whoever had them is done.
+    Cut,
 }
 
 /// A jump of the clock.
@@ -147,14 +160,15 @@ impl Inner {
         if let Some(latest) = latest.filter(|latest| latest.since(wall) > MAX_SKEW) {
             self.step_clock(Jump::guessed(wall, latest)).await?;
         }
-        self.limit_waits(wall).await
+        self.limit_waits(wall, Leases::Kept).await
     }
 
-    async fn limit_waits(&self, wall: Timestamp) -> Result<(), StoreError> {
+    async fn limit_waits(&self, wall: Timestamp, leases: Leases) -> Result<(), StoreError> {
         let parts = self.live.parts();
         let windows = parts.providers.values();
         let longest = windows.map(|provider| provider.capabilities().customer_window);
-        let limit = Journal::limit_waits(wall, MAX_SKEW, longest.max().unwrap_or(ANY_CUSTOMER));
+        let longest = longest.max().unwrap_or(ANY_CUSTOMER);
+        let limit = Journal::limit_waits(wall, MAX_SKEW, longest, leases == Leases::Cut);
         self.journal.write(vec![limit]).await
     }
 

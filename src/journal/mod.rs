@@ -171,15 +171,17 @@ impl Journal {
     }
 
     /// Lets nothing wait for longer than it can have to by a clock that is right, but for `slack`;
-    /// customers have `customer_window` at the most.
+    /// customers have `customer_window` at the most. Leases are limited too if nobody can be at
+    /// anything under one from before.
     pub(crate) fn limit_waits(
         now: Timestamp,
         slack: Duration,
         customer_window: Duration,
+        cut_leases: bool,
     ) -> Change {
         let by = |longest: Duration| now.plus(longest).plus(slack);
         Change::LimitWaits {
-            leases_by: by(LEASE),
+            leases_by: cut_leases.then(|| by(LEASE)),
             open_by: by(state::LONGEST_PAUSE),
             customers_by: by(customer_window),
             ended_by: by(state::BETWEEN_LOOKS_AT_A_HOLD),

@@ -229,8 +229,8 @@ pub enum Change {
     /// Let nothing wait for longer than it can have to: what was put off by a clock that was ahead
     /// would stand still until then.
     LimitWaits {
-        /// No worker has anything beyond this.
-        leases_by: Timestamp,
+        /// No worker has anything beyond this; `None` if one may be at it.
+        leases_by: Option<Timestamp>,
         /// What is open, and each revocation, is looked at by then.
         open_by: Timestamp,
         /// No customer has time at a setup's page beyond this.

@@ -1,5 +1,6 @@
 //! The machine's clock jumps while something is open.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use cardless::gateway::AuditQuery;
 use cardless::message::{OperationStatus, PaymentStatus, SetupStatus};
 use cardless::store::{Change, HeldTopicRow, OperationState, WebhookRow};
 use cardless_contract::Clock as _;
+use tokio::sync::Notify;
 
 use crate::fake::{Fault, KEY_WINDOW, Kind, Shape};
 use crate::world::*;
@@ -412,6 +414,33 @@ async fn what_has_ended_is_forgotten_by_a_clock_that_was_put_back() {
     running.await.unwrap();
     // It is there no more, so it can come again.
     world.store.apply(vec![old()]).await.unwrap();
+}
+
+/// A worker is in the middle of a refund as the clock is put back, and another process starts, or a
+/// person looks after everything open: the worker keeps what it has, and ends it.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_not_cut_while_its_worker_may_be_at_it() {
+    for starts in [false, true] {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        world.clock.forward(DAY);
+        let gate = Arc::new(Notify::new());
+        world.fake.fault("refund", Fault::Wait(gate.clone()));
+        let (at_it, key, id) = (world.another_worker(), world.key(), payment.id.clone());
+        let call = tokio::spawn(async move { at_it.refund(&key, &id, &give(Some(1000))).await });
+        tokio::time::sleep(SECOND).await;
+        world.clock.back(DAY);
+        if starts {
+            world.run_for(2 * SECOND).await;
+        } else {
+            world.reconcile().await;
+        }
+        gate.notify_one();
+        let refund = call.await.unwrap().unwrap().body;
+        assert_eq!(refund.status, OperationStatus::Succeeded, "{starts}");
+        assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+    }
 }
 
 /// Two processes notice one jump; it is reckoned with once.

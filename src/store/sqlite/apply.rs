@@ -138,7 +138,9 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             ended_by,
             events_by,
         } => {
-            clock::limit_leases(connection, *leases_by)?;
+            if let Some(by) = leases_by {
+                clock::limit_leases(connection, *by)?;
+            }
             clock::limit_open(connection, *open_by)?;
             clock::limit_customers(connection, *customers_by)?;
             clock::limit_ended(connection, *ended_by)?;
