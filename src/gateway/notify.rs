@@ -9,7 +9,9 @@ use http::HeaderMap;
 
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Code, Error};
-use crate::store::{Change, OperationRow, StoreError, Subject as Conflict, WebhookRow};
+use crate::store::{
+    Change, OperationRow, OperationType, StoreError, Subject as Conflict, WebhookRow,
+};
 use crate::vault::HashPurpose;
 
 impl Gateway {
@@ -104,7 +106,7 @@ impl Inner {
                     }
                 }
                 if let Some(object) = object {
-                    changes.extend(self.wake_object(provider, object).await?);
+                    changes.extend(self.wake_object(provider, object, None).await?);
                 }
                 Ok(changes)
             }
@@ -121,7 +123,12 @@ impl Inner {
         object: &ObjectId,
     ) -> Result<Vec<Change>, Error> {
         let provider = adapter.name().as_str();
-        let known = self.wake_object(provider, object).await?;
+        let made = match kind {
+            OperationKind::Capture => OperationType::Capture,
+            OperationKind::Void => OperationType::Void,
+            OperationKind::Refund => OperationType::Refund,
+        };
+        let known = self.wake_object(provider, object, Some(made)).await?;
         if !known.is_empty() {
             return Ok(known);
         }
@@ -140,9 +147,18 @@ impl Inner {
         }
     }
 
-    async fn wake_object(&self, provider: &str, object: &ObjectId) -> Result<Vec<Change>, Error> {
+    /// A provider may count its captures, voids and refunds each for itself, so that the kind belongs to
+    /// the name of what is known by it.
+    async fn wake_object(
+        &self,
+        provider: &str,
+        object: &ObjectId,
+        kind: Option<OperationType>,
+    ) -> Result<Vec<Change>, Error> {
         let store = self.journal.store();
-        let row = store.payment_by_object(provider, object.as_str()).await;
+        let row = store
+            .payment_by_object(provider, object.as_str(), kind)
+            .await;
         match row.map_err(stored)? {
             Some(row) => self.wake_payment(&row.id).await,
             None => Ok(Vec::new()),

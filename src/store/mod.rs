@@ -479,8 +479,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         reservation: &str,
     ) -> Result<Option<PaymentRow>>;
 
-    /// The payment that has this authorization, capture or refund at the provider.
-    async fn payment_by_object(&self, provider: &str, object: &str) -> Result<Option<PaymentRow>>;
+    /// The payment that has this authorization, capture or refund at the provider; with a kind only
+    /// what that kind's operations have made.
+    async fn payment_by_object(
+        &self,
+        provider: &str,
+        object: &str,
+        kind: Option<OperationType>,
+    ) -> Result<Option<PaymentRow>>;
 
     /// Payments, newest first.
     async fn payments(&self, filter: &PaymentFilter) -> Result<Vec<PaymentRow>>;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cardless::error::Code;
 use cardless::message::{MethodStatus, MethodUpdate, PaymentStatus};
+use cardless::store::{Change, OperationType};
 use cardless_contract::Clock as _;
 use tokio::sync::Notify;
 
@@ -1103,4 +1104,55 @@ async fn whose_operation_it_is_is_asked_once_for_each_webhook() {
         world.told("e-3", "refund/O9").await.unwrap();
     }
     assert_eq!(asked(), 5);
+}
+
+/// A provider counts its captures, voids and refunds each for itself: one's number is no other's.
+#[tokio::test(start_paused = true)]
+async fn an_operation_is_found_by_its_kind_and_number() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let mut looked_at = Vec::new();
+    for reference in ["r-1", "r-2"] {
+        let payment = world.pay(&hold(reference)).await;
+        let (key, request) = (world.key(), take(Some(1000), None));
+        let capture = world.gateway.capture(&key, &payment.id, &request).await;
+        let payment = capture.unwrap().body.id;
+        let (key, request) = (world.key(), give(Some(100)));
+        world
+            .gateway
+            .refund(&key, &payment, &request)
+            .await
+            .unwrap();
+        looked_at.push(payment);
+    }
+    world.run_for(Duration::from_secs(2)).await;
+    // The first one's capture and the second one's refund have the same number, and so has the second
+    // one's capture and the first one's refund.
+    for (payment, (capture, refund)) in looked_at.iter().zip([("7", "8"), ("8", "7")]) {
+        for mut row in world.store.operations(payment).await.unwrap() {
+            let number = match row.kind {
+                OperationType::Capture => capture,
+                OperationType::Refund | OperationType::Void => refund,
+            };
+            row.object = Some(number.to_owned());
+            row.capture_object = None;
+            let change = Change::UpdateOperation(row);
+            world.store.apply(vec![change]).await.unwrap();
+        }
+    }
+    for (about, payment) in [
+        ("capture/7", &looked_at[0]),
+        ("refund/7", &looked_at[1]),
+        ("capture/8", &looked_at[1]),
+        ("refund/8", &looked_at[0]),
+    ] {
+        world.told(about, about).await.unwrap();
+        for other in &looked_at {
+            let row = world.store.payment(other).await.unwrap().unwrap();
+            let woken = row.next_at.is_some_and(|at| at <= world.clock.now());
+            assert_eq!(woken, other == payment, "{about}");
+        }
+        world.run_for(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.fake.calls("payment_of"), 0);
 }

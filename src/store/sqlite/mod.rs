@@ -33,8 +33,9 @@ use super::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
     HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles, OperationRow,
-    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result, RotationRow,
-    SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
+    OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result,
+    RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue,
+    TokenRow,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -523,9 +524,14 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn payment_by_object(&self, provider: &str, object: &str) -> Result<Option<PaymentRow>> {
+    async fn payment_by_object(
+        &self,
+        provider: &str,
+        object: &str,
+        kind: Option<OperationType>,
+    ) -> Result<Option<PaymentRow>> {
         let key = (provider.to_owned(), object.to_owned());
-        self.read(move |connection| read::payment_by_object(connection, &key.0, &key.1))
+        self.read(move |connection| read::payment_by_object(connection, &key.0, &key.1, kind))
             .await
     }
 

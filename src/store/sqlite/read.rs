@@ -115,15 +115,18 @@ pub(super) fn payment_by_object(
     connection: &Connection,
     provider: &str,
     object: &str,
+    kind: Option<OperationType>,
 ) -> Result<Option<PaymentRow>> {
     maybe(
         connection,
         "SELECT * FROM payments WHERE id IN (
-             SELECT id FROM payments WHERE provider = ?1 AND authorization_id = ?2
+             SELECT id FROM payments WHERE provider = ?1 AND authorization_id = ?2 AND ?3 IS NULL
              UNION SELECT id FROM payments WHERE provider = ?1 AND capture_object = ?2
-             UNION SELECT payment FROM operations WHERE provider = ?1 AND object = ?2)
+                 AND (?3 IS NULL OR ?3 = 'capture')
+             UNION SELECT payment FROM operations WHERE provider = ?1 AND object = ?2
+                 AND (?3 IS NULL OR kind = ?3))
          LIMIT 1",
-        [provider, object],
+        params![provider, object, kind.map(OperationType::as_str)],
         payment_row,
     )
 }

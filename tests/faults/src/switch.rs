@@ -10,8 +10,8 @@ use cardless::store::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
     ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
     HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles, OperationRow,
-    PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow, SealedColumn,
-    SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
+    OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow,
+    SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
 };
 use cardless_contract::Timestamp;
 use tokio::sync::Notify;
@@ -276,8 +276,13 @@ impl Store for Disk {
         through!(self, payment_by_reservation(provider, id))
     }
 
-    async fn payment_by_object(&self, provider: &str, id: &str) -> Answer<Option<PaymentRow>> {
-        through!(self, payment_by_object(provider, id))
+    async fn payment_by_object(
+        &self,
+        provider: &str,
+        id: &str,
+        kind: Option<OperationType>,
+    ) -> Answer<Option<PaymentRow>> {
+        through!(self, payment_by_object(provider, id, kind))
     }
 
     async fn payments(&self, filter: &PaymentFilter) -> Answer<Vec<PaymentRow>> {
