@@ -263,6 +263,13 @@ impl Statement {
         again: &str,
     ) -> Self {
         self.as_of = Some(at);
+        if access::is_ahead(at, now) {
+            self.stale = true;
+            self.holds = false;
+            self.faults.push(format!(
+                "the evidence is dated in the future, {at}: it was made by a wrong clock; {again}"
+            ));
+        }
         if now.since(at) > limit {
             self.stale = true;
             self.holds = false;
@@ -313,6 +320,10 @@ mod tests {
             .clone()
             .looked_at(then, now, 2 * day, "look again");
         assert!(fresh.holds && !fresh.stale && fresh.as_of == Some(then));
+        let ahead = statement
+            .clone()
+            .looked_at(now.plus(day), now, day, "look again");
+        assert!(!ahead.holds && ahead.stale);
         let stale = statement.looked_at(then, now, day, "look again");
         assert!(!stale.holds && stale.stale);
         assert!(stale.faults.concat().contains("look again"), "{stale:?}");
