@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cardless_contract::Timestamp;
 
-use super::{Claim, Door, Question, Section, Sources, Statement, Table};
+use super::{Claim, Door, Question, Section, Sources, Statement, Table, days};
 use crate::error::Error;
 use crate::gateway::{ClientInfo, Role};
 use crate::registry::LiveSecrets;
@@ -169,7 +169,7 @@ fn key_ages(clients: &[ClientInfo], now: Timestamp) -> Statement {
         ]);
     }
     let header = vec!["client", "key", "since", "days old", "replaced; ends at"];
-    let table = or_none(Table::new(header, rows), "no live key");
+    let table = Table::new(header, rows).or_none("no live key");
     KEYS.judged(faults, table.moving(&[3]))
 }
 
@@ -204,7 +204,7 @@ fn credentials_counted(secrets: &[LiveSecrets]) -> Statement {
         .iter()
         .map(|secret| vec![secret.setting.clone(), secret.live.to_string()]);
     let table = Table::new(vec!["setting", "live values"], rows.collect());
-    CREDENTIALS.judged(faults.collect(), or_none(table, "no credential is set"))
+    CREDENTIALS.judged(faults.collect(), table.or_none("no credential is set"))
 }
 
 /// Whether a time is still to come, by more than two clocks differ: it would never grow old.
@@ -212,21 +212,8 @@ pub(super) fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
     at.since(now) > MAX_SKEW
 }
 
-/// The same table; if it has no row, one that says so.
-pub(super) fn or_none(mut table: Table, none: &str) -> Table {
-    if table.rows.is_empty() {
-        let says = |column| if column == 0 { none } else { "" }.to_owned();
-        table.rows.push((0..table.header.len()).map(says).collect());
-    }
-    table
-}
-
 fn yes(is_so: bool) -> String {
     if is_so { "yes" } else { "" }.to_owned()
-}
-
-const fn days(age: Duration) -> u64 {
-    age.as_secs() / 86_400
 }
 
 #[cfg(test)]

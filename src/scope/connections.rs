@@ -324,9 +324,11 @@ fn hosts(facts: &Facts) -> Statement {
             faults.extend(wrong);
         }
     }
-    or_none(&mut rows, 5, "no provider is set");
     let header = vec!["provider", "place", "for", "run by", "why"];
-    HOSTS.judged(faults, Table::new(header, rows))
+    HOSTS.judged(
+        faults,
+        Table::new(header, rows).or_none("no provider is set"),
+    )
 }
 
 /// What is wrong with a place, if anything.
@@ -350,16 +352,6 @@ fn is_loopback(host: &str) -> bool {
 fn purposes(place: &ProviderPlace) -> String {
     let purposes = place.purposes.iter().map(|purpose| purpose.as_str());
     purposes.collect::<Vec<_>>().join(", ")
-}
-
-fn or_none(rows: &mut Vec<Vec<String>>, columns: usize, none: &str) {
-    if rows.is_empty() {
-        let mut row = vec![String::new(); columns];
-        if let Some(first) = row.first_mut() {
-            none.clone_into(first);
-        }
-        rows.push(row);
-    }
 }
 
 fn others(facts: &Facts) -> Statement {
@@ -452,10 +444,9 @@ fn tls(facts: &Facts) -> Statement {
             "nothing here would keep lists of them fresh",
         );
     }
-    or_none(&mut rows, 4, "no client");
     TLS.judged(
         faults,
-        Table::new(vec!["for", "what", "value", "why"], rows),
+        Table::new(vec!["for", "what", "value", "why"], rows).or_none("no client"),
     )
 }
 
@@ -551,9 +542,13 @@ fn agreed(facts: &Facts) -> Statement {
             chain(line),
         ]);
     }
-    or_none(&mut rows, 5, "no host beyond this machine");
     let header = vec!["for", "host", "when", "agreed on", "certificates (SHA-256)"];
-    let statement = AGREED.judged(faults, Table::new(header, rows).moving(&[2]));
+    let statement = AGREED.judged(
+        faults,
+        Table::new(header, rows)
+            .or_none("no host beyond this machine")
+            .moving(&[2]),
+    );
     match oldest {
         Some(at) => statement.looked_at(at, facts.now, PROBE_LIMIT, PROBE_AGAIN),
         None => statement,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cardless_contract::Timestamp;
 
-use super::{Claim, Question, Section, Sources, Statement, Table};
+use super::{Claim, Question, Section, Sources, Statement, Table, days};
 use crate::error::Error;
 use crate::gateway::{ExchangeKeyAge, KeysReport, MAX_USES, RotationInfo, WARN_AGE, WARN_USES};
 
@@ -432,10 +432,6 @@ fn history(
         rows,
     );
     HISTORY.judged(faults.collect(), table.moving(&[4]))
-}
-
-const fn days(time: Duration) -> u64 {
-    time.as_secs() / (24 * 3600)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use http::{Method, Request, Response, header};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::stored::BETWEEN;
+use super::stored::{BETWEEN, VALUES_AT_ONCE};
 use super::{BUILD, noted, software};
 use crate::error::{Code, Error};
 use crate::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway, RequestKey, Role};
@@ -49,9 +49,6 @@ const CLIENT_LIVES: Duration = Duration::from_secs(600);
 
 /// How many random bytes make a name that nothing else has.
 const NAME_BYTES: usize = 8;
-
-/// How many values are looked through at a time.
-const VALUES_AT_ONCE: u32 = 2_000;
 
 /// A door of the HTTP service.
 #[derive(Debug, Clone, PartialEq, Eq)]

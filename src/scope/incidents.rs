@@ -1,7 +1,7 @@
 //! Incidents: what happens when a card number turns up where none belongs, by the last drill, and
 //! what sets off an alarm.
 
-use super::access::{is_ahead, or_none};
+use super::access::is_ahead;
 use super::drill::MAX_DRILL_AGE;
 use super::{BUILD, Claim, Question, Section, Sources, Statement, Table, noted};
 use crate::error::Error;
@@ -171,7 +171,7 @@ fn alarms(metrics: &str) -> Statement {
         Some(vec![(*name).to_owned(), help(name)?, values.join("; ")])
     });
     let evidence = Table::new(vec!["metric", "what it is", "now"], rows.collect());
-    ALARMED.judged(faults, or_none(evidence, "none of them").moving(&[2]))
+    ALARMED.judged(faults, evidence.or_none("none of them").moving(&[2]))
 }
 
 #[cfg(test)]

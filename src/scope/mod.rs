@@ -273,7 +273,7 @@ impl Statement {
         if now.since(at) > limit {
             self.stale = true;
             self.holds = false;
-            let days = limit.as_secs() / (24 * 3600);
+            let days = days(limit);
             self.faults.push(format!(
                 "stale: the evidence is of {at}, older than {days} days; {again}"
             ));
@@ -292,12 +292,27 @@ impl Table {
         }
     }
 
+    /// The same; if it has no row, with one that says so: no statement is without evidence.
+    #[must_use]
+    pub fn or_none(mut self, none: &str) -> Self {
+        if self.rows.is_empty() {
+            let says = |column| if column == 0 { none } else { "" }.to_owned();
+            self.rows.push((0..self.header.len()).map(says).collect());
+        }
+        self
+    }
+
     /// The same, whose columns with these numbers (from 0) are counts and times.
     #[must_use]
     pub const fn moving(mut self, columns: &'static [usize]) -> Self {
         self.moving = columns;
         self
     }
+}
+
+/// Whole days.
+const fn days(time: Duration) -> u64 {
+    time.as_secs() / (24 * 3600)
 }
 
 #[cfg(test)]

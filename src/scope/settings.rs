@@ -158,7 +158,7 @@ impl SettingsFacts {
             rows.push(vec![line.setting.clone(), line.value.clone(), word(real)]);
         }
         let header = vec!["secret setting", "where", "of a live provider"];
-        SECRETS.judged(faults, Table::new(header, or_none(rows, 3)))
+        SECRETS.judged(faults, Table::new(header, rows).or_none("none is set"))
     }
 
     fn live(&self, build: &Build) -> Statement {
@@ -312,15 +312,6 @@ fn is_loopback(address: &str) -> bool {
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     })
-}
-
-fn or_none(rows: Vec<Vec<String>>, columns: usize) -> Vec<Vec<String>> {
-    if rows.is_empty() {
-        let mut none = vec!["none".to_owned()];
-        none.resize(columns, String::new());
-        return vec![none];
-    }
-    rows
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::store::StoredColumn;
 use crate::vault::Vault;
 
 /// How many values are looked through at a time.
-const VALUES_AT_ONCE: u32 = 2_000;
+pub(super) const VALUES_AT_ONCE: u32 = 2_000;
 
 /// Rows that say themselves when they end. Ids of sealed messages go with the next message, and events
 /// once they are delivered.

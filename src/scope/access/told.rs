@@ -10,7 +10,6 @@ use std::time::Duration;
 use cardless_contract::Timestamp;
 
 use super::super::{Claim, Statement, Table};
-use super::or_none;
 use crate::error::Error;
 use crate::gateway::{
     AuditAction, AuditLine, AuditOutcome, ClientInfo, Gateway, KEY_DETAIL, KID_DETAIL, KID_DETAILS,
@@ -145,10 +144,7 @@ impl Facts {
             );
             rows.push(row);
         }
-        CLIENTS.judged(
-            faults,
-            or_none(Table::new(HEADER.into(), rows), "no client"),
-        )
+        CLIENTS.judged(faults, Table::new(HEADER.into(), rows).or_none("no client"))
     }
 
     /// The clients that are told of and are not there. A revoked client keeps its row.

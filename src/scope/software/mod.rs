@@ -13,7 +13,6 @@ use self::binary::Binary;
 use self::inventory::{Crate, Inventory, Part};
 use self::licence::Allowed;
 use self::sbom::Beside;
-use super::access::or_none;
 use super::sources::sha256;
 use super::{Claim, Question, Section, Statement, Table};
 use crate::error::{Code, Error};
@@ -190,7 +189,7 @@ fn listed(facts: &Facts<'_>) -> Statement {
         "left its path",
     ];
     let table = Table::new(header, rows.collect());
-    LISTED.judged(faults, or_none(table, "no crate is known"))
+    LISTED.judged(faults, table.or_none("no crate is known"))
 }
 
 fn licences(facts: &Facts<'_>) -> Statement {
@@ -217,7 +216,7 @@ fn licences(facts: &Facts<'_>) -> Statement {
         .into_iter()
         .map(|(licence, count)| vec![licence.to_owned(), count.to_string()]);
     let table = Table::new(vec!["licence", "crates"], rows.collect());
-    LICENCES.judged(faults, or_none(table, "no licence is known"))
+    LICENCES.judged(faults, table.or_none("no licence is known"))
 }
 
 fn tied(facts: &Facts<'_>) -> Statement {
@@ -252,7 +251,7 @@ fn tied(facts: &Facts<'_>) -> Statement {
         );
     }
     let table = Table::new(vec!["what", "value"], rows);
-    TIED.judged(faults, or_none(table, "nothing is known"))
+    TIED.judged(faults, table.or_none("nothing is known"))
 }
 
 /// The document as it is printed, so that its digest is that of the file.

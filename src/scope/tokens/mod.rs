@@ -7,13 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::grades::{Counted, DESTROYED, GENERATION_STATE, KINDS, Kind, RECORD_PROVIDER};
 use super::columns::{self, Class};
+use super::stored::VALUES_AT_ONCE;
 use super::{Claim, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
 use crate::gateway::{ClientInfo, Gateway};
 use crate::store::StoredColumn;
-
-/// How many values are read at a time.
-const VALUES_AT_ONCE: u32 = 2_000;
 
 /// The statement whose rows are the columns, with how many values each has as the last cell.
 const COLUMNS: &str = "data-1";
