@@ -217,6 +217,15 @@
 //!   without a report that says so: `scope`, `what_the_bytes_name_and_the_inventory_lacks_is_a_fault`,
 //!   `a_role_that_is_too_wide_is_a_fault_of_its_door`, `a_client_is_as_the_audit_log_tells`,
 //!   `every_kind_of_handle_and_every_column_of_one_is_graded`.
+//! - No call of an adapter, no field of it and no field that is read from its answer that is not in the
+//!   adapter's own table, which the report on the data flows shows: `tests/contract`,
+//!   `what_paypal_declares_is_what_leaves` and its two sisters. No use of cryptography that is not in
+//!   the inventory: `tests/architecture.rs`, `every_use_of_cryptography_is_in_the_inventory`.
+//! - No operation that its provider has shown ends because it is not found there: `tests/gateway`,
+//!   `what_the_provider_has_shown_does_not_end_by_being_absent`.
+//! - No clock that is far ahead makes callers' keys be forgotten, and none that was put back leaves
+//!   anything waiting: `tests/gateway`, `nothing_is_forgotten_by_a_clock_that_is_far_ahead_twice`,
+//!   `nothing_stands_still_after_a_clock_was_put_back`.
 //! - No key or address of a key is taken from a sealed message, no message counts twice, and no
 //!   answer tells why one was refused: `tests/exchange`,
 //!   `every_hostile_message_gets_the_same_answer_and_leaves_nothing`,
