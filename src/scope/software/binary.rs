@@ -1,7 +1,7 @@
 //! The program that runs, by its bytes: its digest, and the crates that name themselves in it.
 //!
 //! Code that can panic leaves the path of its source in the program, as
-//! `…/index.crates.io-…/NAME-VERSION/src/lib.rs`. So the bytes tell of crates without asking whoever
+//! `…/registry/src/REGISTRY/NAME-VERSION/src/lib.rs`. So the bytes tell of crates without asking whoever
 //! built them. Not every crate leaves its path; what leaves one can't be hidden by leaving it off a
 //! list.
 
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_crate_is_known_by_the_path_that_it_leaves() {
-        let bytes = b"\0\x01/home/a/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/\
+        let bytes = b"\0\x01/home/a/.cargo/registry/src/registry.example-1949cf8c6b5b557f/\
             tower-http-0.6.8/src/lib.rs/rust/deps/hashbrown-0.16.1/src/raw.rs\
             /x/toml-1.2.1+spec-1.1.0/src/a.rs/x/rc-1.0.0-rc.1/src/b.rs\
             src/lib.rs/build/cardless/src/main.rs/zlib-1.3/src/ /a-1.2.3/lib/x.rs";

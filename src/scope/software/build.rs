@@ -23,7 +23,7 @@ use std::process::Command;
 
 /// What decides which crates are linked, below the package's folder.
 const INPUTS: [&str; 10] = [
-    "build.rs",
+    "src/scope/software/build.rs",
     "Cargo.toml",
     "Cargo.lock",
     ".cargo/deny.toml",
