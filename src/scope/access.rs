@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cardless_contract::Timestamp;
 
-use super::{Claim, Door, Question, Section, Sources, Statement, Table, days};
+use super::{Claim, Door, Question, Section, Sources, Statement, Table, days, is_ahead};
 use crate::error::Error;
 use crate::gateway::{ClientInfo, Role};
 use crate::registry::LiveSecrets;
@@ -14,18 +14,12 @@ use crate::registry::LiveSecrets;
 /// How old an API key or a client's public key may be.
 pub const MAX_CLIENT_KEY_AGE: Duration = Duration::from_secs(365 * 86_400);
 
-/// How far ahead of this machine's clock a time may be that another one has written.
-const MAX_SKEW: Duration = Duration::from_secs(60);
-
 /// How many values of a credential are live at the most: the one in use, and the one before or after
 /// it.
 const MAX_LIVE_VALUES: usize = 2;
 
-/// What a door gives that shows the evidence.
-const EVIDENCE: &str = "(this report)";
-
 /// What an open door may take that changes something: both prove themselves by a signature.
-const SIGNED: [&str; 2] = ["(sealed message)", "(the body as it is)"];
+const SIGNED: [&str; 2] = [Door::SEALED, Door::WHOLE_BODY];
 
 const ROLES: Claim = Claim {
     id: "access-1",
@@ -110,7 +104,7 @@ fn roles(doors: &[Door]) -> Statement {
 fn beyond_duty(door: &Door) -> Vec<String> {
     let name = format!("{} {}", door.method, door.path);
     let reads = door.method == "GET";
-    let shows_evidence = door.gives.iter().all(|given| given == EVIDENCE);
+    let shows_evidence = door.gives.iter().all(|given| given == Door::REPORT);
     let lets_in = |role: Role| door.roles.contains(&role);
     let mut faults = Vec::new();
     if lets_in(Role::Operator) && !reads {
@@ -207,17 +201,13 @@ fn credentials_counted(secrets: &[LiveSecrets]) -> Statement {
     CREDENTIALS.judged(faults.collect(), table.or_none("no credential is set"))
 }
 
-/// Whether a time is still to come, by more than two clocks differ: it would never grow old.
-pub(super) fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
-    at.since(now) > MAX_SKEW
-}
-
 fn yes(is_so: bool) -> String {
     if is_so { "yes" } else { "" }.to_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_SKEW;
     use super::*;
     use crate::gateway::ApiKeyInfo;
 
@@ -253,12 +243,12 @@ mod tests {
     #[test]
     fn a_role_that_is_too_wide_is_a_fault_of_its_door() {
         let evidence = Door {
-            gives: vec![EVIDENCE.to_owned()],
+            gives: vec![Door::REPORT.to_owned()],
             ..door("GET", "/v1/scope", &[Role::Auditor])
         };
         let webhook = Door {
             open: true,
-            takes: vec!["(the body as it is)".to_owned()],
+            takes: vec![Door::WHOLE_BODY.to_owned()],
             ..door("POST", "/webhooks/{provider}", &[])
         };
         let good = [

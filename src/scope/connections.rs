@@ -108,9 +108,6 @@ const DOCUMENTED: [(&str, &[&str]); 3] = [
     ("postfinance", &["checkout.postfinance.ch"]),
 ];
 
-/// What a door gives that answers with a page.
-const REPORT: &str = "(this report)";
-
 /// The port of https, and of everything beyond this machine.
 const HTTPS_PORT: u16 = 443;
 
@@ -600,7 +597,7 @@ fn shifted(text: &str, from: &str, to: &str) -> String {
 
 fn responsible(facts: &Facts) -> Statement {
     let open = facts.doors.iter().filter(|door| door.open);
-    let pages = open.filter(|door| door.gives.iter().any(|given| given == REPORT));
+    let pages = open.filter(|door| door.gives.iter().any(|given| given == Door::REPORT));
     let mut faults: Vec<String> = pages
         .map(|door| format!("{} {} gives everybody a page", door.method, door.path))
         .collect();
@@ -829,7 +826,7 @@ mod tests {
             open: true,
             roles: Vec::new(),
             takes: Vec::new(),
-            gives: vec![REPORT.to_owned()],
+            gives: vec![Door::REPORT.to_owned()],
         });
         let faults = faults(&planted, "connections-6");
         assert_eq!(faults, ["GET /pay gives everybody a page"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cardless_contract::Timestamp;
 
-use super::{Claim, Question, Section, Sources, Statement, Table, days};
+use super::{Claim, Question, Section, Sources, Statement, Table, days, is_ahead};
 use crate::error::Error;
 use crate::gateway::{ExchangeKeyAge, KeysReport, MAX_USES, RotationInfo, WARN_AGE, WARN_USES};
 
@@ -248,9 +248,6 @@ pub const VIABLE: &[Viable] = &[
     },
 ];
 
-/// How far ahead of the clock a date may be.
-const MAX_AHEAD: Duration = Duration::from_secs(60);
-
 /// How long a rotation of the keys may lie unfinished.
 const UNFINISHED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -350,7 +347,7 @@ fn limits(keys: &KeysReport, now: Timestamp) -> Statement {
     let ahead = keys
         .generations
         .iter()
-        .filter(|one| one.created_at > now.plus(MAX_AHEAD));
+        .filter(|one| is_ahead(one.created_at, now));
     let ahead = ahead.map(|one| format!("{} is dated in the future, {}", one.id, one.created_at));
     let rows = keys.generations.iter().map(|one| {
         vec![

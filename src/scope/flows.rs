@@ -88,11 +88,11 @@ const EXPIRY: &str = "the month and year in which the card expires: read from th
 
 /// Every name of a member at a door. A door that has another is looked at by a person first.
 const DOOR_FIELDS: [&str; 57] = [
-    "(public keys)",
-    "(sealed message)",
-    "(text)",
-    "(the body as it is)",
-    "(this report)",
+    Door::KEYS,
+    Door::SEALED,
+    Door::TEXT,
+    Door::WHOLE_BODY,
+    Door::REPORT,
     "Idempotency-Key",
     "account",
     "accounts",

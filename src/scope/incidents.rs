@@ -1,7 +1,6 @@
 //! Incidents: what happens when a card number turns up where none belongs, by the last drill, and
 //! what sets off an alarm.
 
-use super::access::is_ahead;
 use super::drill::MAX_DRILL_AGE;
 use super::{BUILD, Claim, Question, Section, Sources, Statement, Table, noted};
 use crate::error::Error;
@@ -95,12 +94,6 @@ fn drilled(drills: &[AuditLine], program: &str, now: Timestamp) -> Option<Statem
             detail("alarms"),
             detail("alarms_due"),
             detail("stored"),
-        ));
-    }
-    if is_ahead(last.at, now) {
-        faults.push(format!(
-            "the drill of {} (line {} of the audit log) is dated in the future; {AGAIN}",
-            last.at, last.line
         ));
     }
     let evidence = Table::new(

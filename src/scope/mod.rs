@@ -263,7 +263,7 @@ impl Statement {
         again: &str,
     ) -> Self {
         self.as_of = Some(at);
-        if access::is_ahead(at, now) {
+        if is_ahead(at, now) {
             self.stale = true;
             self.holds = false;
             self.faults.push(format!(
@@ -308,6 +308,14 @@ impl Table {
         self.moving = columns;
         self
     }
+}
+
+/// How far ahead of this machine's clock a time may be that another one has written.
+const MAX_SKEW: Duration = Duration::from_secs(60);
+
+/// Whether a time is still to come, by more than two clocks differ: it would never grow old.
+fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at.since(now) > MAX_SKEW
 }
 
 /// Whole days.

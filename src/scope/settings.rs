@@ -8,6 +8,7 @@ use super::{Build, Claim, Question, Section, Sources, Statement, Table};
 use crate::config::{SettingLine, Settings};
 use crate::error::Error;
 use crate::gateway::{AuditAction, AuditLine, AuditQuery, Gateway};
+use crate::protected;
 use crate::registry::{self, LiveSecrets};
 
 const SHOWN: Claim = Claim {
@@ -305,13 +306,7 @@ async fn last_read(gateway: &Gateway) -> Result<Option<AuditLine>, Error> {
 const LOOKED_AT: u32 = 50;
 
 fn is_loopback(address: &str) -> bool {
-    let url = url::Url::parse(address).ok();
-    url.is_some_and(|url| match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    })
+    url::Url::parse(address).is_ok_and(|url| protected::is_loopback(&url))
 }
 
 #[cfg(test)]

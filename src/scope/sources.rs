@@ -54,6 +54,19 @@ pub struct Build {
     pub debug: bool,
 }
 
+impl Door {
+    /// What stands for a body without members of its own: the provider's, as it is.
+    pub const WHOLE_BODY: &str = "(the body as it is)";
+    /// The same: a text.
+    pub const TEXT: &str = "(text)";
+    /// The same: a sealed message.
+    pub const SEALED: &str = "(sealed message)";
+    /// The same: public keys.
+    pub const KEYS: &str = "(public keys)";
+    /// The same: this report.
+    pub const REPORT: &str = "(this report)";
+}
+
 impl Build {
     /// The program of this process.
     pub fn of_process() -> Self {

@@ -56,11 +56,11 @@ fn members(content: Content, document: &Value) -> Vec<String> {
             let schema = document.pointer(&format!("/components/schemas/{schema}"));
             walk(schema, document, "", MAX_DEPTH, &mut names);
         }
-        Content::AnyJson => names.push("(the body as it is)".to_owned()),
-        Content::Text => names.push("(text)".to_owned()),
-        Content::Sealed => names.push("(sealed message)".to_owned()),
-        Content::Keys => names.push("(public keys)".to_owned()),
-        Content::Report => names.push("(this report)".to_owned()),
+        Content::AnyJson => names.push(Door::WHOLE_BODY.to_owned()),
+        Content::Text => names.push(Door::TEXT.to_owned()),
+        Content::Sealed => names.push(Door::SEALED.to_owned()),
+        Content::Keys => names.push(Door::KEYS.to_owned()),
+        Content::Report => names.push(Door::REPORT.to_owned()),
     }
     names
 }
