@@ -10,12 +10,6 @@ use crate::pan;
 /// The longest value that is shown, in characters; of a longer one the first of them are.
 const MAX_SHOWN_CHARS: usize = 160;
 
-/// What is said of a secret that is written into the settings.
-const STANDS_HERE: &str = "secret, stands in the settings";
-
-/// The same of several.
-const SOME_STAND_HERE: &str = "stand in the settings";
-
 /// One setting, as evidence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SettingLine {
@@ -25,13 +19,9 @@ pub struct SettingLine {
     pub value: String,
     /// `file`, `environment` or `default`.
     pub from: &'static str,
-}
-
-impl SettingLine {
-    /// Whether a secret setting, or a part of it, stands in the settings instead of elsewhere.
-    pub(crate) fn stands_in_the_settings(&self) -> bool {
-        self.value == STANDS_HERE || self.value.starts_with(SOME_STAND_HERE)
-    }
+    /// Whether it is secret and stands there itself, or one of its values does, instead of elsewhere.
+    #[serde(skip)]
+    pub stands_here: bool,
 }
 
 impl Settings {
@@ -52,6 +42,7 @@ impl Settings {
                     setting: setting.to_owned(),
                     value: shortened(&value),
                     from: "default",
+                    stands_here: false,
                 });
             }
         }
@@ -83,15 +74,16 @@ impl Settings {
         } else {
             "file"
         };
-        let value = match source {
-            Some(source) => source.says(),
+        let (value, stands_here) = match source {
+            Some(source) => (source.says(), false),
             None if is_secret(&setting) => counted(value),
-            None => shortened(&written(value)),
+            None => (shortened(&written(value)), false),
         };
         lines.push(SettingLine {
             setting,
             value,
             from,
+            stands_here,
         });
     }
 }
@@ -106,21 +98,17 @@ impl SecretSource {
     }
 }
 
-/// How many values a secret setting has, and where they are kept.
-fn counted(value: &Value) -> String {
+/// How many values a secret setting has and where they are kept, and whether one stands here.
+fn counted(value: &Value) -> (String, bool) {
     let Some(values) = value.as_array() else {
-        return STANDS_HERE.to_owned();
+        return ("secret, stands in the settings".to_owned(), true);
     };
     let elsewhere = values
         .iter()
         .filter(|value| SecretSource::of(value).is_some());
-    let elsewhere = elsewhere.count();
-    let all = values.len();
-    if elsewhere < all {
-        let here = all - elsewhere;
-        return format!("{SOME_STAND_HERE}: {here} of {all} secrets");
-    }
-    format!("{all} secrets, kept elsewhere")
+    let (all, elsewhere) = (values.len(), elsewhere.count());
+    let text = format!("{all} secrets, {elsewhere} of them kept elsewhere");
+    (text, elsewhere < all)
 }
 
 fn written(value: &Value) -> String {
@@ -165,7 +153,7 @@ mod tests {
             [
                 "keys.file = a/cardless.keys (default)",
                 "providers.paypal.client_id = an id (file)",
-                "providers.paypal.client_secret = stand in the settings: 1 of 2 secrets (file)",
+                "providers.paypal.client_secret = 2 secrets, 1 of them kept elsewhere (file)",
                 "providers.paypal.long = 8 (environment)",
                 "providers.paypal.other = kept in the file f.txt (file)",
                 "providers.paypal.plain = secret, stands in the settings (file)",

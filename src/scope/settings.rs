@@ -148,8 +148,7 @@ impl SettingsFacts {
                 .split('.')
                 .nth(1)
                 .is_some_and(|name| self.is_live(name));
-            let stands = line.stands_in_the_settings();
-            if real && stands {
+            if real && line.stands_here {
                 faults.push(format!(
                     "{} stands in the settings; give it as {{ env = … }} or {{ file = … }}",
                     line.setting
