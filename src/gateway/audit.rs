@@ -23,6 +23,7 @@ use super::{Gateway, Inner, check, stored};
 use crate::account::{AccountId, Handle};
 use crate::error::{Causes, Code, Error, Whose};
 use crate::journal::audit::{AuditAnchor, AuditReport, anchor_of};
+use crate::letters::letters;
 use crate::message::Page;
 use crate::store::{AuditFilter, AuditRow, AuditText, Change};
 use crate::vault::HashPurpose;
@@ -38,6 +39,9 @@ pub(crate) const MAX_WORD_CHARS: usize = 64;
 
 /// The most details of one line.
 const MAX_DETAILS: usize = 12;
+
+/// How many letters an account is called by in the log.
+const ACCOUNT_LETTERS: usize = 32;
 
 /// How many letters an API key is called by in the log, each of half a byte: enough that no two keys
 /// are called alike.
@@ -607,10 +611,7 @@ impl Inner {
     /// What an API key is called in the audit log: a keyed hash of the hash that is stored of it, so that
     /// whoever reads the one finds nothing by it in the other.
     pub(super) fn api_key_tag(&self, key_hash: &[u8]) -> String {
-        let bytes = [b"api key\0".as_slice(), key_hash].concat();
-        let mut tag = crate::letters::letters(&self.vault.keyed_hash(HashPurpose::Audit, &bytes));
-        tag.truncate(TAG_LETTERS);
-        tag
+        self.audit_tag(b"api key\0", key_hash, TAG_LETTERS)
     }
 
     /// What a public key is called in the audit log: its `kid`, or what stands for one that is too long
@@ -619,18 +620,22 @@ impl Inner {
         if kid.len() <= MAX_WORD_CHARS {
             return kid.to_owned();
         }
-        let bytes = [b"kid\0".as_slice(), kid.as_bytes()].concat();
-        let mut tag = crate::letters::letters(&self.vault.keyed_hash(HashPurpose::Audit, &bytes));
-        tag.truncate(MAX_WORD_CHARS);
+        self.audit_tag(b"kid\0", kid.as_bytes(), MAX_WORD_CHARS)
+    }
+
+    /// What stands in the audit log for something of a kind: the first letters of a keyed hash, each of
+    /// half a byte.
+    fn audit_tag(&self, kind: &[u8], of: &[u8], count: usize) -> String {
+        let bytes = [kind, of].concat();
+        let mut tag = letters(&self.vault.keyed_hash(HashPurpose::Audit, &bytes));
+        tag.truncate(count);
         tag
     }
 
     /// What an account is called in the audit log. It is not its pseudonym: once the account is
     /// erased, no key leads from these lines to what the books keep.
     pub(super) fn audit_name(&self, account: &AccountId) -> AuditObject {
-        let bytes = [b"account\0".as_slice(), account.as_str().as_bytes()].concat();
-        let mut name = crate::letters::letters(&self.vault.keyed_hash(HashPurpose::Audit, &bytes));
-        name.truncate(32);
+        let name = self.audit_tag(b"account\0", account.as_str().as_bytes(), ACCOUNT_LETTERS);
         AuditObject(format!("account_{name}"))
     }
 }

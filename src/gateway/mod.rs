@@ -102,7 +102,7 @@ const RESEND_WITHIN: Duration = Duration::from_secs(10);
 
 /// How far apart the clocks of two processes may be. What lies further ahead than that was written by
 /// a clock that was wrong, and so is of an age that nobody knows.
-const MAX_SKEW: Duration = Duration::from_secs(15);
+pub(crate) const MAX_SKEW: Duration = Duration::from_secs(15);
 
 /// Pauses between tries of a request that never left, [`RESEND_WITHIN`] in all.
 const NOT_SENT_PAUSES: [Duration; 5] = [
@@ -309,7 +309,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// [`Code::StoreUnavailable`].
+    /// [`Code::StoreUnavailable`]; [`Code::Internal`] if that generation is not there.
     pub async fn ready(&self) -> Result<(), Error> {
         let store = self.inner.journal.store();
         // Small, however much there is.

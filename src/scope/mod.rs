@@ -45,7 +45,7 @@ pub use signature::Signature;
 pub use sources::{Build, Door, Sources};
 
 use crate::error::Error;
-use crate::gateway::{AuditAction, AuditObject};
+use crate::gateway::{AuditAction, AuditObject, MAX_SKEW};
 
 /// The version of the report's shape as JSON. Members are only ever added under one version.
 pub const REPORT_VERSION: u32 = 1;
@@ -309,9 +309,6 @@ impl Table {
         self
     }
 }
-
-/// How far ahead of this machine's clock a time may be that another one has written.
-const MAX_SKEW: Duration = Duration::from_secs(60);
 
 /// Whether a time is still to come, by more than two clocks differ: it would never grow old.
 fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
