@@ -4,15 +4,15 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use cardless_contract::async_trait;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
 use cardless::config::Settings;
-use cardless::exchange;
 use cardless::registry;
-use cardless::scope::drill::{Drill, HttpDoor, Reach, WaysIn};
-use cardless::serve::{self, Access, routes};
+use cardless::scope::Door;
+use cardless::scope::drill::{Drill, Reach, WaysIn};
+use cardless::serve;
 
 use super::{Context, Failure, Outcome, Providers, log, say, say_json, table};
 
@@ -61,38 +61,26 @@ pub(super) async fn run(context: &Context, json: bool) -> Outcome {
 }
 
 fn reach(settings: &Settings, providers: &[&str]) -> Reach {
+    let doors = serve::doors();
+    let doors = doors
+        .into_iter()
+        .flat_map(|door| with_each(door, providers));
     Reach {
-        doors: routes::all()
-            .iter()
-            .flat_map(|route| doors(route, providers))
-            .collect(),
+        doors: doors.collect(),
         files: registry::store_files(settings),
     }
 }
 
-/// A route's door; of webhooks, also that of each provider which is set up.
-fn doors(route: &routes::Route, providers: &[&str]) -> Vec<HttpDoor> {
-    let door = |path: String| HttpDoor {
-        method: route.method.clone(),
-        path,
-        open: route.access == Access::Open,
-        media_type: match route.doc.body {
-            routes::Content::Sealed => exchange::MEDIA_TYPE,
-            routes::Content::None
-            | routes::Content::Json(_)
-            | routes::Content::AnyJson
-            | routes::Content::Text
-            | routes::Content::Keys
-            | routes::Content::Report => "application/json",
-        },
-    };
-    let mut doors = vec![door(route.path.to_owned())];
-    if route.method == Method::POST && route.path.contains(PROVIDER) {
-        let paths = providers
-            .iter()
-            .map(|name| route.path.replace(PROVIDER, name));
-        doors.extend(paths.map(door));
+/// A door; of webhooks, also that of each provider which is set up.
+fn with_each(door: Door, providers: &[&str]) -> Vec<Door> {
+    let mut doors = Vec::new();
+    if door.method == "POST" && door.path.contains(PROVIDER) {
+        doors.extend(providers.iter().map(|name| Door {
+            path: door.path.replace(PROVIDER, name),
+            ..door.clone()
+        }));
     }
+    doors.push(door);
     doors
 }
 

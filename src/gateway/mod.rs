@@ -45,6 +45,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -200,6 +201,9 @@ impl RequestKey {
     }
 }
 
+/// How many values of a column are read at a time.
+const VALUES_AT_ONCE: u32 = 2_000;
+
 /// What a provider in force says of itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Declared {
@@ -273,16 +277,25 @@ impl Gateway {
         Ok(counts)
     }
 
-    /// What stands in one of them, in the store's own order and after `after`; `i64::MIN` is before
-    /// the first.
-    pub(crate) async fn values(
+    /// Shows everything that stands in one of them, a batch after the other, until `look` breaks off.
+    pub(crate) async fn walk_values(
         &self,
         column: &StoredColumn,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<StoredValue>, Error> {
+        mut look: impl FnMut(&[StoredValue]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let store = self.inner.journal.store();
-        store.values(column, after, limit).await.map_err(stored)
+        let mut after = i64::MIN;
+        loop {
+            let batch = store.values(column, after, VALUES_AT_ONCE).await;
+            let batch = batch.map_err(stored)?;
+            let Some(last) = batch.last() else {
+                return Ok(());
+            };
+            after = last.place;
+            if look(&batch).is_break() {
+                return Ok(());
+            }
+        }
     }
 
     /// What each provider that is set up calls the tokens that it links now.

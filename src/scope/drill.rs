@@ -16,23 +16,25 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cardless_contract::async_trait;
-use http::{Method, Request, Response, header};
+use http::{Request, Response, header};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::stored::{BETWEEN, VALUES_AT_ONCE};
-use super::{BUILD, noted, software};
+use super::stored::BETWEEN;
+use super::{BUILD, Door, noted, software};
 use crate::error::{Code, Error};
+use crate::exchange;
 use crate::gateway::{AuditAction, AuditObject, AuditOutcome, Gateway, RequestKey, Role};
 use crate::letters::letters;
 use crate::message::{Amount, Capture, Initiator, LinkRequest, PayRequest};
 use crate::pan::{self, Scan};
-use crate::store::StoredColumn;
+use crate::store::{StoredColumn, StoredValue};
 
 /// What the number begins with: the range of the test numbers that processors publish.
 const RANGE: &str = "400000";
@@ -50,20 +52,6 @@ const CLIENT_LIVES: Duration = Duration::from_secs(600);
 /// How many random bytes make a name that nothing else has.
 const NAME_BYTES: usize = 8;
 
-/// A door of the HTTP service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpDoor {
-    /// Its method.
-    pub method: Method,
-    /// Its path, with `{…}` for what varies.
-    pub path: String,
-    /// What its body is sent as.
-    pub media_type: &'static str,
-    /// Whether it is open to everybody. What comes to an open door by `POST` proves itself by a
-    /// signature.
-    pub open: bool,
-}
-
 /// The ways in that the drill does not build itself.
 #[async_trait]
 pub trait WaysIn: Send + Sync {
@@ -78,7 +66,7 @@ pub trait WaysIn: Send + Sync {
 #[derive(Debug, Clone, Default)]
 pub struct Reach {
     /// The doors of the HTTP service.
-    pub doors: Vec<HttpDoor>,
+    pub doors: Vec<Door>,
     /// The store's own files.
     pub files: Vec<PathBuf>,
 }
@@ -181,19 +169,19 @@ impl Drill {
         column: &StoredColumn,
         number: &str,
     ) -> Result<bool, Error> {
-        let mut after = i64::MIN;
-        loop {
-            let batch = gateway.values(column, after, VALUES_AT_ONCE).await?;
-            let Some(last) = batch.last() else {
-                return Ok(false);
-            };
-            after = last.place;
+        let mut found = false;
+        let look = |batch: &[StoredValue]| {
             let values: Vec<&[u8]> = batch.iter().map(|value| value.bytes.as_slice()).collect();
             // Reading from memory does not fail.
-            if self.holds_number(values.join(BETWEEN).as_slice(), number) == Some(true) {
-                return Ok(true);
+            found = self.holds_number(values.join(BETWEEN).as_slice(), number) == Some(true);
+            if found {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
-        }
+        };
+        gateway.walk_values(column, look).await?;
+        Ok(found)
     }
 
     fn look_through_file(&mut self, path: &Path, number: &str) -> Result<(), Error> {
@@ -288,7 +276,7 @@ struct Http<'a> {
 }
 
 impl Http<'_> {
-    async fn try_door(&self, door: &HttpDoor) -> Vec<Try> {
+    async fn try_door(&self, door: &Door) -> Vec<Try> {
         let mut tries = Vec::new();
         for place in places(door) {
             let before = pan::refused();
@@ -309,7 +297,7 @@ impl Http<'_> {
         tries
     }
 
-    fn request(&self, door: &HttpDoor, place: &str) -> http::Result<Request<Bytes>> {
+    fn request(&self, door: &Door, place: &str) -> http::Result<Request<Bytes>> {
         let number = self.number;
         let in_path = if place == "path" { number } else { self.name };
         let mut address = filled(&door.path, in_path);
@@ -328,11 +316,11 @@ impl Http<'_> {
             _ => "{}".to_owned(),
         };
         Request::builder()
-            .method(&door.method)
+            .method(door.method.as_str())
             .uri(address)
             .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
             .header("idempotency-key", name)
-            .header(header::CONTENT_TYPE, door.media_type)
+            .header(header::CONTENT_TYPE, media_type(door))
             .body(body.into())
     }
 
@@ -360,9 +348,18 @@ impl Http<'_> {
     }
 }
 
+/// What a body at a door is sent as.
+fn media_type(door: &Door) -> &'static str {
+    if door.takes.iter().any(|taken| taken == Door::SEALED) {
+        exchange::MEDIA_TYPE
+    } else {
+        "application/json"
+    }
+}
+
 /// Where at a door something can be written.
-fn places(door: &HttpDoor) -> Vec<&'static str> {
-    let writes = [Method::POST, Method::PUT, Method::PATCH].contains(&door.method);
+fn places(door: &Door) -> Vec<&'static str> {
+    let writes = ["POST", "PUT", "PATCH"].contains(&door.method.as_str());
     let mut places = vec!["query"];
     if door.path.contains('{') {
         places.push("path");

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use cardless_contract::Timestamp;
 
+use super::stored::Counted;
 use super::{Claim, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
 use crate::gateway::{
-    Actor, AuditAction, AuditLine, AuditOutcome, AuditReport, Gateway, MAX_WORD_CHARS, Origin, Role,
+    Actor, AuditAction, AuditLine, AuditOutcome, AuditReport, MAX_WORD_CHARS, Origin, Role,
 };
-use crate::store::StoredColumn;
 
 /// Counted apart: what must be at hand at once (PCI DSS 10.5.1).
 const AT_HAND: Duration = Duration::from_secs(90 * 86_400);
@@ -96,9 +96,6 @@ const WITH_A_LINE: [(&str, &str); 2] = [("clients", "created_at"), ("client_keys
 /// may pay for years before there is a line.
 const BY_CLIENTS: [(&str, &str); 2] = [("accounts", "created_at"), ("payments", "created_at")];
 
-/// How many rows of each are looked at, in the order in which they came.
-const FIRST_ROWS: u32 = 100;
-
 /// The oldest row that the log must not begin after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Oldest {
@@ -127,7 +124,7 @@ struct Walk {
     backwards: Count,
 }
 
-pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
+pub(super) async fn section(sources: &Sources, counted: &Counted) -> Result<Section, Error> {
     let gateway = &sources.gateway;
     let mut walk = Walk {
         since: Some(before(gateway.now(), AT_HAND)),
@@ -135,7 +132,7 @@ pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
     };
     gateway.walk_audit(|line| walk.look_at(&line)).await?;
     let chain = gateway.verify_audit(None, |_| {}).await?;
-    let oldest = oldest(gateway).await?;
+    let oldest = oldest(counted);
     let mut questions = Vec::from(QUESTIONS);
     if walk.ended_silently.all > 0 {
         questions.push(ENDED_SILENTLY);
@@ -149,35 +146,19 @@ pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
     })
 }
 
-async fn oldest(gateway: &Gateway) -> Result<Option<Oldest>, Error> {
-    let with_a_line = oldest_of(gateway, &WITH_A_LINE).await?;
-    if with_a_line.is_none() {
-        return Ok(None);
-    }
-    let by_clients = oldest_of(gateway, &BY_CLIENTS).await?;
-    let both = with_a_line.into_iter().chain(by_clients);
-    Ok(both.min_by_key(|oldest| oldest.at))
+fn oldest(counted: &Counted) -> Option<Oldest> {
+    let with_a_line = oldest_of(counted, &WITH_A_LINE)?;
+    let by_clients = oldest_of(counted, &BY_CLIENTS);
+    let both = by_clients.into_iter().chain([with_a_line]);
+    both.min_by_key(|oldest| oldest.at)
 }
 
-async fn oldest_of(
-    gateway: &Gateway,
-    columns: &[(&'static str, &'static str)],
-) -> Result<Option<Oldest>, Error> {
-    let mut found: Option<Oldest> = None;
-    for (table, name) in columns {
-        let column = StoredColumn {
-            table: (*table).to_owned(),
-            name: (*name).to_owned(),
-        };
-        for value in gateway.values(&column, i64::MIN, FIRST_ROWS).await? {
-            let text = String::from_utf8_lossy(&value.bytes);
-            let at = text.parse().map(Timestamp::from_millis);
-            let row = at.map(|at| Oldest { table, at });
-            let rows = found.into_iter().chain(row);
-            found = rows.min_by_key(|oldest| oldest.at);
-        }
-    }
-    Ok(found)
+fn oldest_of(counted: &Counted, columns: &[(&'static str, &'static str)]) -> Option<Oldest> {
+    let oldest = columns.iter().filter_map(|&(table, name)| {
+        let at = *counted.earliest.get(&(table.to_owned(), name.to_owned()))?;
+        Some(Oldest { table, at })
+    });
+    oldest.min_by_key(|oldest| oldest.at)
 }
 
 impl Count {

@@ -177,7 +177,7 @@ impl Report {
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Self, Error> {
         let gateway = &sources.gateway;
-        let (stored, rows) = stored::section(sources, progress).await?;
+        let (stored, counted) = stored::section(sources, progress).await?;
         let mut sections = vec![
             stored,
             flows::section(sources).await?,
@@ -189,9 +189,9 @@ impl Report {
         }
         sections.push(access::section(sources).await?);
         sections.push(software::section());
-        sections.push(logs::section(sources).await?);
+        sections.push(logs::section(sources, &counted).await?);
         sections.push(incidents::section(sources).await?);
-        sections.push(tokens::section(sources, &sections).await?);
+        sections.push(tokens::section(sources, &sections, &counted).await?);
         let failed = sections.iter().flat_map(|section| &section.statements);
         let failed = failed.filter(|statement| !statement.holds).count();
         gateway
@@ -206,7 +206,7 @@ impl Report {
             build: sources.build.clone(),
             settings_digest: sources.settings.as_ref().map(SettingsFacts::digest),
             audit_head: gateway.audit_head().await?,
-            rows,
+            rows: counted.rows,
             holds: failed == 0,
             sections,
             signature: Signature::default(),

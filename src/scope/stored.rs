@@ -2,6 +2,7 @@
 //! what is sealed under which key.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use cardless_contract::Timestamp;
@@ -12,11 +13,8 @@ use super::{Claim, Question, Section, Sources, Statement, Table};
 use crate::error::Error;
 use crate::gateway::{Gateway, KEPT, KeyGeneration};
 use crate::pan::{self, Scan};
-use crate::store::StoredColumn;
+use crate::store::{StoredColumn, StoredValue};
 use crate::vault::Vault;
-
-/// How many values are looked through at a time.
-pub(super) const VALUES_AT_ONCE: u32 = 2_000;
 
 /// Rows that say themselves when they end. Ids of sealed messages go with the next message, and events
 /// once they are delivered.
@@ -105,7 +103,7 @@ impl Looked {
 pub(super) async fn section(
     sources: &Sources,
     mut progress: impl FnMut(u64, u64) + Send,
-) -> Result<(Section, BTreeMap<String, u64>), Error> {
+) -> Result<(Section, Counted), Error> {
     let gateway = &sources.gateway;
     let all = gateway.columns().await?;
     let own = gateway.own_columns().await?;
@@ -144,31 +142,44 @@ pub(super) async fn section(
                    the log's destination), who can read it there, and when is it destroyed?",
         }],
     };
-    Ok((section, rows_by_table(&looked)))
+    Ok((section, Counted::of(&looked)))
 }
 
-/// How many rows each table has: as many as its fullest column has values.
-fn rows_by_table(looked: &[Looked]) -> BTreeMap<String, u64> {
-    let mut rows = BTreeMap::new();
-    for one in looked {
-        let table = pan::withhold(&one.column.table).into_owned();
-        let count: &mut u64 = rows.entry(table).or_default();
-        *count = one.seen.values.max(*count);
+/// What there is in the store, counted.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// How many rows each table has: as many as its fullest column has values.
+    pub(super) rows: BTreeMap<String, u64>,
+    /// How many values each column has, by table and name.
+    pub(super) values: BTreeMap<(String, String), u64>,
+    /// The earliest time in each column of times that has one, likewise.
+    pub(super) earliest: BTreeMap<(String, String), Timestamp>,
+}
+
+impl Counted {
+    fn of(looked: &[Looked]) -> Self {
+        let mut counted = Self::default();
+        for Looked { column, seen, .. } in looked {
+            let table = pan::withhold(&column.table).into_owned();
+            let rows: &mut u64 = counted.rows.entry(table).or_default();
+            *rows = seen.values.max(*rows);
+            let place = (column.table.clone(), column.name.clone());
+            counted.values.insert(place.clone(), seen.values);
+            counted.earliest.extend(seen.earliest.map(|at| (place, at)));
+        }
+        counted
     }
-    rows
 }
 
 async fn look_at(gateway: &Gateway, column: StoredColumn) -> Result<Looked, Error> {
     let class = columns::class(&column.table, &column.name);
     let mut seen = Seen::default();
-    let mut after = i64::MIN;
-    loop {
-        let batch = gateway.values(&column, after, VALUES_AT_ONCE).await?;
-        let Some(last) = batch.last() else { break };
-        after = last.place;
+    let look = |batch: &[StoredValue]| {
         let values: Vec<&[u8]> = batch.iter().map(|value| value.bytes.as_slice()).collect();
         seen.look_at(&values, class);
-    }
+        ControlFlow::Continue(())
+    };
+    gateway.walk_values(&column, look).await?;
     Ok(Looked {
         column,
         class,

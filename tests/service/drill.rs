@@ -5,9 +5,10 @@ use std::process::Command;
 
 use bytes::Bytes;
 use cardless::gateway::{AuditQuery, Role};
-use cardless::scope::drill::{Drill, HttpDoor, Reach, WaysIn};
+use cardless::scope::Door;
+use cardless::scope::drill::{Drill, Reach, WaysIn};
 use cardless_contract::async_trait;
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -172,11 +173,15 @@ async fn a_door_that_takes_a_card_number_fails_the_drill() {
     let file = Connection::open(&path).unwrap();
     file.execute_batch("CREATE TABLE kept (x TEXT)").unwrap();
     let reach = Reach {
-        doors: vec![HttpDoor {
-            method: Method::POST,
+        doors: vec![Door {
+            method: "POST".to_owned(),
             path: "/v1/notes/{id}".to_owned(),
-            media_type: "application/json",
+            id: "note".to_owned(),
+            summary: String::new(),
             open: false,
+            roles: Vec::new(),
+            takes: Vec::new(),
+            gives: Vec::new(),
         }],
         files: vec![path.clone()],
     };

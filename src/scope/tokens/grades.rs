@@ -74,8 +74,7 @@ impl fmt::Display for Grade {
     }
 }
 
-/// The column that says whether a generation is destroyed, and the word for that.
-pub(super) const GENERATION_STATE: (&str, &str) = ("generations", "state");
+/// The state of a generation whose key is gone.
 pub(super) const DESTROYED: &str = "destroyed";
 
 /// The column that says whose token a record holds.
@@ -168,7 +167,7 @@ pub(super) const KINDS: &[Kind] = &[
         alone: "reads and refunds payments of this merchant at the provider",
         with: "with provider tokens: charges their customers",
         control: "not in the store; two live at once, so that it is replaced without a pause",
-        shown_by: &["settings-1", "access-4"],
+        shown_by: &["settings-2", "access-4"],
     },
     Kind {
         name: "secret of webhooks and of events",
@@ -184,7 +183,7 @@ pub(super) const KINDS: &[Kind] = &[
                 believe one until it asks",
         with: "nothing gets worse: no body is believed",
         control: "what a webhook is about is read from the provider",
-        shown_by: &["settings-1", "access-4"],
+        shown_by: &["settings-2", "access-4"],
     },
     Kind {
         name: "key file: key-encryption keys",
@@ -319,7 +318,7 @@ pub(super) const KINDS: &[Kind] = &[
         alone: "nothing",
         with: "with a credential of the merchant: reads the transaction, or refunds it",
         control: "credentials are not in the store",
-        shown_by: &["settings-1", "access-4"],
+        shown_by: &["settings-2", "access-4"],
     },
     Kind {
         name: "account id, and its pseudonym",

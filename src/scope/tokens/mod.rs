@@ -4,17 +4,14 @@
 mod grades;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
-use self::grades::{Counted, DESTROYED, GENERATION_STATE, KINDS, Kind, RECORD_PROVIDER};
+use self::grades::{Counted, DESTROYED, KINDS, Kind, RECORD_PROVIDER};
 use super::columns::{self, Class};
-use super::stored::VALUES_AT_ONCE;
-use super::{Claim, Question, Section, Sources, Statement, Table};
+use super::{Claim, Question, Section, Sources, Statement, Table, stored};
 use crate::error::Error;
 use crate::gateway::{ClientInfo, Gateway};
-use crate::store::StoredColumn;
-
-/// The statement whose rows are the columns, with how many values each has as the last cell.
-const COLUMNS: &str = "data-1";
+use crate::store::{StoredColumn, StoredValue};
 
 const GRADED: Claim = Claim {
     id: "tokens-1",
@@ -49,8 +46,12 @@ struct Counts {
 }
 
 /// The section. Its statement leans on the others, so that it comes last.
-pub(super) async fn section(sources: &Sources, before: &[Section]) -> Result<Section, Error> {
-    let counts = Counts::of(sources, before).await?;
+pub(super) async fn section(
+    sources: &Sources,
+    before: &[Section],
+    counted: &stored::Counted,
+) -> Result<Section, Error> {
+    let counts = Counts::of(sources, counted).await?;
     let statements = before.iter().flat_map(|section| &section.statements);
     let holds = statements.map(|statement| (statement.claim.id, statement.holds));
     let kinds = sources.gateway.token_kinds();
@@ -64,12 +65,11 @@ pub(super) async fn section(sources: &Sources, before: &[Section]) -> Result<Sec
 }
 
 impl Counts {
-    async fn of(sources: &Sources, before: &[Section]) -> Result<Self, Error> {
+    async fn of(sources: &Sources, counted: &stored::Counted) -> Result<Self, Error> {
         let mut counts = Self::default();
-        let looked = looked_through(before);
         for kind in KINDS {
             if let Counted::Values(table, name) = kind.counted {
-                let count = looked.get(format!("{table}.{name}").as_str());
+                let count = counted.values.get(&(table.to_owned(), name.to_owned()));
                 counts
                     .values
                     .extend(count.map(|count| ((table, name), *count)));
@@ -77,9 +77,9 @@ impl Counts {
         }
         let gateway = &sources.gateway;
         counts.by_provider = words(gateway, RECORD_PROVIDER).await?;
-        let states = words(gateway, GENERATION_STATE).await?;
-        let there = states.iter().filter(|(state, _)| *state != DESTROYED);
-        counts.generations = there.map(|(_, count)| count).sum();
+        let generations = gateway.keys().await?.generations;
+        let there = generations.iter().filter(|one| one.state != DESTROYED);
+        counts.generations = many(there.count());
         counts.add_keys(&gateway.clients().await?);
         let settings = sources.settings.as_ref();
         counts.settings = settings.map(|settings| {
@@ -118,19 +118,6 @@ impl Counts {
     }
 }
 
-/// How many values each column has, by the statement that has looked through all of them.
-fn looked_through(before: &[Section]) -> BTreeMap<&str, u64> {
-    let statements = before.iter().flat_map(|section| &section.statements);
-    let mut all = statements.filter(|statement| statement.claim.id == COLUMNS);
-    let rows = all
-        .next()
-        .map_or(&[][..], |statement| &statement.evidence.rows);
-    let count = |row: &'_ Vec<String>| row.last().and_then(|count| count.parse().ok());
-    rows.iter()
-        .filter_map(|row| Some((row.first()?.as_str(), count(row)?)))
-        .collect()
-}
-
 /// How often each word stands in a column.
 async fn words(
     gateway: &Gateway,
@@ -141,21 +128,18 @@ async fn words(
         name: name.to_owned(),
     };
     let mut found: BTreeMap<String, u64> = BTreeMap::new();
-    let mut after = i64::MIN;
-    loop {
-        let batch = gateway.values(&column, after, VALUES_AT_ONCE).await?;
-        let Some(last) = batch.last() else {
-            return Ok(found);
-        };
-        after = last.place;
-        for value in &batch {
+    let look = |batch: &[StoredValue]| {
+        for value in batch {
             let word = String::from_utf8_lossy(&value.bytes);
             match found.get_mut(word.as_ref()) {
                 Some(count) => *count += 1,
                 None => drop(found.insert(word.into_owned(), 1)),
             }
         }
-    }
+        ControlFlow::Continue(())
+    };
+    gateway.walk_values(&column, look).await?;
+    Ok(found)
 }
 
 fn graded(
@@ -229,7 +213,7 @@ fn weak(kind: &Kind, holds: &BTreeMap<&'static str, bool>) -> Vec<String> {
 }
 
 /// The statements that are made only where there are settings.
-const NEED_SETTINGS: [&str; 2] = ["settings-1", "access-4"];
+const NEED_SETTINGS: [&str; 2] = ["settings-2", "access-4"];
 
 /// Whose tokens these are, for a provider's.
 fn provider_of(kind: &Kind) -> Option<&'static str> {
@@ -303,8 +287,6 @@ mod tests {
     #[test]
     fn what_is_counted_is_a_column_or_a_secret_setting() {
         let secrets: BTreeSet<String> = crate::registry::secret_settings().collect();
-        let (table, name) = GENERATION_STATE;
-        assert!(columns::class(table, name).is_some());
         let mut counted = BTreeSet::new();
         for kind in KINDS {
             match kind.counted {
@@ -334,13 +316,13 @@ mod tests {
         assert!(statement.holds, "{:?}", statement.faults);
         holds.insert("data-4", false);
         holds.remove("logs-2");
-        holds.remove("settings-1");
+        holds.remove("settings-2");
         let statement = graded(&Counts::default(), &holds, &[]);
         assert_eq!((statement.claim.id, statement.holds), ("tokens-1", false));
         let faults = statement.faults.join("\n");
         assert!(faults.contains("Aduno alias: data-4"), "{faults}");
         assert!(faults.contains("audit key: there is no logs-2"), "{faults}");
-        assert!(!faults.contains("settings-1"), "{faults}");
+        assert!(!faults.contains("settings-2"), "{faults}");
     }
 
     #[test]
