@@ -640,6 +640,13 @@ impl Inner {
     }
 }
 
+impl AuditLine {
+    /// One of its details; empty if it has none of that name.
+    pub fn detail(&self, name: &str) -> &str {
+        self.details.get(name).map_or("", String::as_str)
+    }
+}
+
 fn line_view(row: AuditRow) -> AuditLine {
     let said = row.said;
     AuditLine {

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::gateway::{
     AuditAction, AuditLine, AuditObject, AuditOutcome, AuditQuery, Declared, MAX_AUDIT_LINES,
 };
+use crate::letters::{of_hexadecimal, to_hexadecimal};
 use crate::registry;
 
 /// How old the record of a handshake may be.
@@ -181,7 +182,7 @@ fn kept(handshake: Handshake) -> Vec<(&'static str, String)> {
         ("protocol", or_none(handshake.protocol)),
     ];
     let digests = handshake.certificates.iter();
-    let digests = digests.map(|digest| lettered(digest));
+    let digests = digests.map(|digest| of_hexadecimal(digest));
     terms
         .into_iter()
         .chain(CERTIFICATES.into_iter().zip(digests))
@@ -234,11 +235,7 @@ async fn probes(sources: &Sources) -> Result<Vec<AuditLine>, Error> {
 
 /// Host and port that a line is about.
 fn at(line: &AuditLine) -> (&str, &str) {
-    (detail(line, "host"), detail(line, "port"))
-}
-
-fn detail<'a>(line: &'a AuditLine, name: &str) -> &'a str {
-    line.details.get(name).map_or("", String::as_str)
+    (line.detail("host"), line.detail("port"))
 }
 
 fn of(facts: &Facts) -> Section {
@@ -555,44 +552,24 @@ fn agreed(facts: &Facts) -> Statement {
 /// Why a handshake is no evidence of strong cryptography.
 fn disagreement(line: &AuditLine) -> Option<String> {
     if line.outcome != AuditOutcome::Done.as_str() {
-        return Some(format!("no agreement: {}", detail(line, "error")));
+        return Some(format!("no agreement: {}", line.detail("error")));
     }
-    let (version, suite) = (detail(line, "version"), detail(line, "suite"));
+    let (version, suite) = (line.detail("version"), line.detail("suite"));
     let strong = viable_version(version).is_some() && viable_suite(suite).is_some();
     (!strong).then(|| format!("{version} with {suite} is not known to be strong"))
 }
 
 fn terms(line: &AuditLine) -> String {
     let names = ["version", "suite", "group", "protocol", "error"];
-    let words = names.map(|name| detail(line, name));
+    let words = names.map(|name| line.detail(name));
     let words = words.into_iter().filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(", ")
 }
 
 fn chain(line: &AuditLine) -> String {
-    let digests = CERTIFICATES.map(|name| detail(line, name));
+    let digests = CERTIFICATES.map(|name| line.detail(name));
     let digests = digests.into_iter().filter(|digest| !digest.is_empty());
-    digests.map(numbered).collect::<Vec<_>>().join(", ")
-}
-
-/// A digest in letters: a word of the audit log never passes for a card number.
-fn lettered(hexadecimal: &str) -> String {
-    shifted(hexadecimal, "0123456789abcdef", "abcdefghijklmnop")
-}
-
-/// The same as people compare digests.
-fn numbered(letters: &str) -> String {
-    shifted(letters, "abcdefghijklmnop", "0123456789abcdef")
-}
-
-fn shifted(text: &str, from: &str, to: &str) -> String {
-    let shift = |letter: char| {
-        let mut pairs = from.chars().zip(to.chars());
-        pairs
-            .find(|(one, _)| *one == letter)
-            .map(|(_, other)| other)
-    };
-    text.chars().filter_map(shift).collect()
+    digests.map(to_hexadecimal).collect::<Vec<_>>().join(", ")
 }
 
 fn responsible(facts: &Facts) -> Statement {
@@ -670,7 +647,7 @@ mod tests {
             ("version", version),
             ("suite", suite),
             ("group", "X25519"),
-            ("certificate", &lettered(&"0f".repeat(32))),
+            ("certificate", &of_hexadecimal(&"0f".repeat(32))),
         ];
         let details = details.map(|(name, word)| (name.to_owned(), word.to_owned()));
         AuditLine {
@@ -886,7 +863,7 @@ mod tests {
             ("TLSv1_2", "TLS_RSA_WITH_AES_128_CBC_SHA"),
         ] {
             let mut planted = facts();
-            planted.probes.retain(|line| detail(line, "host") != host);
+            planted.probes.retain(|line| line.detail("host") != host);
             planted.probes.push(probed(host, 1, version, suite));
             assert_eq!(
                 faults(&planted, "connections-5"),
@@ -910,7 +887,7 @@ mod tests {
     fn a_record_that_is_missing_failed_or_old_is_found() {
         let host = "checkout.postfinance.ch";
         let mut planted = facts();
-        planted.probes.retain(|line| detail(line, "host") != host);
+        planted.probes.retain(|line| line.detail("host") != host);
         let without = planted.clone();
         assert_eq!(
             faults(&planted, "connections-5"),
@@ -982,8 +959,8 @@ mod tests {
     #[test]
     fn a_digest_comes_back_as_it_was() {
         let digest = "0123456789abcdef".repeat(4);
-        assert_eq!(numbered(&lettered(&digest)), digest);
-        assert!(lettered(&digest).chars().all(char::is_alphabetic));
+        assert_eq!(to_hexadecimal(&of_hexadecimal(&digest)), digest);
+        assert!(of_hexadecimal(&digest).chars().all(char::is_alphabetic));
     }
 
     #[test]

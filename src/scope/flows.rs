@@ -174,7 +174,7 @@ pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
     let facts = Facts {
         doors: &sources.doors,
         providers: sources.gateway.declared(),
-        events: settings.is_some_and(|settings| settings.events_host.is_some()),
+        events: settings.is_some_and(|settings| settings.events_origin.is_some()),
     };
     Ok(of(&facts))
 }
@@ -311,8 +311,7 @@ fn stage_of(door: &Door) -> Option<&'static str> {
         "revokePaymentMethod" => "revoke",
         "receiveWebhook" => "notification",
         "listEvents" => "events",
-        "exportAccount" | "eraseAccount" | "getErasure" | "restrictAccount"
-        | "unrestrictAccount" => "rights",
+        "exportAccount" | "eraseAccount" | "getErasure" | "restrictAccount" => "rights",
         "exchange" | "readExchangeKeys" => "sealed exchange",
         "readScope" => "evidence",
         "health" | "readiness" | "metrics" | "describe" => "watch",
@@ -391,11 +390,8 @@ fn fields(doors: &[Door]) -> Statement {
     let rows = used
         .iter()
         .map(|(name, doors)| vec![(*name).to_owned(), doors.join(", ")]);
-    let mut rows: Vec<_> = rows.collect();
-    if rows.is_empty() {
-        rows.push(vec!["none".to_owned(), "there is no door".to_owned()]);
-    }
-    FIELDS.judged(faults, Table::new(vec!["field", "doors"], rows))
+    let table = Table::new(vec!["field", "doors"], rows.collect());
+    FIELDS.judged(faults, table.or_none("there is no door"))
 }
 
 /// The last name of a path of names: `minor` of `amount.minor`, `id` of `data[].id`.

@@ -80,7 +80,6 @@ const NEVER_DRILLED: Question = Question {
 fn drilled(drills: &[AuditLine], program: &str, now: Timestamp) -> Option<Statement> {
     let last = drills.first()?;
     let failed = last.outcome != AuditOutcome::Done.as_str();
-    let detail = |name: &str| last.details.get(name).map_or("?", String::as_str);
     let mut faults = Vec::new();
     if failed {
         faults.push(format!(
@@ -88,12 +87,12 @@ fn drilled(drills: &[AuditLine], program: &str, now: Timestamp) -> Option<Statem
              alarms, {} places where the number stayed",
             last.at,
             last.line,
-            detail("failures"),
-            detail("refused"),
-            detail("planted"),
-            detail("alarms"),
-            detail("alarms_due"),
-            detail("stored"),
+            last.detail("failures"),
+            last.detail("refused"),
+            last.detail("planted"),
+            last.detail("alarms"),
+            last.detail("alarms_due"),
+            last.detail("stored"),
         ));
     }
     let evidence = Table::new(
@@ -127,21 +126,20 @@ const AGAIN: &str = "run `cardless scope --drill`";
 
 /// Whether a drill was made with this program.
 fn is_of(line: &AuditLine, program: &str) -> bool {
-    let made_with = line.details.get(BUILD);
-    made_with.is_some_and(|made_with| made_with == program)
+    // A program whose file can't be read is known by nothing.
+    !program.is_empty() && line.detail(BUILD) == program
 }
 
 fn row(line: &AuditLine, program: &str) -> Vec<String> {
-    let detail = |name: &str| line.details.get(name).cloned().unwrap_or_default();
     vec![
         line.line.to_string(),
         line.at.to_string(),
         line.actor.clone(),
         line.outcome.clone(),
-        detail("planted"),
-        detail("refused"),
-        detail("alarms"),
-        detail("stored"),
+        line.detail("planted").to_owned(),
+        line.detail("refused").to_owned(),
+        line.detail("alarms").to_owned(),
+        line.detail("stored").to_owned(),
         if is_of(line, program) { "yes" } else { "no" }.to_owned(),
     ]
 }

@@ -8,6 +8,7 @@ use super::{Build, Claim, Question, Section, Sources, Statement, Table};
 use crate::config::{SettingLine, Settings};
 use crate::error::Error;
 use crate::gateway::{AuditAction, AuditLine, AuditQuery, Gateway};
+use crate::letters::of_hexadecimal;
 use crate::protected;
 use crate::registry::{self, LiveSecrets};
 
@@ -52,10 +53,8 @@ pub struct SettingsFacts {
     pub listen: String,
     /// Where it is reached.
     pub public_url: String,
-    /// The host that events are delivered to. `None` if there is none, or if its section can't be
-    /// read here.
-    pub events_host: Option<String>,
-    /// The same with scheme and port, as `https://billing.example`.
+    /// Where events are delivered, as `https://billing.example`. `None` if nowhere, or if the section
+    /// can't be read here.
     pub events_origin: Option<String>,
 }
 
@@ -91,10 +90,7 @@ impl SettingsFacts {
             live_secrets: registry::live_secrets(settings),
             listen: settings.service.listen.to_string(),
             public_url: settings.service.public_url.clone(),
-            events_origin: events
-                .as_ref()
-                .map(|url| url.origin().ascii_serialization()),
-            events_host: events.and_then(|url| url.host_str().map(str::to_owned)),
+            events_origin: events.map(|url| url.origin().ascii_serialization()),
         }
     }
 
@@ -196,7 +192,7 @@ impl SettingsFacts {
     }
 
     fn in_service(&self, build: &Build, line: &AuditLine) -> Statement {
-        let then = |name: &str| line.details.get(name).cloned().unwrap_or_default();
+        let then = |name: &str| line.detail(name).to_owned();
         let pairs = [
             ("program", then(BUILD), noted(&build.id)),
             ("settings", then(SETTINGS), noted(&self.digest())),
@@ -269,16 +265,9 @@ const NOTED_LETTERS: usize = 32;
 
 /// The beginning of a digest in letters: a row of digits could pass for a card number.
 pub fn noted(digest: &str) -> String {
-    let letter = |digit: char| {
-        digit
-            .to_digit(16)
-            .and_then(|value| char::from_digit(value + 10, 36))
-    };
-    digest
-        .chars()
-        .take(NOTED_LETTERS)
-        .filter_map(letter)
-        .collect()
+    let mut text = of_hexadecimal(digest);
+    text.truncate(NOTED_LETTERS);
+    text
 }
 
 /// The latest line of a start, or of settings that were read again and are in force.
