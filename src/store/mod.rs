@@ -327,8 +327,7 @@ pub enum Change {
     InsertRotation(RotationRow),
     /// A changed one, if its version still holds.
     UpdateRotation(RotationRow),
-    /// The generations of a key ring that the store does not know; they have retired if it knows
-    /// another.
+    /// The generations of a key ring that the store does not know.
     AdoptGenerations(Vec<GenerationRow>),
     /// Uses of a generation, before it is used. A conflict unless it is active and stays within
     /// the limit.

@@ -9,21 +9,21 @@ use cardless_contract::{
     BodySeal, Capabilities, CaptureMode, CaptureRequest, CommitRequest, Found, IdempotencyKey,
     Initiator, LookupRequest, NoSeal, Notification, NotificationError, ObjectId, Operation,
     OperationKind, OperationLookup, Outcome, Payment, PaymentProvider, PaymentRequest,
-    ProviderCall, ProviderName, ProviderPlace, ProviderToken, RawNotification, RedirectUrl,
-    Reference, RefundRequest, ReservationId, Result, SetupCompletion, SetupProgress, SetupRequest,
+    ProviderCall, ProviderName, ProviderPlace, ProviderToken, RawNotification, Reference,
+    RefundRequest, ReservationId, Result, SetupCompletion, SetupProgress, SetupRequest,
     SetupStarted, Stage, TokenFault, VoidRequest, async_trait,
 };
 use cardless_testkit::call;
 use cardless_testkit::call::Call;
-use cardless_testkit::cases::sandbox::{self, Decision, Delivered, Fault, Fixture, Movement, Step};
+use cardless_testkit::cases::sandbox::{self, Decision, Fixture};
 use cardless_testkit::cases::stub::StubFixture as _;
 use cardless_testkit::declared::{Declared, Left, Spoiler};
-use cardless_testkit::judge::Fault as JudgedFault;
 use cardless_testkit::stub::{Answer, Misbehavior, Stub};
 use cardless_transport::{HttpClient, Request, Response, SendError};
 use toml::Table;
 
 use crate::adapters::Adapter;
+use crate::around::fixture_around;
 use crate::sandboxed::Sandboxed;
 use crate::stubbed::Stubbed;
 
@@ -492,44 +492,7 @@ impl HttpClient for Nowhere {
     }
 }
 
-#[async_trait]
-impl Fixture for Walked {
-    fn provider(&self) -> &dyn PaymentProvider {
-        &self.provider
-    }
-
-    fn stranger(&self) -> Box<dyn PaymentProvider> {
-        self.truth.stranger()
-    }
-
-    async fn decide(&self, page: &RedirectUrl, decision: Decision) {
-        self.truth.decide(page, decision).await;
-    }
-
-    fn inject(&self, step: Step, fault: Fault) {
-        self.truth.inject(step, fault);
-    }
-
-    fn advance(&self, by: Duration) {
-        self.truth.advance(by);
-    }
-
-    fn movements(&self) -> Vec<Movement> {
-        self.truth.movements()
-    }
-
-    fn deliveries(&self) -> Vec<Delivered> {
-        self.truth.deliveries()
-    }
-
-    fn sent(&self) -> Vec<Request> {
-        self.truth.sent()
-    }
-
-    fn faults(&self) -> Vec<JudgedFault> {
-        self.truth.faults()
-    }
-}
+fixture_around!(Walked);
 
 /// An adapter that says which of its methods is under way.
 #[derive(Debug)]

@@ -1,23 +1,20 @@
 //! The suite's own proof: an adapter that claims too much, or says more than it knows, fails.
 
-use std::time::Duration;
-
 use cardless_contract::{
     BodySeal, Capabilities, CaptureRequest, CommitRequest, Delivery, Found, IdempotencyKey,
     LookupRequest, Notification, NotificationError, ObjectId, Operation, OperationKind,
     OperationLookup, Outcome, Payment, PaymentProvider, PaymentRequest, ProviderCall, ProviderName,
-    ProviderPlace, ProviderToken, RawNotification, RedirectUrl, Reference, RefundRequest,
-    ReservationId, Result, SetupCompletion, SetupProgress, SetupRequest, SetupStarted, TokenFault,
-    VoidRequest, async_trait,
+    ProviderPlace, ProviderToken, RawNotification, Reference, RefundRequest, ReservationId, Result,
+    SetupCompletion, SetupProgress, SetupRequest, SetupStarted, TokenFault, VoidRequest,
+    async_trait,
 };
 use cardless_testkit::cases::sandbox::{
-    Decision, Delivered, Fault, Fixture, Movement, Step, a_lost_reply_moves_once,
-    a_manual_charge_is_captured_in_parts, a_payment_is_found_by_reference_where_claimed,
-    reserve_holds_what_it_claims, revoking_twice_is_done, tampered_notifications_are_refused,
+    a_lost_reply_moves_once, a_manual_charge_is_captured_in_parts,
+    a_payment_is_found_by_reference_where_claimed, reserve_holds_what_it_claims,
+    revoking_twice_is_done, tampered_notifications_are_refused,
 };
-use cardless_testkit::judge::Fault as JudgedFault;
-use cardless_transport::Request;
 
+use crate::around::fixture_around;
 use crate::sandboxed::{self, Sandboxed};
 
 #[tokio::test(start_paused = true)]
@@ -89,44 +86,7 @@ impl Liar {
     }
 }
 
-#[async_trait]
-impl Fixture for Liar {
-    fn provider(&self) -> &dyn PaymentProvider {
-        &self.provider
-    }
-
-    fn stranger(&self) -> Box<dyn PaymentProvider> {
-        self.truth.stranger()
-    }
-
-    async fn decide(&self, page: &RedirectUrl, decision: Decision) {
-        self.truth.decide(page, decision).await;
-    }
-
-    fn inject(&self, step: Step, fault: Fault) {
-        self.truth.inject(step, fault);
-    }
-
-    fn advance(&self, by: Duration) {
-        self.truth.advance(by);
-    }
-
-    fn movements(&self) -> Vec<Movement> {
-        self.truth.movements()
-    }
-
-    fn deliveries(&self) -> Vec<Delivered> {
-        self.truth.deliveries()
-    }
-
-    fn sent(&self) -> Vec<Request> {
-        self.truth.sent()
-    }
-
-    fn faults(&self) -> Vec<JudgedFault> {
-        self.truth.faults()
-    }
-}
+fixture_around!(Liar);
 
 /// The lie: nobody knows, and it says that nothing happened.
 fn refused<T>(result: Result<T>) -> Result<T> {

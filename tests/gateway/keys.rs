@@ -2,7 +2,6 @@
 //! generation, and none is lost; what is destroyed opens nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +31,28 @@ async fn filled(world: &World, accounts: usize) {
             ..link_request()
         };
         world.gateway.link(&world.key(), &page).await.unwrap();
+    }
+}
+
+/// A database file, and a backup of it.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn store(&self, name: &str) -> Arc<SqliteStore> {
+        let url = format!("sqlite:{}", self.0.path().join(name).display());
+        Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
+    }
+
+    fn back_up(&self) {
+        let path = |name| self.0.path().join(name);
+        let file = rusqlite::Connection::open(path("x.db")).unwrap();
+        let backup = path("backup.db");
+        file.execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+            .unwrap();
     }
 }
 
@@ -418,21 +439,17 @@ async fn a_mounted_secret_is_rotated_again_before_anything_is_destroyed() {
 /// sealed what may stand in other backups, so it is shown, and destroyed with the others.
 #[tokio::test(start_paused = true)]
 async fn a_generation_that_only_the_keys_know_is_shown_and_destroyed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (path, backup) = (folder.path().join("x.db"), folder.path().join("backup.db"));
-    let open = |path: &Path| {
-        let url = format!("sqlite:{}", path.display());
-        Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
-    };
-    let world = World::on(open(&path));
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
     filled(&world, 1).await;
-    rusqlite::Connection::open(&path)
-        .unwrap()
-        .execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
-        .unwrap();
+    files.back_up();
     let lost = rotate(&world.gateway, 3).await.generation;
 
-    let restored = world.builder().store(open(&backup)).build().unwrap();
+    let restored = world
+        .builder()
+        .store(files.store("backup.db"))
+        .build()
+        .unwrap();
     restored.open_keys().await.unwrap();
     let shown = restored.keys().await.unwrap().generations;
     let stray = shown.iter().find(|one| one.id == lost).unwrap();
@@ -487,13 +504,8 @@ async fn a_generation_that_was_kept_but_not_named_is_taken_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_from_before_a_destroyed_generation_opens_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (path, backup) = (folder.path().join("x.db"), folder.path().join("backup.db"));
-    let open = |path: &Path| {
-        let url = format!("sqlite:{}", path.display());
-        Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
-    };
-    let world = World::on(open(&path));
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
     filled(&world, 2).await;
     let setup = world
         .gateway
@@ -501,19 +513,17 @@ async fn a_backup_from_before_a_destroyed_generation_opens_nothing() {
         .await
         .unwrap();
     let sealed = plaintexts(&world).await.len();
-    let copy = rusqlite::Connection::open(&path).unwrap();
-    copy.execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
-        .unwrap();
+    files.back_up();
     let restored = |store: Arc<dyn Store>| world.builder().store(store).build().unwrap();
 
     // Before the generation is destroyed the backup is good.
-    let early = restored(open(&backup));
+    let early = restored(files.store("backup.db"));
     early.open_keys().await.unwrap();
     assert_eq!(early.setup(&setup.body.id).await.unwrap(), setup.body);
 
     rotate(&world.gateway, 3).await;
     world.gateway.destroy_retired().await.unwrap();
-    let late = restored(open(&backup));
+    let late = restored(files.store("backup.db"));
     let refused = late.open_keys().await.unwrap_err();
     assert!(
         message(&refused).contains("can't be opened any more"),
@@ -524,7 +534,7 @@ async fn a_backup_from_before_a_destroyed_generation_opens_nothing() {
     assert!(late.link(&world.key(), &link_request()).await.is_err());
     assert!(late.rotate_keys().await.is_err());
     // Not one record of it opens with any key that is left.
-    let store = open(&backup);
+    let store = files.store("backup.db");
     let keys = KeyRing::from_custody(world.keys.clone()).unwrap();
     let vault = Vault::new(keys, Arc::new(SystemEntropy));
     let mut refused = 0;
@@ -608,22 +618,21 @@ async fn a_record_that_does_not_open_is_counted_and_its_key_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_from_the_midst_of_a_rotation_is_refused_once_the_old_key_is_gone() {
-    let folder = tempfile::tempdir().unwrap();
-    let (path, backup) = (folder.path().join("x.db"), folder.path().join("backup.db"));
-    let open = |path: &Path| {
-        let url = format!("sqlite:{}", path.display());
-        Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
-    };
-    let world = World::on(open(&path));
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
     filled(&world, 4).await;
     let mut rotation = world.gateway.rotate_keys().await.unwrap();
     assert!(rotation.step(1).await.unwrap());
-    let copy = rusqlite::Connection::open(&path).unwrap();
-    copy.execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
-        .unwrap();
+    files.back_up();
     while rotation.step(3).await.unwrap() {}
     rotation.finish().await.unwrap();
-    let restored = || world.builder().store(open(&backup)).build().unwrap();
+    let restored = || {
+        world
+            .builder()
+            .store(files.store("backup.db"))
+            .build()
+            .unwrap()
+    };
     restored().open_keys().await.unwrap();
     world.gateway.destroy_retired().await.unwrap();
     let refused = restored().open_keys().await.unwrap_err();

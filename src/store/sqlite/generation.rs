@@ -68,8 +68,8 @@ const REDIRECT: Names = Names {
     bump: ", version = version + 1",
 };
 
-/// Keeps those of these generations that are not known yet; they have retired if another one is. What
-/// they have sealed already is counted from what there is of it.
+/// Keeps those of these generations that are not known yet. What they have sealed already is counted
+/// from what there is of it.
 pub(super) fn adopt(connection: &Connection, rows: &[GenerationRow]) -> Result<()> {
     let known = generations(connection)?;
     let sealed = count_sealed(connection)?;
@@ -79,16 +79,10 @@ pub(super) fn adopt(connection: &Connection, rows: &[GenerationRow]) -> Result<(
         }
         let counts = sealed.iter().filter(|(_, id, _)| *id == row.id);
         let uses = row.uses.saturating_add(counts.map(|count| count.2).sum());
-        let state = if known.is_empty() {
-            row.state
-        } else {
-            GenerationState::Retiring
-        };
         insert(
             connection,
             &GenerationRow {
                 uses,
-                state,
                 ..row.clone()
             },
         )?;
