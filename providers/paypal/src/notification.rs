@@ -12,7 +12,7 @@ use cardless_contract::{
     Clock, Delivery, ErrorKind, Notification, NotificationError, ObjectId, ProviderError,
     ProviderName, RawNotification, Reference, ReservationId, Subject, Timestamp,
 };
-use cardless_transport::{Hosts, Transport};
+use cardless_transport::{Budget, Hosts, Transport};
 use http::{HeaderMap, Request, StatusCode};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
@@ -56,7 +56,7 @@ pub(crate) struct Verifier {
     intermediates: Vec<CertificateDer<'static>>,
     cache: Mutex<VecDeque<(String, Arc<Chain>)>>,
     /// When files were fetched, within the window.
-    fetches: Mutex<VecDeque<Timestamp>>,
+    fetches: Budget,
 }
 
 /// A certificate file: the signer first.
@@ -93,7 +93,7 @@ impl Verifier {
             anchors,
             intermediates,
             cache: Mutex::new(VecDeque::new()),
-            fetches: Mutex::new(VecDeque::new()),
+            fetches: Budget::new(MAX_FETCHES, FETCH_WINDOW),
         })
     }
 
@@ -203,22 +203,9 @@ impl Verifier {
         }
     }
 
-    /// Whether one more file may be fetched now; counts it if so. What was counted by a clock that was
-    /// ahead is over.
+    /// Whether one more file may be fetched now; counts it if so.
     fn may_fetch(&self) -> bool {
-        let now = self.clock.now();
-        let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-        while fetches
-            .front()
-            .is_some_and(|first| *first > now || now.since(*first) >= FETCH_WINDOW)
-        {
-            fetches.pop_front();
-        }
-        let allowed = fetches.len() < MAX_FETCHES;
-        if allowed {
-            fetches.push_back(now);
-        }
-        allowed
+        self.fetches.take(self.clock.now())
     }
 
     /// Chain, dates, purpose and name: an ordinary server certificate's check (§8.4).

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cardless_contract::{
     Notification, NotificationError, ObjectId, OperationKind, ReservationId, Subject, Timestamp,
 };
+use cardless_transport::Budget;
 use http::HeaderMap;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 
@@ -68,20 +69,25 @@ pub(crate) struct Signature {
 pub(crate) struct SigningKey(Vec<u8>);
 
 /// The signing keys that were fetched, and when; bounded in both.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Keys {
-    state: Mutex<KeyState>,
+    known: Mutex<VecDeque<(String, SigningKey)>>,
+    fetches: Budget,
 }
 
-#[derive(Debug, Default)]
-struct KeyState {
-    known: VecDeque<(String, SigningKey)>,
-    fetches: VecDeque<Timestamp>,
+/// How often notifications may make us read what they name.
+pub(crate) const fn reads() -> Budget {
+    Budget::new(MAX_READS, FETCH_WINDOW)
 }
 
-/// How often notifications may make us read what they name, [`MAX_READS`] within [`FETCH_WINDOW`].
-#[derive(Debug, Default)]
-pub(crate) struct Budget(Mutex<VecDeque<Timestamp>>);
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            fetches: Budget::new(MAX_FETCHES, FETCH_WINDOW),
+        }
+    }
+}
 
 impl Signature {
     /// Reads the header in its exact form: three parts, a comma and one blank between them.
@@ -130,9 +136,8 @@ impl SigningKey {
 impl Keys {
     /// A key that was fetched before.
     pub(crate) fn known(&self, id: &str) -> Option<SigningKey> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state
-            .known
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known
             .iter()
             .find(|(known, _)| known == id)
             .map(|(_, key)| key.clone())
@@ -140,45 +145,20 @@ impl Keys {
 
     /// Whether one more key may be fetched now; counts it if so.
     pub(crate) fn may_fetch(&self, now: Timestamp) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        count(&mut state.fetches, MAX_FETCHES, now)
+        self.fetches.take(now)
     }
 
     /// Remembers a key, and forgets the oldest if there are too many.
     pub(crate) fn remember(&self, id: &str, key: &SigningKey) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.known.iter().any(|(known, _)| known == id) {
+        let mut keys = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.iter().any(|(known, _)| known == id) {
             return;
         }
-        state.known.push_back((id.to_owned(), key.clone()));
-        if state.known.len() > MAX_KEYS {
-            state.known.pop_front();
+        keys.push_back((id.to_owned(), key.clone()));
+        if keys.len() > MAX_KEYS {
+            keys.pop_front();
         }
     }
-}
-
-impl Budget {
-    /// Whether one more may be read now; counts it if so.
-    pub(crate) fn may(&self, now: Timestamp) -> bool {
-        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        count(&mut times, MAX_READS, now)
-    }
-}
-
-/// Counts one more within [`FETCH_WINDOW`], unless there are `most` already. What was counted by a clock
-/// that was ahead is over.
-fn count(times: &mut VecDeque<Timestamp>, most: usize, now: Timestamp) -> bool {
-    while times
-        .front()
-        .is_some_and(|first| *first > now || now.since(*first) >= FETCH_WINDOW)
-    {
-        times.pop_front();
-    }
-    let allowed = times.len() < most;
-    if allowed {
-        times.push_back(now);
-    }
-    allowed
 }
 
 /// What a verified body is about. Its state is not read: the entity is.
@@ -292,13 +272,13 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_put_back_holds_no_fetch_up() {
-        let (keys, budget) = (Keys::default(), Budget::default());
+        let (keys, budget) = (Keys::default(), reads());
         let ahead = Timestamp::from_seconds(1_700_000_000);
         assert_eq!((0..100).filter(|_| keys.may_fetch(ahead)).count(), 10);
-        assert_eq!((0..1000).filter(|_| budget.may(ahead)).count(), MAX_READS);
+        assert_eq!((0..1000).filter(|_| budget.take(ahead)).count(), MAX_READS);
         let now = ahead.minus(Duration::from_secs(24 * 3600));
         assert!(keys.may_fetch(now));
-        assert!(budget.may(now));
+        assert!(budget.take(now));
     }
 
     #[test]
@@ -308,7 +288,7 @@ mod tests {
             keys.remember(&format!("k-{number}"), &SigningKey(vec![4]));
         }
         assert!(keys.known("k-99").is_some() && keys.known("k-0").is_none());
-        assert_eq!(keys.state.lock().unwrap().known.len(), MAX_KEYS);
+        assert_eq!(keys.known.lock().unwrap().len(), MAX_KEYS);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use cardless_contract::{
     SetupCompletion, SetupProgress, SetupReference, SetupRequest, SetupStarted, TokenFault,
     VoidRequest, async_trait,
 };
-use cardless_transport::{HttpClient, Transport};
+use cardless_transport::{Budget, HttpClient, Transport};
 use url::Url;
 
 use crate::client::{CALLS, Client};
@@ -19,7 +19,7 @@ use crate::error::{Failure, unreadable};
 use crate::mapping::{
     self, Expected, ExpectedOperation, Inexpressible, Misfit, SetupStep, TokenFate, Voidable,
 };
-use crate::notification::{self, Budget, Keys, Signature, SigningKey};
+use crate::notification::{self, Keys, Signature, SigningKey};
 use crate::wire;
 
 /// Who runs everything that is reached.
@@ -83,7 +83,7 @@ impl PostFinance {
             client,
             clock,
             keys,
-            reads: Budget::default(),
+            reads: notification::reads(),
         })
     }
 
@@ -665,7 +665,7 @@ impl PaymentProvider for PostFinance {
         object: &ObjectId,
     ) -> Result<Option<ReservationId>> {
         let id = self.expressible(mapping::object_id(object))?;
-        if !self.reads.may(self.clock.now()) {
+        if !self.reads.take(self.clock.now()) {
             return Err(self.error(ErrorKind::RateLimited, Delivery::NotSent));
         }
         let settings = &self.settings;

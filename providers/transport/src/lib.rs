@@ -8,6 +8,7 @@
 //!   [`InProcessClient`] straight into the sandbox;
 //! - [`Credentials`]: several live ones during a rotation, and whose turn it is;
 //! - [`TlsFacts`] and [`handshake`]: what TLS offers here, and what it came to with a server;
+//! - [`Budget`]: how often strangers can make a provider be asked;
 //! - [`leaving_by`]: the moment after which nothing that may move money leaves any more.
 //!
 //! Invariants, each held by a test:
@@ -24,6 +25,7 @@
 //! The libraries below log what passes through them. A program that sets up logging must keep
 //! every target in [`QUIET_TARGETS`] at `warn` or above, whatever its user asks for.
 
+mod budget;
 mod classify;
 mod client;
 mod credentials;
@@ -37,6 +39,7 @@ mod redact;
 mod reqwest_client;
 mod tls;
 
+pub use budget::Budget;
 pub use client::{HttpClient, MAX_BODY_BYTES, Request, Response, SendError};
 pub use credentials::{Credentials, Turn};
 pub use departure::leaving_by;
