@@ -143,9 +143,8 @@ pub fn outline(settings: &Settings) -> Vec<SettingLine> {
 /// Whether a setting's value must not be shown. The address for events may hold a secret of the
 /// billing service's in its path.
 fn is_secret(path: &str) -> bool {
-    let secret = SECRETS.iter().map(|path| path.join("."));
-    let others = ["events.secret", "events.url", "keys.passphrase"];
-    secret.into_iter().any(|secret| secret == path) || others.contains(&path)
+    let mut secret = secrets().map(|path| path.join("."));
+    secret.any(|secret| secret == path) || ["events.url", "keys.passphrase"].contains(&path)
 }
 
 /// Where a person looks a payment of this provider up.

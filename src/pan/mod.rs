@@ -9,8 +9,9 @@
 //! One exception: a UUID is no number. One in ten numbers has a fitting check digit, so the net
 //! also catches numbers that are no card. Ids of ours can't be caught: they hold no digit.
 //!
-//! [`find`] stands before what comes in, each refusal is told and counted ([`refused`]), [`withhold`] before the log, and [`Scan`] looks through
-//! files and dumps, in every encoding in which a number may stand there.
+//! [`find`] stands before what comes in, and each refusal is told and counted ([`refused`]);
+//! [`withhold`] stands before the log; [`Scan`] looks through files and dumps, in every encoding in
+//! which a number may stand there. What can hold no number is passed over.
 
 mod alarm;
 mod encoding;
