@@ -24,8 +24,9 @@ const LONG_SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a customer may take where no provider is at hand that says it.
 const ANY_CUSTOMER: Duration = Duration::from_secs(24 * 3600);
 
-/// How often it is remembered what the clock shows.
-const SEE_EVERY: Duration = Duration::from_secs(3600);
+/// How often it is remembered what the clock shows: a step back while nobody is at work is known by
+/// that alone where nothing was sent for long.
+const SEE_EVERY: Duration = Duration::from_secs(60);
 
 /// Compares the clock with one that only ever goes on.
 pub(super) struct ClockWatch {
@@ -116,8 +117,8 @@ impl Jump {
         }
     }
 
-    /// One back that nobody saw: it is at least as long as what was sent lies ahead, and nobody knows
-    /// how much longer. So nothing that is open is within any window.
+    /// One back that nobody saw: it is at least as long as what was sent or seen lies ahead, and nobody
+    /// knows how much longer. So nothing that is open is within any window.
     fn guessed(at: Timestamp, latest: Timestamp) -> Self {
         Self {
             sent_by: at.minus(BEYOND_ALL_WINDOWS),
@@ -153,10 +154,11 @@ impl Inner {
         self.reckon_with_what_is_ahead(wall).await
     }
 
-    /// What was sent at a time that is still to come was sent by a clock that was ahead; and by such a
-    /// clock something may wait, whether anything was sent or not.
+    /// What was sent, or seen, at a time that is still to come tells of a clock that was ahead, or that
+    /// is behind now; and by a clock that was ahead something may wait, whether anything was sent or not.
     async fn reckon_with_what_is_ahead(&self, wall: Timestamp) -> Result<(), StoreError> {
-        let latest = self.journal.store().latest_sent().await?;
+        let store = self.journal.store();
+        let latest = store.latest_sent().await?.max(store.clock_seen().await?);
         if let Some(latest) = latest.filter(|latest| latest.since(wall) > MAX_SKEW) {
             self.step_clock(Jump::guessed(wall, latest)).await?;
         }

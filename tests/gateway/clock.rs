@@ -130,6 +130,38 @@ async fn an_erasure_opens_no_window_again() {
     assert_eq!(steps(&world).await.len(), 1, "reckoned with once");
 }
 
+/// A refund was sent by a clock that was right, and the service was at work until just before the
+/// provider forgets its key. Then the clock is put back while the service stands still, not as far as
+/// to where the refund was sent.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_put_back_to_after_what_was_sent_opens_no_window_again() {
+    let world = World::new(Shape::Holds);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::LostAfter);
+    for _ in 0..500 {
+        world.fake.fault("find_operation", Fault::NotSent);
+    }
+    let (key, request) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    let refund = refund.unwrap().body.id;
+    let nearly = KEY_WINDOW - 10 * MINUTE;
+    world.gateway.run(tokio::time::sleep(nearly)).await;
+    world.clock.back(KEY_WINDOW / 2);
+    tokio::time::advance(12 * MINUTE).await;
+    world.fake.no_more_faults();
+    for _ in 0..500 {
+        world.fake.fault("find_operation", Fault::Refused);
+    }
+    let sent = world.fake.calls("refund ");
+    world.another_worker().reconcile().await.unwrap();
+    assert_eq!(world.fake.calls("refund "), sent, "nothing was sent again");
+    let standing = world.gateway.refund_by_id(&refund).await.unwrap().status;
+    assert_eq!(standing, OperationStatus::Parked);
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+    assert_eq!(steps(&world).await.len(), 1);
+}
+
 /// A request is on its way while the clock jumps ahead: that it can't be on its way any more is not
 /// proven by that.
 #[tokio::test(start_paused = true)]
@@ -217,7 +249,7 @@ async fn nothing_is_forgotten_by_a_clock_that_is_far_ahead_twice() {
         world.run_for(HOUR).await;
         world.clock.back(years);
         world.run_for(HOUR).await;
-        assert_eq!(steps(&world).await.len(), start);
+        assert_eq!(steps(&world).await.len(), 2 * start, "ahead and back");
         tokio::time::advance(21 * DAY).await;
     }
     let again = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
