@@ -1,12 +1,15 @@
 //! The machine's clock can jump: set by a person, by a time service after a wrong start, or because
 //! the machine slept. Windows and proofs are reckoned by it, so a jump is noticed and reckoned with.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cardless_contract::Timestamp;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::audit::{Actor, AuditAction, AuditObject};
+use super::resolve::INTERVAL;
 use super::{COMMIT_WITHIN, Gateway, Inner, MAX_SKEW, stored};
 use crate::error::{Causes, Error};
 use crate::journal::{Journal, LEASE};
@@ -21,6 +24,10 @@ const BEYOND_ALL_WINDOWS: Duration = Duration::from_secs(400 * 24 * 3600);
 /// For how long nobody may have looked at the clock before one that says so is doubted.
 const LONG_SILENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// For how long nobody may have looked at the clock before a service that starts doubts how old things
+/// are: longer than a restart takes.
+const SHORT_SILENCE: Duration = Duration::from_secs(120);
+
 /// How long a customer may take where no provider is at hand that says it.
 const ANY_CUSTOMER: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,60 +36,77 @@ const ANY_CUSTOMER: Duration = Duration::from_secs(24 * 3600);
 const SEE_EVERY: Duration = Duration::from_secs(60);
 
 /// Compares the clock with one that only ever goes on.
+#[derive(Debug, Default)]
 pub(super) struct ClockWatch {
+    shown: Mutex<Shown>,
+    /// One reckons at a time.
+    rounds: tokio::sync::Mutex<Rounds>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
     /// What both showed at the last look; `None` before the first.
     last: Option<(Timestamp, Instant)>,
+    steps: u64,
+}
+
+#[derive(Debug, Default)]
+struct Rounds {
     /// When whoever was at something as the clock was put back, or as this began, is done with it.
     settled_at: Option<Instant>,
     /// When it was last made sure that what the clock shows is remembered.
     seen_at: Option<Instant>,
+    /// Nobody had looked for a while before this process did.
+    was_silent: bool,
+    /// The latest step in the store that this process has reckoned with, or has seen to be another's.
+    known: i64,
 }
 
+/// How many jumps were reckoned with. Times that were read before the last one say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Steps(u64);
+
 impl ClockWatch {
-    pub(super) const fn new() -> Self {
-        Self {
-            last: None,
-            settled_at: None,
-            seen_at: None,
-        }
+    pub(super) fn steps(&self) -> Steps {
+        Steps(self.shown().steps)
     }
 
-    /// Reckons with a jump since the last look, or, at the first, with one that what is stored tells
-    /// of. Answers whether that was done: a failure is logged, and the next look tries again.
-    pub(super) async fn look(&mut self, inner: &Inner) -> bool {
-        let reckoned = self.reckon(inner).await;
-        if let Err(error) = &reckoned {
-            tracing::error!(error = %Causes(error), "a jump of the clock is not reckoned with yet");
-        }
-        reckoned.is_ok()
+    /// Whether nothing is to be reckoned with.
+    pub(super) fn is_steady(&self, wall: Timestamp) -> bool {
+        let last = self.shown().last;
+        last.is_some_and(|last| jump_since(last, wall, Instant::now()).is_none())
     }
 
-    async fn reckon(&mut self, inner: &Inner) -> Result<(), StoreError> {
-        let (wall, steady) = (inner.journal.now(), Instant::now());
-        match self.last {
-            Some((then, at)) => {
-                let expected = then.plus(steady.duration_since(at));
-                if wall.since(expected).max(expected.since(wall)) >= STEP {
-                    inner.step_clock(Jump::seen(wall, expected)).await?;
-                    self.settled_at = Some(steady + LEASE + MAX_SKEW);
-                }
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the clock would show without its jump since a look, if it has jumped.
+fn jump_since(
+    (then, at): (Timestamp, Instant),
+    wall: Timestamp,
+    steady: Instant,
+) -> Option<Timestamp> {
+    let expected = then.plus(steady.duration_since(at));
+    (wall.since(expected).max(expected.since(wall)) >= STEP).then_some(expected)
+}
+
+/// Looks at the clock all the time, whatever else goes on, until it is dropped.
+#[expect(dead_code, reason = "dropped, it ends")]
+pub(super) struct Watching(JoinSet<()>);
+
+impl Watching {
+    pub(super) fn start(inner: &Arc<Inner>) -> Self {
+        let inner = Arc::clone(inner);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(INTERVAL).await;
+                inner.watch_clock().await;
             }
-            None => {
-                inner.reckon_at_start(wall).await?;
-                // Another process may be at something, whatever the clock says.
-                self.settled_at = Some(steady + LEASE + MAX_SKEW);
-            }
-        }
-        self.last = Some((wall, steady));
-        if self.seen_at.is_none_or(|at| steady - at >= SEE_EVERY) {
-            inner.see_clock(wall).await?;
-            self.seen_at = Some(steady);
-        }
-        if self.settled_at.is_some_and(|at| at <= steady) {
-            inner.limit_waits(wall, Leases::Cut).await?;
-            self.settled_at = None;
-        }
-        Ok(())
+        });
+        Self(tasks)
     }
 }
 
@@ -141,28 +165,109 @@ impl Gateway {
 }
 
 impl Inner {
-    /// Reckons with a jump that nobody saw, before anything that was sent is judged by its age: for
-    /// whoever drives without [`Gateway::run`].
-    pub(super) async fn look_at_clock(&self) -> Result<(), Error> {
-        let wall = self.journal.now();
-        self.reckon_at_start(wall).await.map_err(stored)?;
-        self.see_clock(wall).await.map_err(stored)
+    /// Looks at the clock. A failure is logged, and the next look tries again.
+    pub(super) async fn watch_clock(&self) {
+        if let Err(error) = self.reckon().await {
+            tracing::error!(error = %Causes(&error), "a jump of the clock is not reckoned with yet");
+        }
     }
 
-    async fn reckon_at_start(&self, wall: Timestamp) -> Result<(), StoreError> {
-        self.reckon_with_silence(wall).await?;
-        self.reckon_with_what_is_ahead(wall).await
+    /// Reckons with a jump since the last look, or, at the first, with one that what is stored tells of:
+    /// before anything that was sent is judged by its age.
+    pub(super) async fn look_at_clock(&self) -> Result<(), Error> {
+        self.reckon().await.map_err(stored)
+    }
+
+    /// Whether the clock has jumped since so many steps, so that times which were read then say nothing.
+    /// It is reckoned with now if nobody has.
+    pub(super) async fn has_stepped(&self, since: Steps) -> Result<bool, Error> {
+        if !self.clock.is_steady(self.journal.now()) {
+            self.look_at_clock().await?;
+        }
+        Ok(self.clock.steps() != since)
+    }
+
+    /// A machine that starts may show a time that is ahead, and nothing stored tells of it. So after a
+    /// silence, what was sent before it is asked about for as long as if it had left now. Answers
+    /// whether that is done.
+    pub(super) async fn hold_proofs(&self) -> bool {
+        let mut rounds = self.clock.rounds.lock().await;
+        if rounds.was_silent {
+            let hold = Change::HoldProofs(self.journal.now());
+            if let Err(error) = self.journal.write(vec![hold]).await {
+                tracing::error!(error = %Causes(&error), "what was sent before is not looked at yet");
+                return false;
+            }
+            rounds.was_silent = false;
+        }
+        true
+    }
+
+    async fn reckon(&self) -> Result<(), StoreError> {
+        let mut rounds = self.clock.rounds.lock().await;
+        let store = self.journal.store();
+        let (wall, steady) = (self.journal.now(), Instant::now());
+        let last = self.clock.shown().last;
+        let stepped = match last {
+            Some(last) => match jump_since(last, wall, steady) {
+                Some(expected) => {
+                    let jump = Jump::seen(wall, expected);
+                    self.step_clock(jump, rounds.known).await?;
+                    true
+                }
+                None => false,
+            },
+            None => {
+                let seen = store.clock_seen().await?;
+                rounds.was_silent = seen.is_some_and(|seen| wall.since(seen) > SHORT_SILENCE);
+                self.reckon_at_start(wall).await?
+            }
+        };
+        if stepped || last.is_none() {
+            // Another process may be at something, whatever the clock says.
+            rounds.settled_at = Some(steady + LEASE + MAX_SKEW);
+            rounds.known = store.latest_step().await?;
+        }
+        {
+            let mut shown = self.clock.shown();
+            shown.last = Some((wall, steady));
+            shown.steps += u64::from(stepped);
+        }
+        if rounds.seen_at.is_none_or(|at| steady - at >= SEE_EVERY) {
+            rounds.known = store.latest_step().await?;
+            self.see_clock(wall).await?;
+            rounds.seen_at = Some(steady);
+        }
+        if rounds.settled_at.is_some_and(|at| at <= steady) {
+            self.limit_waits(wall, Leases::Cut).await?;
+            rounds.settled_at = None;
+        }
+        Ok(())
+    }
+
+    /// Answers whether there was something to reckon with.
+    async fn reckon_at_start(&self, wall: Timestamp) -> Result<bool, StoreError> {
+        let known = self.journal.store().latest_step().await?;
+        let silence = self.reckon_with_silence(wall, known).await?;
+        let ahead = self.reckon_with_what_is_ahead(wall, known).await?;
+        Ok(silence || ahead)
     }
 
     /// What was sent, or seen, at a time that is still to come tells of a clock that was ahead, or that
     /// is behind now; and by a clock that was ahead something may wait, whether anything was sent or not.
-    async fn reckon_with_what_is_ahead(&self, wall: Timestamp) -> Result<(), StoreError> {
+    async fn reckon_with_what_is_ahead(
+        &self,
+        wall: Timestamp,
+        known: i64,
+    ) -> Result<bool, StoreError> {
         let store = self.journal.store();
         let latest = store.latest_sent().await?.max(store.clock_seen().await?);
-        if let Some(latest) = latest.filter(|latest| latest.since(wall) > MAX_SKEW) {
-            self.step_clock(Jump::guessed(wall, latest)).await?;
+        let ahead = latest.filter(|latest| latest.since(wall) > MAX_SKEW);
+        if let Some(latest) = ahead {
+            self.step_clock(Jump::guessed(wall, latest), known).await?;
         }
-        self.limit_waits(wall, Leases::Kept).await
+        self.limit_waits(wall, Leases::Kept).await?;
+        Ok(ahead.is_some())
     }
 
     async fn limit_waits(&self, wall: Timestamp, leases: Leases) -> Result<(), StoreError> {
@@ -176,12 +281,13 @@ impl Inner {
 
     /// Where nobody has looked at the clock for long, it may have gone ahead meanwhile. What else was
     /// written says nothing of that: it may have been written by a clock that is ahead.
-    async fn reckon_with_silence(&self, wall: Timestamp) -> Result<(), StoreError> {
+    async fn reckon_with_silence(&self, wall: Timestamp, known: i64) -> Result<bool, StoreError> {
         let seen = self.journal.store().clock_seen().await?;
-        match seen.filter(|&seen| wall.since(seen) > LONG_SILENCE) {
-            Some(seen) => self.step_clock(Jump::seen(wall, seen)).await,
-            None => Ok(()),
+        let long = seen.filter(|&seen| wall.since(seen) > LONG_SILENCE);
+        if let Some(seen) = long {
+            self.step_clock(Jump::seen(wall, seen), known).await?;
         }
+        Ok(long.is_some())
     }
 
     /// Remembers what the clock shows, if that has not been done for long or it shows less than before.
@@ -193,7 +299,8 @@ impl Inner {
         self.journal.write(vec![Change::SeeClock(wall)]).await
     }
 
-    async fn step_clock(&self, jump: Jump) -> Result<(), StoreError> {
+    /// Reckons with a jump, unless another process has done so since the step that is `known`.
+    async fn step_clock(&self, jump: Jump, known: i64) -> Result<(), StoreError> {
         let seconds = jump.millis.div_euclid(1000);
         let actor = Actor::system();
         let line = self
@@ -204,6 +311,7 @@ impl Inner {
             millis: jump.millis,
             sent_by: jump.sent_by,
             accepted_by: jump.accepted_by,
+            known,
         };
         let batch = vec![step, line.change()];
         match self.journal.write(batch).await {

@@ -14,6 +14,7 @@ use cardless_contract::{
     Timestamp, VoidRequest,
 };
 
+use super::clock::Steps;
 use super::heard::Said;
 use super::pay::{key_of, not_sent_code, object, reference_of, refused_code, reservation_of};
 use super::seal::Seal;
@@ -63,6 +64,8 @@ pub(super) struct Drive {
     fresh: bool,
     /// Somebody else drives the payment now.
     lease_gone: bool,
+    /// The jumps of the clock that its times are reckoned with.
+    steps: Steps,
 }
 
 impl Drive {
@@ -80,6 +83,7 @@ impl Drive {
             row,
             fresh,
             lease_gone: false,
+            steps: inner.clock.steps(),
         };
         let task = tokio::spawn(drive.run());
         task.await.map_err(|error| {
@@ -97,6 +101,11 @@ impl Drive {
             return Ok(self.row);
         }
         for _ in 0..MAX_STEPS {
+            // What is marked as sent now is not judged by its age.
+            if !self.fresh && self.inner.has_stepped(self.steps).await? {
+                self.look_anew().await?;
+                break;
+            }
             let flow = match self.row.step {
                 Step::Linking => self.linking().await?,
                 Step::Reserving => self.reserve().await?,
@@ -110,6 +119,15 @@ impl Drive {
             }
         }
         Ok(self.row)
+    }
+
+    /// The clock has jumped: what was read of times before is nothing to go by.
+    async fn look_anew(&mut self) -> Result<Flow, Error> {
+        self.save(|row, now| {
+            let parked = row.state == PaymentState::Parked;
+            release_row(row, (!parked).then_some(now));
+        })
+        .await
     }
 
     // Step: linking.
@@ -198,7 +216,9 @@ impl Drive {
         self.row = seal.into_row();
         match outcome {
             Ok(Outcome::Done(id) | Outcome::Pending(id)) => self.reserved(&id).await,
-            Ok(Outcome::ActionRequired(id, url)) => self.customer_must_act(Some(&id), &url).await,
+            Ok(Outcome::ActionRequired(id, url)) => {
+                self.customer_must_act(Some(&id), &url, true).await
+            }
             Ok(Outcome::Declined(_)) if !fresh && self.provider.capabilities().reserve_holds => {
                 // This refusal says nothing of the first send, which may have left a hold.
                 self.failed(state::HOLD_MAY_REMAIN).await
@@ -352,7 +372,7 @@ impl Drive {
         match outcome {
             Ok(Outcome::Done(seen)) => self.seen(seen).await,
             Ok(Outcome::Pending(seen)) => self.pending(&seen).await,
-            Ok(Outcome::ActionRequired(_, url)) => self.customer_must_act(None, &url).await,
+            Ok(Outcome::ActionRequired(_, url)) => self.customer_must_act(None, &url, fresh).await,
             Ok(Outcome::Declined(decline)) if fresh => self.declined(&decline).await,
             // What an earlier send did, only the object tells, once it can't be on its way.
             Ok(Outcome::Declined(decline)) => self.close_declined(&decline).await,
@@ -532,7 +552,7 @@ impl Drive {
         if self.row.state == PaymentState::ActionRequired || now >= self.customer_until(now) {
             return self.wait_for_customer(PaymentPhase::Reserved).await;
         }
-        self.customer_must_act(None, url).await
+        self.customer_must_act(None, url, false).await
     }
 
     // Step: close.
@@ -686,10 +706,12 @@ impl Drive {
         .await
     }
 
+    /// With `alone`, no other send of this can be on its way.
     async fn customer_must_act(
         &mut self,
         id: Option<&ReservationId>,
         url: &RedirectUrl,
+        alone: bool,
     ) -> Result<Flow, Error> {
         if self.row.initiator == InitiatorText::Merchant {
             // Nobody is there to act: the same as a decline, with the API's word for it.
@@ -699,7 +721,12 @@ impl Drive {
                 provider_code: cardless_contract::ProviderCode::new("customer_action_required"),
                 method_gone: false,
             };
-            return self.declined(&decline).await;
+            // What an earlier send does yet, only the object tells, once it can't be on its way.
+            return if alone {
+                self.declined(&decline).await
+            } else {
+                self.close_declined(&decline).await
+            };
         }
         let mut turns = 0;
         loop {

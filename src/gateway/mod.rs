@@ -136,6 +136,7 @@ struct Inner {
     returns: returns::Returns,
     service_keys: exchange::ServiceKeys,
     wake: Notify,
+    clock: clock::ClockWatch,
 }
 
 /// Who asks, and under which `Idempotency-Key`. Its `Debug` does not show the key, which callers make
@@ -447,6 +448,7 @@ impl GatewayBuilder {
                 returns: returns::Returns::default(),
                 service_keys: exchange::ServiceKeys::default(),
                 wake: Notify::new(),
+                clock: clock::ClockWatch::default(),
             }),
         })
     }

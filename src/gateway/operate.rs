@@ -9,6 +9,7 @@ use cardless_contract::{
     RefundRequest as ProviderRefund, Repeat, Timestamp, VoidRequest as ProviderVoid,
 };
 
+use super::clock::Steps;
 use super::drive::{
     Drive, MAX_UNMAPPED, MIN_QUESTIONS, PARK_PENDING_AFTER, PARK_UNKNOWN_AFTER, patience,
 };
@@ -120,8 +121,12 @@ pub(super) enum Earlier {
 struct Question {
     /// When it was asked: what happened later, its answer does not say.
     asked_at: Timestamp,
+    /// The jumps of the clock that this and the operation's times are reckoned with.
+    steps: Steps,
     /// The provider would have shown the operation if it had been carried out by then.
     shows: bool,
+    /// The provider does tell of such operations, if of no other than this.
+    tells: bool,
 }
 
 /// What a request to begin an operation came to.
@@ -505,13 +510,26 @@ impl Inner {
         if !row.is_open() && row.state != OperationState::Parked {
             return self.operation_quiet(row).await;
         }
+        let steps = self.clock.steps();
         let provider = self.provider(&row.provider)?;
         let payment = self.payment_row(&row.payment).await?;
+        if payment.reservation.is_none() {
+            // Nothing of it can be asked for.
+            return self.park_operation(row).await;
+        }
         let request = lookup(&row, &payment)?;
         let key = key_of(&row.id, "o")?;
+        if self.has_stepped(steps).await? {
+            return self.look_anew(row).await;
+        }
         // What an answer proves, it proves of the moment of its question.
         let asked_at = self.journal.now();
-        let question = |shows| Question { asked_at, shows };
+        let question = |shows, tells| Question {
+            asked_at,
+            steps,
+            shows,
+            tells,
+        };
         match provider.find_operation(&key, &request).await {
             // What waits for a person is ended by an answer, and by nothing else.
             Ok(Found::No | Found::CannotTell) if row.state == OperationState::Parked => {
@@ -522,17 +540,17 @@ impl Inner {
                 if row.state == OperationState::Parked {
                     return self.operation_quiet(row).await;
                 }
-                self.not_found(row, provider.as_ref(), question(false))
+                self.not_found(row, provider.as_ref(), question(false, true))
                     .await
             }
             Ok(Found::Yes(outcome)) => self.take_outcome(row, outcome).await,
             Ok(Found::No) => {
                 let alone = !self.has_rivals(&row).await?;
-                self.not_found(row, provider.as_ref(), question(alone))
+                self.not_found(row, provider.as_ref(), question(alone, true))
                     .await
             }
             Ok(Found::CannotTell) => {
-                self.not_found(row, provider.as_ref(), question(false))
+                self.not_found(row, provider.as_ref(), question(false, false))
                     .await
             }
             Err(error) => {
@@ -568,6 +586,9 @@ impl Inner {
             self.heard(&row.account, &row.id, "absent").await;
             return self.operation_unanswered(row).await;
         }
+        if self.has_stepped(question.steps).await? {
+            return self.look_anew(row).await;
+        }
         let now = self.journal.now();
         let capabilities = provider.capabilities();
         let repeat = match row.kind {
@@ -584,7 +605,7 @@ impl Inner {
         };
         let too_long = is_older(row.created_at, now, PARK_UNKNOWN_AFTER);
         if again && !too_long {
-            let earlier = match (proven, question.shows) {
+            let earlier = match (proven, question.tells) {
                 (true, _) => Earlier::NotCarriedOut,
                 (false, true) => Earlier::Unknown,
                 (false, false) => Earlier::Untold,
@@ -805,6 +826,16 @@ impl Inner {
         })
     }
 
+    /// The clock has jumped: what was read of times before is nothing to go by.
+    async fn look_anew(&self, row: OperationRow) -> Result<OperationRow, Error> {
+        let now = self.journal.now();
+        self.change_operation(&row, |row| {
+            let parked = row.state == OperationState::Parked;
+            release_row(row, (!parked).then_some(now));
+        })
+        .await
+    }
+
     async fn operation_quiet(&self, row: OperationRow) -> Result<OperationRow, Error> {
         self.change_operation(&row, |row| release_row(row, None))
             .await
@@ -853,6 +884,8 @@ fn settle_sums(payment: &mut PaymentRow, ended: &OperationRow, now: Timestamp) {
                 _ => PaymentState::Captured,
             };
             payment.expires_at = None;
+            // What was taken elsewhere before was not booked while this was open.
+            payment.next_at = Some(now);
         }
         OperationType::Void => {
             // The hold did not go: what it is now, a read of the payment tells.

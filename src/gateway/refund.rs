@@ -159,6 +159,13 @@ impl Inner {
         if row.captured == 0 {
             must_be(row, &[PaymentState::Captured], "refunded")?;
         }
+        if row.reservation.is_none() {
+            return Err(Error::new(
+                Code::InvalidState,
+                "A person has called this payment captured, and nobody knows its id at the provider. \
+                 Give back in the provider's back office.",
+            ));
+        }
         let left = row.captured - row.refunded - row.reserved_refund;
         let asked = match &request.amount {
             None => None,

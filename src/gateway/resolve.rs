@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::clock::ClockWatch;
+use super::clock::Watching;
 use super::deliver::Courier;
 use super::drive::Drive;
 use super::events::KEEP_EVENTS;
@@ -23,7 +23,7 @@ use crate::store::{
 };
 
 /// How often the resolver looks for what is due, if nobody wakes it.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a caller's key is kept (`API`: 400 days).
 const KEEP_KEYS: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -109,19 +109,25 @@ impl Gateway {
         tokio::pin!(shutdown);
         let mut tasks = JoinSet::new();
         let courier = Courier::start(&self.inner);
-        let mut clock = ClockWatch::new();
         let mut keys = KeyWatch::new();
         // By the clock that only goes on: one that is put back holds nothing up.
         let mut forget_at = Instant::now();
+        let mut proofs_are_held = false;
+        self.inner.watch_clock().await;
+        let watching = Watching::start(&self.inner);
         loop {
-            let clock_is_known = clock.look(&self.inner).await;
             keys.look(&self.inner).await;
-            if clock_is_known && Instant::now() >= forget_at {
-                self.inner.forget().await;
-                forget_at = Instant::now() + FORGET_EVERY;
-            }
             self.inner.flush_refusals(false).await;
-            let found = self.inner.spawn_due(&mut tasks).await;
+            // By a clock that nobody has reckoned with, nothing is judged.
+            let mut found = false;
+            if self.inner.clock.is_steady(self.inner.journal.now()) {
+                if Instant::now() >= forget_at {
+                    self.inner.forget().await;
+                    forget_at = Instant::now() + FORGET_EVERY;
+                }
+                proofs_are_held = proofs_are_held || self.inner.hold_proofs().await;
+                found = proofs_are_held && self.inner.spawn_due(&mut tasks).await;
+            }
             while tasks.try_join_next().is_some() {}
             let pause = if found { Duration::ZERO } else { INTERVAL };
             tokio::select! {
@@ -132,6 +138,7 @@ impl Gateway {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+        drop(watching);
         let rest = async {
             courier.finish().await;
             self.inner.flush_refusals(true).await;

@@ -223,7 +223,12 @@ pub enum Change {
         sent_by: Timestamp,
         /// And accepted at this at the latest.
         accepted_by: Timestamp,
+        /// Only a step after this one ([`Store::latest_step`]) can be the same.
+        known: i64,
     },
+    /// Take what is open for sent at this, if it was sent before: no answer proves before the longest
+    /// delay has passed that it never arrived.
+    HoldProofs(Timestamp),
     /// Remember what the machine's clock shows.
     SeeClock(Timestamp),
     /// Let nothing wait for longer than it can have to: what was put off by a clock that was ahead
@@ -539,6 +544,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What the machine's clock showed when it was last looked at ([`Change::SeeClock`]).
     async fn clock_seen(&self) -> Result<Option<Timestamp>>;
+
+    /// The number of the latest step of the clock that was reckoned with; 0 if there is none.
+    async fn latest_step(&self) -> Result<i64>;
 
     /// How far the clock has jumped ahead in all, after `since` and until `until`.
     async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Result<Duration>;

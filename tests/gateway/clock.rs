@@ -242,13 +242,17 @@ async fn nothing_is_forgotten_by_a_clock_that_is_far_ahead_twice() {
     let first = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
     let events = world.events().await;
     world.run_for(HOUR).await;
+    let starts = async || {
+        let gateway = world.another_worker();
+        gateway.run(tokio::time::sleep(HOUR)).await;
+    };
     for start in 1..=2 {
         world.clock.forward(years);
         world.pay(&charge("r-2")).await;
         world.another_worker().reconcile().await.unwrap();
-        world.run_for(HOUR).await;
+        starts().await;
         world.clock.back(years);
-        world.run_for(HOUR).await;
+        starts().await;
         assert_eq!(steps(&world).await.len(), 2 * start, "ahead and back");
         tokio::time::advance(21 * DAY).await;
     }
@@ -496,6 +500,99 @@ async fn a_jump_is_reckoned_with_once() {
     assert!(aged >= 59 * MINUTE && aged <= 61 * MINUTE, "{aged:?}");
     running.join_all().await;
     assert_eq!(steps(&world).await.len(), 1);
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+    world.books_fit(&payment.id).await;
+}
+
+/// A clock that two time services set in turn: each jump is one, however like the one before it is. By
+/// the second that is ahead a refund is sent, and its reply is lost.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_to_and_fro_opens_no_window_again() {
+    let world = World::new(Shape::Holds);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    let gateway = world.gateway.clone();
+    let running = tokio::spawn(async move {
+        gateway.run(tokio::time::sleep(3 * KEY_WINDOW)).await;
+    });
+    for _ in 0..500 {
+        world.fake.fault("find_operation", Fault::NotSent);
+    }
+    tokio::time::sleep(MINUTE).await;
+    world.clock.forward(KEY_WINDOW);
+    tokio::time::sleep(MINUTE).await;
+    world.clock.back(KEY_WINDOW);
+    tokio::time::sleep(MINUTE).await;
+    world.clock.forward(KEY_WINDOW);
+    tokio::time::sleep(MINUTE).await;
+    world.fake.fault("refund", Fault::LostAfter);
+    let (key, request) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    let refund = refund.unwrap().body.id;
+    let sent = world.fake.calls("refund ");
+    world.clock.back(KEY_WINDOW);
+    tokio::time::sleep(KEY_WINDOW + MINUTE).await;
+    world.fake.no_more_faults();
+    for _ in 0..500 {
+        world.fake.fault("find_operation", Fault::Refused);
+    }
+    running.await.unwrap();
+    assert_eq!(steps(&world).await.len(), 4);
+    assert_eq!(world.fake.calls("refund "), sent, "nothing was sent again");
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+    let standing = world.gateway.refund_by_id(&refund).await.unwrap().status;
+    assert_eq!(standing, OperationStatus::Parked);
+}
+
+/// The resolver waits for a provider that stalls while the clock jumps ahead and another worker is asked to
+/// void a payment whose commit is still on its way.
+#[tokio::test(start_paused = true)]
+async fn a_jump_ahead_in_the_middle_of_a_batch_proves_nothing() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let gate = Arc::new(Notify::new());
+    world.fake.fault("commit", Fault::LostBefore);
+    let stalled = world.pay(&charge("r-1")).await;
+    world.fake.fault("lookup", Fault::Wait(gate.clone()));
+    let gateway = world.gateway.clone();
+    let running = tokio::spawn(async move {
+        gateway.run(tokio::time::sleep(10 * MINUTE)).await;
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let late = Fault::Late(Duration::from_secs(100));
+    world.fake.fault("commit", late);
+    let payment = world.pay(&charge("r-2")).await;
+    world.clock.forward(HOUR);
+    let (key, request) = (world.key(), release());
+    let voided = world.gateway.void(&key, &payment.id, &request).await;
+    let voided = voided.unwrap();
+    assert!(voided.open, "{:?}", voided.body);
+    gate.notify_one();
+    running.await.unwrap();
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+    for id in [&payment.id, &stalled.id] {
+        world.books_fit(id).await;
+    }
+}
+
+/// A machine starts with a clock that is an hour ahead, while a commit of before is still on its way.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_starts_with_a_clock_ahead_proves_nothing() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.run_for(MINUTE).await;
+    let late = Fault::Late(Duration::from_secs(100));
+    world.fake.fault("commit", late);
+    let payment = world.pay(&charge("r-1")).await;
+    world.clock.forward(HOUR);
+    let started = world.another_worker();
+    started.run(tokio::time::sleep(10 * MINUTE)).await;
     assert_eq!(
         world.payment(&payment.id).await.status,
         PaymentStatus::Captured

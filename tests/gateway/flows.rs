@@ -534,6 +534,45 @@ async fn a_merchants_charge_that_needs_the_customer_is_declined() {
     }
 }
 
+/// The first commit is still on its way when its repeat is told that the customer is needed.
+#[tokio::test(start_paused = true)]
+async fn a_repeat_that_needs_the_customer_ends_nothing_that_may_arrive() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let late = Fault::Late(Duration::from_secs(60));
+    for fault in [late, Fault::Challenge] {
+        world.fake.fault("commit", fault);
+    }
+    let payment = world.pay(&charge("r-1")).await;
+    world.run_for(Duration::from_secs(40)).await;
+    assert_eq!(world.fake.calls("commit"), 2);
+    // What it was told leaves the object as it was.
+    world
+        .fake
+        .change(&payment.id, |object| object.phase = Phase::Created);
+    world.run_minutes(10).await;
+    let payment = world.payment(&payment.id).await;
+    assert_eq!(payment.status, PaymentStatus::Captured);
+    world.books_fit(&payment.id).await;
+}
+
+/// A part was taken in the back office, nobody told, and then the rest of the hold is given back.
+#[tokio::test(start_paused = true)]
+async fn a_void_reads_what_was_taken_elsewhere() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&hold("r-1")).await;
+    world
+        .fake
+        .change(&payment.id, |object| object.captured = 2000);
+    let (key, request) = (world.key(), release());
+    let voided = world.gateway.void(&key, &payment.id, &request).await;
+    assert!(!voided.unwrap().open);
+    world.run_for(MINUTE).await;
+    let payment = world.payment(&payment.id).await;
+    assert_eq!(payment.captured.minor(), 2000, "{payment:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_customer_who_is_present_approves_and_pays_once() {
     for shape in SHAPES {
@@ -1045,6 +1084,13 @@ async fn more_money_that_is_taken_back_raises_another_alarm() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_kept_for_400_days() {
+    // Time passes while no process is at work.
+    let starts = async |world: &World| {
+        let gateway = world.another_worker();
+        gateway
+            .run(tokio::time::sleep(Duration::from_secs(1)))
+            .await;
+    };
     let day = Duration::from_secs(24 * 3600);
     let world = World::new(Shape::TwoCalls);
     world.run_for(Duration::from_secs(1)).await;
@@ -1052,16 +1098,16 @@ async fn a_key_is_kept_for_400_days() {
     let key = world.key();
     let first = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
     world.clock.forward(399 * day);
-    world.run_for(Duration::from_secs(1)).await;
+    starts(&world).await;
     let again = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
     assert_eq!(bytes(&first), bytes(&again));
     world.clock.forward(2 * day);
-    world.run_for(Duration::from_secs(1)).await;
+    starts(&world).await;
     // Nobody has looked for long: the clock may be wrong, and somebody may put it right.
     let again = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
     assert_eq!(bytes(&first), bytes(&again));
     world.clock.forward(5 * day);
-    world.run_for(Duration::from_secs(1)).await;
+    starts(&world).await;
     let fresh = world.gateway.pay(&key, &charge("r-1")).await.unwrap();
     assert_ne!(fresh.body.id, first.body.id);
 }

@@ -98,7 +98,9 @@ impl AccessTokens {
         if let Some((token, _)) = state.held.as_ref().filter(|(_, renew_at)| now < *renew_at) {
             return Ok(token.clone());
         }
-        if let Some((kind, _)) = state.paused.filter(|(_, until)| now < *until) {
+        // A clock that was put back makes no pause longer.
+        let pauses = |until: Timestamp| now < until && until.since(now) <= PAUSE_AFTER_FAILURE;
+        if let Some((kind, _)) = state.paused.filter(|&(_, until)| pauses(until)) {
             return Err(self.error(kind));
         }
         let waited = self.ended.load(Ordering::Acquire) != ended_before;

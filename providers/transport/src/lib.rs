@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn nothing_that_changes_anything_leaves_too_late() {
         let hands = Arc::new(Hands::default());
         let transport = Transport::new(
@@ -252,6 +252,33 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    /// The clock is put back between the mark and the sending: ten seconds stay ten seconds.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_put_back_gives_no_more_time_to_leave() {
+        let hands = Arc::new(Hands::default());
+        hands.0.store(3600, std::sync::atomic::Ordering::SeqCst);
+        let transport = Transport::new(
+            ProviderName::new("paypal").unwrap(),
+            Arc::new(InProcessClient::new(
+                Arc::new(Canaries),
+                Duration::from_secs(1),
+            )),
+            Hosts::new("https://api-m.paypal.com", &[]).unwrap(),
+        );
+        for (waited, leaves) in [(9, true), (11, false)] {
+            let by = cardless_contract::Timestamp::from_seconds(3610);
+            hands.0.store(3600, std::sync::atomic::Ordering::SeqCst);
+            let sent = leaving_by(hands.clone(), by, async {
+                hands.0.store(0, std::sync::atomic::Ordering::SeqCst);
+                tokio::time::advance(Duration::from_secs(waited)).await;
+                let request = http::Request::post("https://api-m.paypal.com/v2/checkout/orders");
+                let request = request.body(Bytes::new()).unwrap();
+                transport.send(request).await
+            });
+            assert_eq!(sent.await.is_ok(), leaves, "after {waited} s");
         }
     }
 

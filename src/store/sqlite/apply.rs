@@ -121,8 +121,9 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             millis,
             sent_by,
             accepted_by,
+            known,
         } => {
-            clock::remember(connection, *at, *millis)?;
+            clock::remember(connection, *at, *millis, *known)?;
             clock::see(connection, *at)?;
             if *millis < 0 {
                 clock::back(connection, *at, *millis, *sent_by, *accepted_by)
@@ -130,6 +131,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                 clock::forward(connection, *at)
             }
         }
+        Change::HoldProofs(at) => clock::forward(connection, *at),
         Change::SeeClock(at) => clock::see(connection, *at),
         Change::LimitWaits {
             leases_by,

@@ -13,23 +13,47 @@ use crate::store::{Result, Subject};
 /// Two processes that notice one step do so within this time, in milliseconds.
 const SAME_STEP_MILLIS: i64 = 300_000;
 
-/// They measure it alike to within this, in milliseconds.
-const SAME_LENGTH_MILLIS: i64 = 10_000;
+/// They measure it alike to within this, in milliseconds: one that starts knows to within a minute or two
+/// what the clock showed before.
+const SAME_LENGTH_MILLIS: i64 = 120_000;
 
 /// What has ended does not wait for a time any more.
 const OPEN_PAYMENTS: &str = "step <> 'settled'";
 const OPEN_OPERATIONS: &str = "state NOT IN ('succeeded', 'failed')";
 const OPEN_SETUPS: &str = "state IN ('beginning', 'awaiting_customer')";
 
-/// Remembers a step. A conflict if another process has done so already.
-pub(super) fn remember(connection: &Connection, at: Timestamp, millis: i64) -> Result<()> {
+/// Remembers a step. A conflict if another process has done so already, after the step that is known.
+pub(super) fn remember(
+    connection: &Connection,
+    at: Timestamp,
+    millis: i64,
+    known: i64,
+) -> Result<()> {
     one(
         connection,
         "INSERT INTO clock_steps (at, millis) SELECT ?1, ?2 WHERE NOT EXISTS (
-             SELECT 1 FROM clock_steps WHERE abs(at - ?1) < ?3 AND abs(millis - ?2) < ?4)",
-        params![at.millis(), millis, SAME_STEP_MILLIS, SAME_LENGTH_MILLIS],
+             SELECT 1 FROM clock_steps
+             WHERE abs(at - ?1) < ?3 AND abs(millis - ?2) < ?4 AND rowid > ?5)",
+        params![
+            at.millis(),
+            millis,
+            SAME_STEP_MILLIS,
+            SAME_LENGTH_MILLIS,
+            known
+        ],
         Subject::Clock,
     )
+}
+
+/// The number of the latest step.
+pub(super) fn latest_step(connection: &Connection) -> Result<i64> {
+    let latest = maybe(
+        connection,
+        "SELECT coalesce(max(rowid), 0) AS latest FROM clock_steps",
+        [],
+        |row| Ok(row.get("latest")?),
+    )?;
+    Ok(latest.unwrap_or(0))
 }
 
 /// Reckons with a step back: what was sent is older than the clock says, and no older time is put

@@ -627,6 +627,10 @@ impl Store for SqliteStore {
         self.read(clock::seen).await
     }
 
+    async fn latest_step(&self) -> Result<i64> {
+        self.read(clock::latest_step).await
+    }
+
     async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Result<Duration> {
         self.read(move |connection| clock::stepped_ahead(connection, since, until))
             .await

@@ -349,6 +349,10 @@ impl Store for Disk {
         through!(self, clock_seen())
     }
 
+    async fn latest_step(&self) -> Answer<i64> {
+        through!(self, latest_step())
+    }
+
     async fn stepped_ahead(&self, since: Timestamp, until: Timestamp) -> Answer<Duration> {
         through!(self, stepped_ahead(since, until))
     }
