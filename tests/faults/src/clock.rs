@@ -1,4 +1,5 @@
-//! Time: tokio's paused time is everybody's, and each process reads it off a clock of its own.
+//! Time: tokio's paused time is everybody's; the machine's clock may be off, and each process reads it
+//! a little off.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -26,14 +27,17 @@ impl Clock for TrueTime {
     }
 }
 
-/// A process's clock: true time, and by how much it is off. It can be set forth and back.
+/// A clock, and by how much it is off. It can be set forth and back.
+///
+/// That of the machine is true time, and may be off by weeks; that of a process is the machine's, and
+/// off by some seconds.
 #[derive(Debug, Clone)]
-pub(crate) struct ProcessClock {
+pub(crate) struct OffClock {
     clock: Arc<dyn Clock>,
     off_millis: Arc<AtomicI64>,
 }
 
-impl ProcessClock {
+impl OffClock {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
@@ -46,9 +50,14 @@ impl ProcessClock {
         self.off_millis
             .store(seconds.saturating_mul(1000), Ordering::SeqCst);
     }
+
+    /// Whether it is off.
+    pub(crate) fn is_off(&self) -> bool {
+        self.off_millis.load(Ordering::SeqCst) != 0
+    }
 }
 
-impl Clock for ProcessClock {
+impl Clock for OffClock {
     fn now(&self) -> Timestamp {
         let off = self.off_millis.load(Ordering::SeqCst);
         Timestamp::from_millis(self.clock.now().millis().saturating_add(off))

@@ -8,7 +8,7 @@ use cardless::message::{OperationKind, OperationStatus, Payment, PaymentStatus};
 use cardless_contract::Money;
 use cardless_sandbox::{EntryKind, OutgoingWebhook};
 
-use crate::plan::Decision;
+use crate::plan::{Decision, Seen};
 use crate::run::{Arrival, Run};
 use crate::world::Broken;
 
@@ -37,13 +37,17 @@ const AFTERWARDS: Duration = Duration::from_secs(60 * 24 * 3600);
 impl Run {
     pub(crate) async fn end(&mut self, order: Arrival) -> Result<(), Broken> {
         for index in 0..2 {
-            self.world.restart(index)?;
+            self.world.restart(index).await?;
         }
         for fault in self.world.sandbox.waiting_faults() {
             self.figures.fault_waits(&fault);
         }
         self.world.sandbox.clear_faults();
         self.world.seam.clear_late();
+        // Providers refuse whoever is off by much.
+        if self.world.machine.is_off() {
+            self.set_clock(0, Seen::AtWork).await?;
+        }
         if order != Arrival::AsPlanned {
             self.in_order(order).await?;
         }

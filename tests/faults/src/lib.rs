@@ -71,7 +71,7 @@ pub use invariant::{INVARIANTS, Invariant, Line, Violation};
 pub use judge::{Evidence, Found, Repeat};
 pub use many::{ARRIVALS_EVERY, Examined, Failure, examine, examine_all, is_in_orders, shorten};
 pub use orders::{Order, Orders, SLOTS, all_orders, choices, run_orders, some_orders};
-pub use plan::{Call, Decision, Delivery, Step, plan};
+pub use plan::{Call, Decision, Delivery, Seen, Step, plan};
 pub use run::{Arrival, Outcome, run, run_arriving};
 pub use seam::{Glimpse, Intent, Mark, Sent};
 pub use shrink::shrink;

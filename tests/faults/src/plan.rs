@@ -1,5 +1,7 @@
 //! A schedule: what happens, in order, as data that a seed gives and a shrinker can cut.
 
+use std::time::Duration;
+
 use crate::random::Random;
 
 /// The providers, by the names that callers use.
@@ -41,6 +43,13 @@ pub enum Step {
     Advance(u64),
     /// A process's clock is off by so many seconds from now on.
     Skew(usize, i64),
+    /// The machine's clock is off by so many seconds from now on.
+    SetClock {
+        /// By how many.
+        seconds: i64,
+        /// Who sees it.
+        seen: Seen,
+    },
     /// A process dies after so many more boundaries, and is started again afterwards. Those that
     /// take its place look at everything open first, and so many of them die at that too.
     Crash(usize, u32, u32),
@@ -142,6 +151,17 @@ pub enum Delivery {
     Lost,
 }
 
+/// Who sees that the machine's clock is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The resolvers of both processes, which are at work.
+    AtWork,
+    /// Nobody, until something is driven.
+    Later,
+    /// Nobody: no process is at work, and others begin anew.
+    Never,
+}
+
 /// What a customer decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the meaning")]
@@ -202,7 +222,21 @@ pub(crate) const CURRENCIES: [&str; 4] = ["CHF", "EUR", "JPY", "KWD"];
 /// the providers' longest delays have room for.
 pub(crate) const MAX_SKEW: i64 = 5;
 
-/// Jumps of the clock in seconds: within a window, past `commit_within` (15 min), past Aduno's
+/// By how much the machine's clock is off, in seconds: not at all any more, beyond the shortest window
+/// of a provider, a day, and beyond the longest. A clock that shows too little while nobody is at work
+/// is known by what it showed before; so they differ by more than [`AWAY`].
+const CLOCKS: [i64; 12] = [
+    0, 0, 0, 0, 3_000, 20_000, 90_000, 4_500_000, -3_000, -20_000, -90_000, -4_500_000,
+];
+
+/// The most of these.
+pub(crate) const FAR: Duration = Duration::from_secs(4_500_000);
+
+/// For how long nobody is at work when the machine's clock is set unseen: longer than the longest delay
+/// of a provider, as a machine takes to start.
+pub(crate) const AWAY: Duration = Duration::from_secs(400);
+
+/// Jumps of time in seconds: within a window, past `commit_within` (15 min), past Aduno's
 /// 60 minutes, past PayPal's 3 and 6 hours, past a day, PayPal's 45 days, and the 400 days of a key.
 const JUMPS: [u64; 11] = [
     1, 20, 70, 300, 1000, 4000, 11_000, 23_000, 90_000, 4_000_000, 35_000_000,
@@ -259,9 +293,13 @@ fn step(random: &mut Random) -> Step {
             operation: operation(random, 6),
             seconds: pick(random, &DELAYS),
         },
-        71..78 => Step::Advance(pick(random, &JUMPS)),
-        78..79 => Step::Skew(random.index(2), pick(random, &[-MAX_SKEW, -2, 2, MAX_SKEW])),
-        79..84 => Step::Crash(
+        71..77 => Step::Advance(pick(random, &JUMPS)),
+        77..78 => Step::Skew(random.index(2), pick(random, &[-MAX_SKEW, -2, 2, MAX_SKEW])),
+        78..80 => Step::SetClock {
+            seconds: pick(random, &CLOCKS),
+            seen: pick(random, &[Seen::AtWork, Seen::Later, Seen::Never]),
+        },
+        80..84 => Step::Crash(
             random.index(2),
             random.below_u32(24),
             crashes_at_start(random),

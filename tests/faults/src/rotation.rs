@@ -11,6 +11,7 @@ use cardless_contract::{SystemClock, SystemEntropy, Timestamp};
 use cardless_sandbox::Sandbox;
 use zeroize::Zeroizing;
 
+use crate::clock::OffClock;
 use crate::seam::Seam;
 use crate::switch::{Disk, Switch};
 use crate::world::Broken;
@@ -172,7 +173,11 @@ async fn killed_at(boundaries: u32) -> Result<bool, Broken> {
     let disk = Disk {
         switch: switch.clone(),
         store: Arc::clone(&store),
-        seam: Seam::new(Arc::clone(&store), sandbox.clock(), vault(&keys)?),
+        seam: Seam::new(
+            Arc::clone(&store),
+            OffClock::new(Arc::new(sandbox.clock())),
+            vault(&keys)?,
+        ),
     };
     let first = rotate(gateway(Arc::new(disk), &keys)?);
     // A dead process answers nothing, for ever.

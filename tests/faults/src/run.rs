@@ -12,15 +12,19 @@ use crate::figures::Figures;
 use crate::invariant::Violation;
 use crate::judge::{self, Evidence};
 use crate::output::Output;
-use crate::plan::{Call, Decision, Delivery, FAULTS, OPERATIONS, PROVIDERS, Step};
+use crate::plan::{AWAY, Call, Decision, Delivery, FAR, FAULTS, OPERATIONS, PROVIDERS, Seen, Step};
 use crate::traits::Traits;
 use crate::world::{Broken, World, provider_of};
 
 /// How long a call may take in paused time before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 
-/// How long a key is kept; after that its call is a new one (`API`: 400 days).
-pub(crate) const KEYS_ARE_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
+/// How long a key is kept at least; after that its call may be a new one (`API`: 400 days, by a clock
+/// that may be ahead).
+pub(crate) const KEYS_ARE_KEPT: Duration = Duration::from_secs(400 * 24 * 3600 - FAR.as_secs());
+
+/// How long resolvers are at work before and after they see that the clock is set.
+const SEEN_AFTER: Duration = Duration::from_secs(3);
 
 /// What a schedule came to.
 #[derive(Debug)]
@@ -97,6 +101,9 @@ pub fn run_arriving(seed: u64, steps: &[Step], order: Arrival) -> Result<Outcome
     runtime.block_on(async {
         let traits = Traits::of(seed);
         let world = World::with(seed, output, &traits)?;
+        for process in &world.processes {
+            process.gateway.look_at_clock().await?;
+        }
         let methods = world.link_all().await?;
         let mut run = Run::new(world, methods);
         run.note(traits.show());
@@ -170,6 +177,7 @@ impl Run {
                     "the clock of process {process} is off by {seconds} s"
                 ));
             }
+            Step::SetClock { seconds, seen } => self.set_clock(*seconds, *seen).await?,
             Step::Crash(process, boundaries, again) => {
                 self.world.process(*process).switch.die_after(*boundaries);
                 if let Some(dies) = self.dies_at_start.get_mut(*process) {
@@ -202,6 +210,46 @@ impl Run {
         self.bury_the_dead().await
     }
 
+    /// Somebody sets the machine's clock. Both processes see it; or both are gone, for as long as a
+    /// machine takes to start, and those in their place look at it before they do anything else, as
+    /// `serve` does.
+    pub(crate) async fn set_clock(&mut self, seconds: i64, seen: Seen) -> Result<(), Broken> {
+        self.figures.clock_steps += 1;
+        self.note(format!(
+            "the machine's clock is off by {seconds} s, seen: {seen:?}"
+        ));
+        let machine = self.world.machine.clone();
+        match seen {
+            Seen::AtWork => {
+                let set = tokio::spawn(async move {
+                    tokio::time::sleep(SEEN_AFTER).await;
+                    machine.set_off(seconds);
+                });
+                self.work_together(SEEN_AFTER * 2).await?;
+                return Ok(set.await?);
+            }
+            Seen::Later => {
+                machine.set_off(seconds);
+                return Ok(());
+            }
+            Seen::Never => {}
+        }
+        // What was shown last is known to within a minute.
+        for index in 0..2 {
+            self.world.restart(index).await?;
+            self.work(index, SEEN_AFTER).await?;
+        }
+        for index in 0..2 {
+            self.world.process(index).switch.die();
+        }
+        self.advance(AWAY).await;
+        machine.set_off(seconds);
+        for index in 0..2 {
+            self.world.restart(index).await?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn note(&mut self, line: String) {
         self.trace.push(line);
     }
@@ -216,7 +264,7 @@ impl Run {
     async fn bury_the_dead(&mut self) -> Result<(), Broken> {
         for index in 0..2 {
             while self.world.process(index).switch.is_dead() {
-                self.world.restart(index)?;
+                self.world.restart(index).await?;
                 self.figures.crashes += 1;
                 self.note(format!("process {index} is started again"));
                 let Some((again, boundaries)) = self.dies_at_start.get_mut(index) else {
@@ -377,6 +425,25 @@ impl Run {
             "process {process}: the resolver works for {} s, to the end: {ended}",
             time.as_secs()
         ));
+        Ok(())
+    }
+
+    /// The resolvers of both work for a while.
+    async fn work_together(&mut self, time: Duration) -> Result<(), Broken> {
+        let mut tasks = Vec::new();
+        for index in 0..2 {
+            let gateway = self.world.process(index).gateway.clone();
+            let task = tokio::spawn(async move {
+                gateway.run(tokio::time::sleep(time)).await;
+                Ok(())
+            });
+            tasks.push((index, task.abort_handle(), task));
+        }
+        for (index, dies, task) in tasks {
+            self.answer(index, task).await?;
+            dies.abort();
+        }
+        self.world.sandbox.tick();
         Ok(())
     }
 

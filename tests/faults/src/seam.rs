@@ -11,17 +11,18 @@ use cardless::store::{
 };
 use cardless::vault::{Context, Purpose, Vault};
 use cardless_contract::{Clock as _, Timestamp};
-use cardless_sandbox::{Operation, Provider, SandboxClock};
+use cardless_sandbox::{Operation, Provider};
 use cardless_transport::Request;
 use http::Method;
 use serde_json::Value;
 
+use crate::clock::OffClock;
 use crate::world::Broken;
 
 /// A request that leaves and may change something at a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
-    /// When, in true time.
+    /// When, by the machine's clock.
     pub at: Timestamp,
     /// To which provider.
     pub provider: &'static str,
@@ -59,7 +60,7 @@ pub enum Mark {
 /// A state in which an object was durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glimpse {
-    /// When it was written, in true time.
+    /// When it was written, by the machine's clock.
     pub at: Timestamp,
     /// The state, as the row has it.
     pub state: &'static str,
@@ -75,7 +76,8 @@ pub(crate) struct Seam(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn Store>,
-    clock: SandboxClock,
+    /// The machine's: marks are reckoned by it too.
+    clock: OffClock,
     vault: Vault,
     state: Mutex<State>,
 }
@@ -107,7 +109,7 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Seam {
-    pub(crate) fn new(store: Arc<dyn Store>, clock: SandboxClock, vault: Vault) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: OffClock, vault: Vault) -> Self {
         Self(Arc::new(Inner {
             store,
             clock,

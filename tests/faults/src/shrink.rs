@@ -1,6 +1,6 @@
 //! The shortest failing schedule that can be found: fewer steps first, then simpler ones.
 
-use crate::plan::{Call, Decision, Delivery, Step};
+use crate::plan::{Call, Decision, Delivery, Seen, Step};
 use crate::world::Broken;
 
 /// How many schedules are tried at most.
@@ -104,6 +104,10 @@ fn simpler(step: &Step) -> Vec<Step> {
         }],
         Step::Advance(_) => [20, 1000, 4000, 90_000].map(Step::Advance).to_vec(),
         Step::Skew(process, _) => vec![Step::Skew(*process, 0)],
+        Step::SetClock { seconds, .. } => vec![Step::SetClock {
+            seconds: *seconds,
+            seen: Seen::AtWork,
+        }],
         Step::Crash(process, boundaries, _) => (0..*boundaries)
             .take(3)
             .chain([*boundaries])

@@ -11,7 +11,7 @@ use cardless_contract::{Clock, PaymentProvider, Timestamp};
 use cardless_sandbox::{Addresses, Deliver, Provider, Sandbox, WebhookRoute, print_settings};
 use cardless_transport::{HttpClient, InProcessClient};
 
-use crate::clock::{ProcessClock, TrueTime};
+use crate::clock::{OffClock, TrueTime};
 use crate::network::{DEADLINE, Network};
 use crate::output::Output;
 use crate::plan::{Decision, PROVIDERS};
@@ -31,7 +31,8 @@ const FIRST_ID: u64 = 7_351_406_000;
 pub(crate) struct Process {
     pub(crate) gateway: Gateway,
     pub(crate) switch: Switch,
-    pub(crate) clock: ProcessClock,
+    /// The machine's, a little off.
+    pub(crate) clock: OffClock,
 }
 
 /// Everything that outlives a process.
@@ -41,6 +42,8 @@ pub(crate) struct World {
     pub(crate) seam: Seam,
     pub(crate) output: Output,
     pub(crate) processes: [Process; 2],
+    /// The machine's clock.
+    pub(crate) machine: OffClock,
     /// What has befallen the stores of processes that are gone.
     befallen: Befallen,
     keys: String,
@@ -57,6 +60,7 @@ pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
 /// What a process is made from.
 struct Parts<'a> {
     sandbox: &'a Sandbox,
+    machine: &'a OffClock,
     store: &'a Arc<dyn Store>,
     seam: &'a Seam,
     output: &'a Output,
@@ -94,12 +98,14 @@ impl World {
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open("sqlite::memory:", Threads::Caller)?);
         let vault = Vault::new(KeyRing::parse(&keys)?, Arc::new(entropy));
-        let seam = Seam::new(Arc::clone(&store), sandbox.clock(), vault);
+        let machine = OffClock::new(Arc::new(sandbox.clock()));
+        let seam = Seam::new(Arc::clone(&store), machine.clone(), vault);
         let mut born = 0;
         let mut process = || {
             born += 1;
             start(&Parts {
                 sandbox: &sandbox,
+                machine: &machine,
                 store: &store,
                 seam: &seam,
                 output: &output,
@@ -116,6 +122,7 @@ impl World {
             seam,
             output,
             processes,
+            machine,
             befallen: Befallen::default(),
             keys,
             settings,
@@ -125,11 +132,12 @@ impl World {
         })
     }
 
-    /// Starts a process in the place of a dead one.
-    pub(crate) fn restart(&mut self, index: usize) -> Result<(), Broken> {
+    /// Starts a process in the place of a dead one. Like `serve`, it looks at the clock first.
+    pub(crate) async fn restart(&mut self, index: usize) -> Result<(), Broken> {
         self.born += 1;
         let process = start(&Parts {
             sandbox: &self.sandbox,
+            machine: &self.machine,
             store: &self.store,
             seam: &self.seam,
             output: &self.output,
@@ -143,7 +151,7 @@ impl World {
             self.befallen.add(place.switch.befallen());
             *place = process;
         }
-        Ok(())
+        Ok(self.process(index).gateway.look_at_clock().await?)
     }
 
     pub(crate) fn process(&self, index: usize) -> &Process {
@@ -264,7 +272,7 @@ pub(crate) fn provider_of(name: &str) -> Provider {
 
 fn start(parts: &Parts<'_>) -> Result<Process, Broken> {
     let switch = Switch::new(parts.seed ^ parts.born.rotate_left(17));
-    let process_clock = ProcessClock::new(Arc::new(parts.sandbox.clock()));
+    let process_clock = OffClock::new(Arc::new(parts.machine.clone()));
     let clock: Arc<dyn Clock> = Arc::new(process_clock.clone());
     let client = |provider| -> Arc<dyn HttpClient> {
         Arc::new(Network {
