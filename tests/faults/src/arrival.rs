@@ -20,8 +20,20 @@ const ARRIVALS: [Arrival; 5] = [
     Arrival::Never,
 ];
 
+/// How events end that tell of an end: the rest of them tells of the way there.
+const TELLS_THE_END: [&str; 8] = [
+    ".captured",
+    ".declined",
+    ".failed",
+    ".voided",
+    ".succeeded",
+    ".completed",
+    ".expired",
+    ".paid_not_linked",
+];
+
 /// Runs a schedule once for each order; up to the webhooks each run is the same. Tells each end
-/// that differs from the first.
+/// that differs from the first, and what each order has broken by itself.
 ///
 /// # Errors
 ///
@@ -31,12 +43,14 @@ pub fn arrivals(
     steps: &[Step],
     figures: &mut Figures,
 ) -> Result<Vec<Violation>, Broken> {
-    let mut ends = Vec::new();
+    let (mut ends, mut violations) = (Vec::new(), Vec::new());
     for order in ARRIVALS {
         let outcome = run_arriving(seed, steps, order)?;
+        violations.extend(outcome.violations);
         ends.push((order, end_of(&outcome.evidence)));
     }
-    Ok(judge(&ends, figures))
+    violations.extend(judge(&ends, figures));
+    Ok(violations)
 }
 
 /// What differs from the first end.
@@ -97,5 +111,12 @@ pub(crate) fn end_of(evidence: &Evidence) -> String {
         .map(|entry| format!("{:?} {} {}", entry.kind, entry.amount, whose(&entry.object)))
         .collect();
     ledger.sort();
-    end + &ledger.join("\n") + "\n"
+    let mut told: Vec<String> = evidence
+        .events
+        .iter()
+        .filter(|event| TELLS_THE_END.iter().any(|end| event.kind.ends_with(end)))
+        .map(|event| format!("{} {}\n", event.object, event.kind))
+        .collect();
+    told.sort();
+    end + &told.concat() + &ledger.join("\n") + "\n"
 }

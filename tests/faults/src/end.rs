@@ -56,6 +56,12 @@ impl Run {
         if order == Arrival::AsPlanned {
             self.late_hands().await?;
         }
+        // What a hold has come to without any webhook shows when it is looked at.
+        let before = self.world.sandbox.ledger().len();
+        self.advance(AFTERWARDS).await;
+        self.work(0, WORK).await?;
+        self.rounds().await?;
+        self.figures.moved_late += u64::from(self.world.sandbox.ledger().len() > before);
         Ok(())
     }
 
@@ -106,9 +112,6 @@ impl Run {
         for webhook in arranged(late, Arrival::Shuffled) {
             self.deliver(1, webhook).await?;
         }
-        self.advance(AFTERWARDS).await;
-        self.work(0, WORK).await?;
-        self.rounds().await?;
         self.figures.moved_late += u64::from(self.world.sandbox.ledger().len() > before);
         Ok(())
     }

@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use crate::invariant::{INVARIANTS, Invariant};
 use crate::judge::Evidence;
+use crate::plan::{FAULTS, OPERATIONS, PROVIDERS};
 use crate::world::World;
+
+/// What the simulation itself does to a process, beside what the sandbox does.
+const OF_OURS: [&str; 4] = ["late", "write_failed", "read_failed", "stood_still"];
 
 /// Counts of one schedule, or of many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct Figures {
     pub sent: u64,
     /// Faults that have befallen a call, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// Those of them that the sandbox made, by provider and operation.
+    pub operations: BTreeMap<String, u64>,
     /// Processes that died and were started again.
     pub crashes: u64,
     /// Clocks that were set.
@@ -50,12 +56,24 @@ impl Figures {
         *self.faults.entry(kind.to_owned()).or_default() += times;
     }
 
+    /// Where the sandbox's faults are.
+    pub(crate) fn at(&mut self, provider: &str, operation: &str, times: u64) {
+        let place = place(provider, operation);
+        *self.operations.entry(place).or_default() += times;
+    }
+
     /// A fault that is called off before it has befallen all its calls.
     pub(crate) fn fault_waits(&mut self, fault: &Fault) {
+        let waits = u64::from(fault.times);
+        let operation = fault.operation.as_ref().map(ToString::to_string);
+        let place = place(fault.provider.name(), &operation.unwrap_or_default());
+        if let Some(count) = self.operations.get_mut(&place) {
+            *count = count.saturating_sub(waits);
+        }
         let kind = serde_json::to_value(fault.fault).unwrap_or_default();
         let kind = kind.as_str().unwrap_or_default();
         if let Some(count) = self.faults.get_mut(kind) {
-            *count = count.saturating_sub(u64::from(fault.times));
+            *count = count.saturating_sub(waits);
         }
     }
 
@@ -106,9 +124,44 @@ impl Figures {
         for (kind, count) in &other.faults {
             self.fault(kind, *count);
         }
+        for (place, count) in &other.operations {
+            *self.operations.entry(place.clone()).or_default() += count;
+        }
         for (invariant, count) in &other.judged {
             *self.judged.entry(*invariant).or_default() += count;
         }
+    }
+
+    /// What nothing has reached: operations at which no fault has befallen a call, kinds of faults, and
+    /// invariants of which no case was judged.
+    pub fn unreached(&self) -> Vec<String> {
+        let operations = PROVIDERS.into_iter().zip(OPERATIONS);
+        let operations = operations
+            .flat_map(|(provider, all)| all.iter().map(move |one| place(provider, one)))
+            .filter(|place| self.operations.get(place).copied().unwrap_or(0) == 0);
+        let kinds = FAULTS.into_iter().chain(OF_OURS).map(str::to_owned);
+        let kinds = kinds.filter(|kind| self.faults.get(kind).copied().unwrap_or(0) == 0);
+        let invariants = INVARIANTS.into_iter().map(|line| line.invariant);
+        let invariants = invariants
+            .filter(|one| self.judged.get(one).copied().unwrap_or(0) == 0)
+            .map(|one| format!("{one:?}"));
+        let rest = [
+            ("crashes", self.crashes),
+            ("clocks that are set", self.clock_steps),
+            ("webhooks", self.webhooks),
+            ("cases for a person", self.resolved),
+            ("what moves late", self.moved_late),
+            ("captures", self.captures),
+            ("refunds", self.refunds),
+            ("holds", self.holds),
+        ];
+        let rest = rest.into_iter().filter(|(_, count)| *count == 0);
+        let rest = rest.map(|(what, _)| what.to_owned());
+        operations
+            .chain(kinds)
+            .chain(invariants)
+            .chain(rest)
+            .collect()
     }
 
     /// As lines.
@@ -153,6 +206,7 @@ impl Figures {
             "calls": self.calls,
             "sent": self.sent,
             "faults": self.faults,
+            "operations": self.operations,
             "crashes": self.crashes,
             "clock_steps": self.clock_steps,
             "webhooks": self.webhooks,
@@ -165,6 +219,10 @@ impl Figures {
             "judged": judged,
         })
     }
+}
+
+fn place(provider: &str, operation: &str) -> String {
+    format!("{provider}: {operation}")
 }
 
 fn length(count: usize) -> u64 {

@@ -183,37 +183,50 @@ pub(crate) const FAULTS: [&str; 8] = [
     "pending",
 ];
 
-/// Each provider's operations that may change something, in the order of [`PROVIDERS`], then any of
-/// them, and any read.
-pub(crate) const OPERATIONS: [[&str; 7]; 3] = [
-    [
+/// Each provider's operations, in the order of [`PROVIDERS`]: most that may change something, most
+/// reads, and then one by one.
+pub(crate) const OPERATIONS: [&[&str]; 3] = [
+    &[
+        "POST /api/v2.0/payment",
+        "GET /api/v2.0/payment",
         "POST /api/v2.0/payment/transactions",
         "POST /api/v2.0/payment/transactions/*/process-with-token",
         "POST /api/v2.0/payment/transactions/*/complete-partially-online",
         "POST /api/v2.0/payment/transactions/*/void-online",
         "POST /api/v2.0/payment/refunds",
-        "POST /api/v2.0/payment",
-        "GET /api/v2.0/payment",
+        "DELETE /api/v2.0/payment/tokens",
     ],
-    [
+    &[
+        "POST /v2",
+        "GET /v2",
         "POST /v2/checkout/orders",
         "POST /v2/checkout/orders/*",
         "POST /v2/payments/authorizations/*/capture",
         "POST /v2/payments/authorizations/*/void",
         "POST /v2/payments/captures/*/refund",
-        "POST /v2",
-        "GET /v2",
+        "POST /v1/oauth2/token",
+        "POST /v3/vault/setup-tokens",
+        "POST /v3/vault/payment-tokens",
+        "GET /v3/vault",
+        "DELETE /v3/vault/payment-tokens",
+        "POST /v1/billing-agreements/agreement-tokens",
+        "POST /v1/billing-agreements/agreements",
+        "POST /v1/billing-agreements/agreements/*/cancel",
     ],
-    [
+    &[
+        "POST /v1/transactions",
+        "GET /v1",
         "POST /v1/transactions/authorize",
         "POST /v1/transactions/*/settle",
         "POST /v1/transactions/*/cancel",
         "POST /v1/transactions/*/credit",
-        "POST /v1/transactions",
-        "POST /v1/transactions",
-        "GET /v1",
+        "PATCH /v1/aliases",
+        "DELETE /v1/aliases",
     ],
 ];
+
+/// The operation that stands for most that may change something.
+const ANY_CHANGE: usize = 0;
 
 /// Currencies with 2, 2, 0 and 3 decimals. PayPal lacks the last.
 pub(crate) const CURRENCIES: [&str; 4] = ["CHF", "EUR", "JPY", "KWD"];
@@ -282,17 +295,23 @@ fn step(random: &mut Random) -> Step {
         }
         42..46 => Step::Reconcile(random.index(2)),
         46..48 => Step::Work(random.index(2), pick(random, &WORKS)),
-        48..67 => Step::Fault {
-            provider: random.index(PROVIDERS.len()),
-            operation: operation(random, 7),
-            kind: random.index(FAULTS.len()),
-            times: pick(random, &TIMES),
-        },
-        67..71 => Step::Late {
-            provider: random.index(PROVIDERS.len()),
-            operation: operation(random, 6),
-            seconds: pick(random, &DELAYS),
-        },
+        48..67 => {
+            let provider = random.index(PROVIDERS.len());
+            Step::Fault {
+                provider,
+                operation: operation(random, provider),
+                kind: random.index(FAULTS.len()),
+                times: pick(random, &TIMES),
+            }
+        }
+        67..71 => {
+            let provider = random.index(PROVIDERS.len());
+            Step::Late {
+                provider,
+                operation: operation(random, provider),
+                seconds: pick(random, &DELAYS),
+            }
+        }
         71..77 => Step::Advance(pick(random, &JUMPS)),
         77..78 => Step::Skew(random.index(2), pick(random, &[-MAX_SKEW, -2, 2, MAX_SKEW])),
         78..80 => Step::SetClock {
@@ -336,7 +355,7 @@ fn call(random: &mut Random) -> Call {
             payment,
             percent: pick(random, &[100, 50, 30, 60, 0]),
         },
-        90..98 => Call::Link {
+        90..97 => Call::Link {
             account: account(random),
             provider: random.index(PROVIDERS.len()),
             minor: minor(random),
@@ -344,7 +363,7 @@ fn call(random: &mut Random) -> Call {
             manual: random.chance(40),
             reference: random.below(4),
         },
-        98..101 => Call::Register {
+        97..101 => Call::Register {
             account: account(random),
             provider: random.index(PROVIDERS.len()),
         },
@@ -371,13 +390,14 @@ fn call(random: &mut Random) -> Call {
     }
 }
 
-/// One of a provider's first operations; often the one that stands for all that change something,
-/// since a fault of a single one may wait in vain.
-fn operation(random: &mut Random, of: usize) -> usize {
-    if random.chance(40) {
-        5
+/// One of a provider's operations; often the one that stands for most that change something, since a
+/// fault of a single one may wait in vain.
+fn operation(random: &mut Random, provider: usize) -> usize {
+    let operations = OPERATIONS.get(provider).map_or(1, |all| all.len());
+    if random.chance(30) {
+        ANY_CHANGE
     } else {
-        random.index(of)
+        random.index(operations)
     }
 }
 

@@ -462,6 +462,7 @@ impl Run {
         }))?;
         self.world.sandbox.inject(fault)?;
         self.figures.fault(kind, u64::from(times));
+        self.figures.at(name, operation, u64::from(times));
         self.note(format!("{kind} × {times} for {operation} at {name}"));
         Ok(())
     }

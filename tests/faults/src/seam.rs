@@ -157,7 +157,7 @@ impl Seam {
         let at = self.0.clock.now();
         let carried = self.carried(request);
         let intent = match (request.method(), carried.first()) {
-            (&Method::DELETE, Some((_, _, record))) => self.revocation(record).await?,
+            (_, Some((_, _, record))) if is_revocation(request) => self.revocation(record).await?,
             _ => self.intent(provider.name(), request).await?,
         };
         let sent = Sent {
@@ -390,6 +390,13 @@ impl State {
 /// being linked.
 fn is_free(request: &Request) -> bool {
     request.uri().path() == "/v1/oauth2/token" || request.method() == Method::PATCH
+}
+
+/// Whether a request gives a token up: PayPal cancels agreements by POST.
+fn is_revocation(request: &Request) -> bool {
+    let path = request.uri().path();
+    request.method() == Method::DELETE
+        || path.starts_with("/v1/billing-agreements/") && path.ends_with("/cancel")
 }
 
 /// Our references in a request: from the key in a header, or from the body.

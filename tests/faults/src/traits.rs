@@ -11,10 +11,15 @@ pub(crate) struct Traits {
     pub(crate) one_call: bool,
     /// How long PostFinance's page can be paid.
     pub(crate) page_open_for: Duration,
+    /// PayPal's tokens are billing agreements (`token_kind = "billing_agreement"`).
+    pub(crate) agreements: bool,
 }
 
 /// How many seeds in 100 have PayPal's one-call flow.
 const ONE_CALL_PERCENT: u64 = 30;
+
+/// How many seeds in 100 have PayPal's billing agreements.
+const AGREEMENTS_PERCENT: u64 = 25;
 
 /// How long PostFinance's page can be paid, in seconds: as long as the gateway expects a customer to
 /// take, longer, beyond a day, and beyond the time after which a person must look.
@@ -28,6 +33,7 @@ impl Traits {
     pub(crate) const PLAIN: Self = Self {
         one_call: false,
         page_open_for: Duration::from_secs(3 * 3600),
+        agreements: false,
     };
 
     /// Those of a seed.
@@ -40,6 +46,7 @@ impl Traits {
             page_open_for: open_for.map_or(Self::PLAIN.page_open_for, |&seconds| {
                 Duration::from_secs(seconds)
             }),
+            agreements: random.chance(AGREEMENTS_PERCENT),
         }
     }
 
@@ -49,8 +56,13 @@ impl Traits {
             .get_mut("providers")
             .and_then(|providers| providers.get_mut("paypal"))
             .and_then(toml::Value::as_table_mut);
-        if let (true, Some(paypal)) = (self.one_call, paypal) {
-            paypal.insert("order_flow".to_owned(), "one_call".into());
+        if let Some(paypal) = paypal {
+            if self.one_call {
+                paypal.insert("order_flow".to_owned(), "one_call".into());
+            }
+            if self.agreements {
+                paypal.insert("token_kind".to_owned(), "billing_agreement".into());
+            }
         }
         plain
     }
@@ -58,11 +70,16 @@ impl Traits {
     /// In a line.
     pub(crate) fn show(&self) -> String {
         format!(
-            "PayPal is given the token {}; PostFinance's page is open for {} s",
+            "PayPal is given the token {}, {}; PostFinance's page is open for {} s",
             if self.one_call {
                 "with the order"
             } else {
                 "after the order"
+            },
+            if self.agreements {
+                "a billing agreement"
+            } else {
+                "of its vault"
             },
             self.page_open_for.as_secs()
         )

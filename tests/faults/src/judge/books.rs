@@ -77,7 +77,6 @@ fn movements(account: &Account<'_>, kind: EntryKind, bench: &mut Bench<'_>) {
         bench.case(Invariant::I2, broken);
     }
     theirs.retain(|moved| !take(&mut ours.perhaps, *moved));
-    bench.case(Invariant::I1, None);
     let shown_without = account.is_without_money() && kind == EntryKind::Capture;
     for moved in theirs.into_iter().filter(|_| !shown_without) {
         let invariant = if ours.failed.contains(&moved) {

@@ -41,12 +41,18 @@ fn payment(
 ) {
     let kinds = kinds_of(evidence, &row.id);
     let own = format!("payment.{}", row.state.as_str());
+    // A void ends a payment of which a part was captured, too.
+    let ends_it: &[&str] = match row.state {
+        PaymentState::Captured => &["capture.succeeded", "void.succeeded"],
+        PaymentState::Voided => &["void.succeeded"],
+        _ => &[],
+    };
     let by_operation = operations.iter().any(|one| {
-        kinds_of(evidence, &one.id)
-            .iter()
-            .any(|kind| ["capture.succeeded", "void.succeeded"].contains(kind))
+        let kinds = kinds_of(evidence, &one.id);
+        kinds.iter().any(|kind| ends_it.contains(kind))
     });
-    let told = kinds.contains(&own.as_str()) || by_operation;
+    let own = kinds.iter().filter(|kind| **kind == own).count();
+    let told = own == 1 || own == 0 && by_operation;
     let otherwise = ENDS
         .into_iter()
         .filter(|state| *state != row.state)

@@ -38,7 +38,7 @@ fn pay(method: usize, manual: bool, reference: u64) -> Step {
 fn calm() -> Evidence {
     let fault = |kind, times| Step::Fault {
         provider: 1,
-        operation: 1,
+        operation: 3,
         kind,
         times,
     };
@@ -347,6 +347,18 @@ fn an_end_without_its_event_or_with_two_breaks_i14() {
         let refund = |event: &&EventRow| event.kind == "refund.succeeded";
         let again = evidence.events.iter().find(refund).unwrap().clone();
         evidence.events.push(again);
+    });
+    assert_named(Invariant::I14, |evidence| {
+        let captured = |event: &&EventRow| event.kind == "payment.captured";
+        let again = evidence.events.iter().find(captured).unwrap().clone();
+        evidence.events.push(again);
+    });
+    assert_named(Invariant::I14, |evidence| {
+        // A void tells of no capture.
+        let declined = ended_as(evidence, PaymentState::Declined).id;
+        let own = |event: &EventRow| event.object == declined;
+        let event = evidence.events.iter_mut().find(|one| own(one)).unwrap();
+        event.kind = "void.succeeded".to_owned();
     });
     assert_named(Invariant::I14, |evidence| {
         let captured = |event: &&EventRow| event.kind == "payment.captured";
