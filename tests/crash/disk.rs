@@ -47,12 +47,9 @@ async fn what_the_disk_refuses_is_neither_done_nor_lost() {
 }
 
 async fn live(template: Arc<Template>, case: Case) -> Ended {
-    let world = World::new(&template).await;
+    let world = World::at(&template, case.place).await;
     let mut service = world.serve().await;
-    let call = case
-        .operation
-        .prepare(&world, &service, case.provider)
-        .await;
+    let call = case.operation.prepare(&world, &service, case.place).await;
     let before = payments(&world, &service.base).await;
     let sent = world.requests().len();
     let (name, nth) = (case.point.call, case.point.nth);

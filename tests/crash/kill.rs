@@ -34,12 +34,9 @@ async fn no_kill_moves_money_twice_or_loses_it() {
 
 /// One life of the service, its end, and the next one.
 async fn live(template: Arc<Template>, case: Case) -> Ended {
-    let world = World::new(&template).await;
+    let world = World::at(&template, case.place).await;
     let service = world.serve().await;
-    let call = case
-        .operation
-        .prepare(&world, &service, case.provider)
-        .await;
+    let call = case.operation.prepare(&world, &service, case.place).await;
     let tracer = Strace::signal_at(service.pid(), &case.point, "KILL").await;
     let first = world.ask(&service.base, &call).await;
     let unanswered = first.is_none();

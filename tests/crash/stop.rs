@@ -8,7 +8,7 @@ use cardless_sandbox::RecordedRequest;
 
 use tokio::task::JoinHandle;
 
-use crate::judge::judge;
+use crate::judge::{Evidence, judge};
 use crate::operation::{Operation, charge_as};
 use crate::recover::{end_of, evidence, recover};
 use crate::strace::{self, Class, Point, Strace};
@@ -54,9 +54,9 @@ async fn a_process_that_was_stopped_sends_nothing_late() {
 /// Two processes on one store; the first is stopped in its midst, and goes on when the second has
 /// brought everything to an end.
 async fn live(template: Arc<Template>, case: Case) -> Ended {
-    let world = Arc::new(World::new(&template).await);
+    let world = Arc::new(World::at(&template, case.place).await);
     let first = world.serve().await;
-    let call = case.operation.prepare(&world, &first, case.provider).await;
+    let call = case.operation.prepare(&world, &first, case.place).await;
     let mut tracer = Strace::signal_at(first.pid(), &case.point, "STOP").await;
     let mut asked = tokio::spawn({
         let (world, base, call) = (Arc::clone(&world), first.base.clone(), call.clone());
@@ -99,7 +99,10 @@ async fn live(template: Arc<Template>, case: Case) -> Ended {
     let given_up = late_answer.is_none() && case.wait == REAL;
     let answered = late_answer.is_some() || given_up;
     answers.extend(late_answer);
-    let after = evidence(&world, &second, case.operation, answers).await;
+    let after = Evidence {
+        unasked: before.unasked.clone(),
+        ..evidence(&world, &second, case.operation, answers).await
+    };
     second.stop().await;
     let mut broken = judge(&after);
     if !late.is_empty() {
@@ -140,7 +143,6 @@ async fn alone(
     signal(stopped.pid(), "CONT").await;
     let answer = asked.await.unwrap();
     stopped.stop().await;
-    let charges = matches!(case.operation, Operation::Charge | Operation::Authorize);
     let late: Vec<String> = world.requests()[sent..]
         .iter()
         .filter(|request| changes_something(request) && !releases(request))
@@ -150,7 +152,7 @@ async fn alone(
     let evidence = recover(&world, &second, case.operation, call, answer).await;
     second.stop().await;
     let mut broken = judge(&evidence);
-    if charges && case.wait == LATE && !late.is_empty() {
+    if case.operation.charges() && case.wait == LATE && !late.is_empty() {
         // What would be sent anew is not, since 15 minutes have passed; so this is old.
         broken.push(format!("sent late: {late:?}"));
     }
@@ -177,7 +179,7 @@ async fn a_link_that_another_process_has_begun_is_not_taken_back() {
     let template = Arc::new(Template::new().await);
     let case = Case {
         operation: Operation::Begin,
-        provider: "paypal",
+        place: "paypal",
         // The access token is asked for; the link itself would come next.
         point: Point {
             class: Class::Send,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cardless_contract::{Entropy as _, SystemEntropy};
 use tokio::task::JoinSet;
 
-use crate::operation::{Operation, PROVIDERS};
+use crate::operation::Operation;
 use crate::strace::{self, Class, Point, Strace};
 use crate::world::{Template, World};
 
@@ -89,7 +89,8 @@ fn fresh() -> u64 {
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) operation: Operation,
-    pub(crate) provider: &'static str,
+    /// Which provider, by which settings.
+    pub(crate) place: &'static str,
     pub(crate) point: Point,
     pub(crate) wait: Wait,
 }
@@ -110,24 +111,24 @@ impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let operation = format!("{:?}", self.operation).to_lowercase();
         let (point, wait) = (&self.point, self.wait.0);
-        write!(f, "{operation} {} {point} {wait}", self.provider)
+        write!(f, "{operation} {} {point} {wait}", self.place)
     }
 }
 
-/// All points at which a blow can fall, of every operation at every provider, as an undisturbed run
+/// All points at which a blow can fall, of every operation at every place, as an undisturbed run
 /// shows them.
 pub(crate) async fn points(template: &Template) -> Vec<(Operation, &'static str, Vec<Point>)> {
     let mut all = Vec::new();
     for operation in Operation::ALL {
-        for provider in PROVIDERS {
-            let world = World::new(template).await;
+        for place in operation.places() {
+            let world = World::at(template, place).await;
             let service = world.serve().await;
-            let call = operation.prepare(&world, &service, provider).await;
+            let call = operation.prepare(&world, &service, place).await;
             let tracer = Strace::count(service.pid()).await;
             let answer = world.must(&service.base, &call).await;
-            assert!(answer.status < 400, "{operation:?} {provider}: {answer:?}");
+            assert!(answer.status < 400, "{operation:?} {place}: {answer:?}");
             service.kill().await;
-            all.push((operation, provider, strace::points(&tracer.detach().await)));
+            all.push((operation, place, strace::points(&tracer.detach().await)));
             world.close().await;
         }
     }
@@ -145,12 +146,12 @@ pub(crate) fn cases(
 ) -> Vec<Case> {
     let mut seed = Seed::new(scope.seed);
     let mut cases = Vec::new();
-    for &(operation, provider, ref points) in of {
+    for &(operation, place, ref points) in of {
         let mut here = Vec::new();
         for point in points {
             here.extend(waits.iter().map(|&wait| Case {
                 operation,
-                provider,
+                place,
                 point: point.clone(),
                 wait,
             }));
