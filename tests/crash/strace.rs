@@ -136,6 +136,19 @@ impl Strace {
         }
     }
 
+    /// Whether a line has this text within this time.
+    pub(crate) async fn says_within(&mut self, text: &str, time: Duration) -> bool {
+        let said = async {
+            while let Ok(Some(line)) = self.lines.next_line().await {
+                if line.contains(text) {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(time, said).await.unwrap_or(false)
+    }
+
     /// Lets the process go, and gives what was traced.
     pub(crate) async fn detach(mut self) -> Vec<String> {
         if self.child.try_wait().unwrap().is_none() {

@@ -315,11 +315,17 @@ impl Service {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// SIGKILL, if it still lives; answers whether something else had killed it already.
-    pub(crate) async fn kill(mut self) -> bool {
-        let dead = self.child.try_wait().unwrap().is_some();
-        self.child.kill().await.unwrap();
-        dead
+    /// Waits for a process that something else kills; answers whether it did so within this time.
+    pub(crate) async fn ends_within(&mut self, time: Duration) -> bool {
+        let ended = tokio::time::timeout(time, self.child.wait()).await;
+        ended.is_ok_and(|status| status.is_ok())
+    }
+
+    /// SIGKILL, if it still lives.
+    pub(crate) async fn kill(mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.child.kill().await.unwrap();
+        }
     }
 
     /// SIGTERM, and waits for the end, which must be an orderly one.
