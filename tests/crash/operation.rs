@@ -118,11 +118,7 @@ impl Operation {
     pub(crate) const fn charges(self) -> bool {
         matches!(
             self,
-            Self::Charge
-                | Self::Authorize
-                | Self::ConfirmPaid
-                | Self::Present
-                | Self::Approved
+            Self::Charge | Self::Authorize | Self::ConfirmPaid | Self::Present | Self::Approved
         )
     }
 

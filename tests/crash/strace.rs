@@ -198,13 +198,20 @@ pub(crate) fn points(traced: &[String]) -> Vec<Point> {
         .collect()
 }
 
+/// The class of a call as it begins; nothing for one of no class, and for the end of another.
+pub(crate) fn class_of(call: &str) -> Option<Class> {
+    let is_of = |names: &[&str]| names.iter().any(|name| starts(call, name));
+    let mut classes = CLASSES.iter();
+    classes.find_map(|&(class, names)| is_of(names).then_some(class))
+}
+
 fn starts(call: &str, name: &str) -> bool {
     call.strip_prefix(name)
         .is_some_and(|rest| rest.starts_with('('))
 }
 
 /// `[pid 17] fsync(…) = 0`; what is resumed was counted when it began.
-fn thread_and_call(line: &str) -> Option<(&str, &str)> {
+pub(crate) fn thread_and_call(line: &str) -> Option<(&str, &str)> {
     let rest = line.strip_prefix("[pid")?;
     let (thread, call) = rest.split_once(']')?;
     Some((thread.trim(), call.trim_start()))

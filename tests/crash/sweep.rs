@@ -126,8 +126,12 @@ impl std::fmt::Display for Case {
 /// What an undisturbed run of an operation shows.
 #[derive(Debug)]
 pub(crate) struct Undisturbed {
-    operation: Operation,
-    place: &'static str,
+    pub(crate) operation: Operation,
+    pub(crate) place: &'static str,
+    /// Where the service listened.
+    pub(crate) base: String,
+    /// Its calls, in order.
+    pub(crate) traced: Vec<String>,
     /// All points at which a blow can fall.
     points: Vec<Point>,
 }
@@ -148,11 +152,15 @@ async fn run_all(template: &Template) -> Vec<Undisturbed> {
             let tracer = Strace::count(service.pid()).await;
             let answer = world.must(&service.base, &call).await;
             assert!(answer.status < 400, "{operation:?} {place}: {answer:?}");
+            let base = service.base.clone();
             service.kill().await;
+            let traced = tracer.detach().await;
             all.push(Undisturbed {
                 operation,
                 place,
-                points: strace::points(&tracer.detach().await),
+                base,
+                points: strace::points(&traced),
+                traced,
             });
             world.close().await;
         }
