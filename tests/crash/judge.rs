@@ -12,6 +12,10 @@ pub(crate) struct Evidence {
     pub(crate) operation: Operation,
     /// What was answered to the same call under the same key, in order.
     pub(crate) answers: Vec<Answer>,
+    /// The link, as the service tells it, if it takes the first payment.
+    pub(crate) setup: Option<Value>,
+    /// What had moved when the customer had not yet agreed.
+    pub(crate) unasked: Vec<Entry>,
     /// How the account's methods stand, in the words of the API.
     pub(crate) methods: Vec<String>,
     /// The account's payments: one at most.
@@ -58,6 +62,11 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<String> {
     } else {
         let active = evidence.methods.iter().filter(|status| *status == "active");
         rule(active.count() <= 1, "one link makes one method");
+    }
+    let asked = evidence.unasked.is_empty();
+    rule(asked, "nothing moves before the customer agrees");
+    if evidence.operation.is_of_a_paid_link() {
+        judge_paid_link(evidence, &moved, &mut rule);
     }
     rule(evidence.reconcile["still_open"] == 0, "nothing stays open");
     rule(evidence.reconcile["leased"] == 0, "nothing stays leased");
@@ -132,6 +141,37 @@ fn judge_payment(payment: &Value, moved: &Moved, rule: &mut impl FnMut(bool, &st
     }
 }
 
+/// What the customer paid in the visit that links is paid by the method that it linked; and a link
+/// that has failed took nothing.
+fn judge_paid_link(evidence: &Evidence, moved: &Moved, rule: &mut impl FnMut(bool, &str)) {
+    let Some(setup) = &evidence.setup else {
+        rule(false, "the link is known");
+        return;
+    };
+    let payment = evidence.payments.first().cloned().unwrap_or_default();
+    let has_method = evidence.methods.iter().any(|status| status == "active");
+    let paid = moved.captures.len() == 1;
+    match setup["status"].as_str().unwrap_or_default() {
+        "completed" => {
+            rule(has_method, "a completed link has made a method");
+            let same = payment["payment_method"] == setup["payment_method"];
+            rule(
+                same || !paid,
+                "what was paid is of the method that it linked",
+            );
+        }
+        "paid_not_linked" => rule(paid && !has_method, "paid and not linked means both"),
+        "declined" | "expired" => {
+            let released = moved.holds == moved.releases;
+            rule(
+                !paid && released && !has_method,
+                "a link that failed takes nothing and makes no method",
+            );
+        }
+        _ => rule(false, "no link stays open"),
+    }
+}
+
 /// What was answered stands: a settled answer comes again byte for byte, and a link keeps its id.
 fn judge_answers(evidence: &Evidence, rule: &mut impl FnMut(bool, &str)) {
     for answer in &evidence.answers {
@@ -141,7 +181,7 @@ fn judge_answers(evidence: &Evidence, rule: &mut impl FnMut(bool, &str)) {
         let fits = answer.status < 400 || busy || gone;
         rule(fits, &format!("a repeat is answered: {answer:?}"));
     }
-    if evidence.operation == Operation::Begin {
+    if evidence.operation.begins_a_link() {
         let mut ids = evidence.answers.iter().filter(|one| one.is_settled());
         let first = ids.next().map(|one| one.json()["id"].clone());
         let same = ids.all(|one| Some(&one.json()["id"]) == first.as_ref());
@@ -206,11 +246,31 @@ mod tests {
         Evidence {
             operation: Operation::Charge,
             answers: vec![answer.clone(), answer],
+            setup: None,
+            unasked: Vec::new(),
             methods: vec!["active".to_owned()],
             payments: vec![payment("captured", 4990, 0, &json!([]))],
             ledger: vec![entry(EntryKind::Capture, 4990)],
             reconcile: json!({ "still_open": 0, "leased": 0, "errors": 0 }),
             verify: None,
+        }
+    }
+
+    fn good_paid_link() -> Evidence {
+        let mut payment = payment("captured", 4990, 0, &json!([]));
+        payment["payment_method"] = json!("pm_a");
+        Evidence {
+            operation: Operation::CompletePaid,
+            setup: Some(json!({ "status": "completed", "payment_method": "pm_a" })),
+            payments: vec![payment],
+            ..good()
+        }
+    }
+
+    fn paid_link(change: impl FnOnce(&mut Evidence)) -> impl FnOnce(&mut Evidence) {
+        |all| {
+            *all = good_paid_link();
+            change(all);
         }
     }
 
@@ -223,6 +283,12 @@ mod tests {
     #[test]
     fn what_is_right_is_let_through() {
         assert_eq!(judge(&good()), Vec::<String>::new());
+        assert_eq!(judge(&good_paid_link()), Vec::<String>::new());
+        let not_linked = found(paid_link(|all| {
+            all.setup = Some(json!({ "status": "paid_not_linked" }));
+            all.methods.clear();
+        }));
+        assert_eq!(not_linked, Vec::<String>::new());
     }
 
     #[test]
@@ -381,6 +447,62 @@ mod tests {
                 Box::new(|all| {
                     all.methods.push("active".to_owned());
                 }),
+            ),
+            (
+                "one key begins one link",
+                Box::new(paid_link(|all| {
+                    all.operation = Operation::BeginPaid;
+                    all.answers[0].text = "{\"id\":\"set_a\"}".to_owned();
+                    all.answers[1].text = "{\"id\":\"set_b\"}".to_owned();
+                })),
+            ),
+            (
+                "nothing moves before the customer agrees",
+                Box::new(|all| {
+                    all.operation = Operation::Present;
+                    all.unasked = vec![entry(EntryKind::Authorize, 4990)];
+                }),
+            ),
+            (
+                "the link is known",
+                Box::new(paid_link(|all| all.setup = None)),
+            ),
+            (
+                "no link stays open",
+                Box::new(paid_link(|all| {
+                    all.setup = Some(json!({ "status": "awaiting_customer" }));
+                })),
+            ),
+            (
+                "a completed link has made a method",
+                Box::new(paid_link(|all| all.methods.clear())),
+            ),
+            (
+                "what was paid is of the method that it linked",
+                Box::new(paid_link(|all| {
+                    all.payments[0]["payment_method"] = Value::Null;
+                })),
+            ),
+            (
+                "paid and not linked means both",
+                Box::new(paid_link(|all| {
+                    all.setup = Some(json!({ "status": "paid_not_linked" }));
+                })),
+            ),
+            (
+                "a link that failed takes nothing and makes no method",
+                Box::new(paid_link(|all| {
+                    all.setup = Some(json!({ "status": "expired" }));
+                    all.methods.clear();
+                })),
+            ),
+            (
+                "a link that failed takes nothing and makes no method",
+                Box::new(paid_link(|all| {
+                    all.setup = Some(json!({ "status": "declined" }));
+                    all.payments = vec![payment("failed", 0, 0, &json!([]))];
+                    all.ledger.clear();
+                })),
             ),
             (
                 "a repeat is answered",

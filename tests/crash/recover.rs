@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::judge::Evidence;
-use crate::operation::{Operation, methods, payments};
+use crate::operation::{Operation, methods, payments, setup, setup_of};
 use crate::world::{Answer, Call, Service, World};
 
 /// What passes between two runs of `reconcile`, in seconds: nothing while another process has the
@@ -27,22 +27,24 @@ pub(crate) async fn recover(
 ) -> Evidence {
     let mut answers: Vec<Answer> = first.into_iter().collect();
     answers.push(world.must(&service.base, call).await);
-    if operation == Operation::Begin {
-        // A page waits for a few hours only.
-        reconcile(world, &ROUNDS[..AT_FIRST]).await;
-        answers.push(world.must(&service.base, call).await);
-        operation
-            .finish(world, service, call, answers.last().unwrap())
-            .await;
-        reconcile(world, &ROUNDS).await;
+    // A page waits for a few hours only.
+    let rounds = if operation.leads_to_a_page() {
+        &ROUNDS[..AT_FIRST]
     } else {
+        &ROUNDS[..]
+    };
+    reconcile(world, rounds).await;
+    answers.push(world.must(&service.base, call).await);
+    let last = answers.last().unwrap();
+    let unasked = operation.finish(world, service, call, last).await;
+    if operation.leads_to_a_page() {
         reconcile(world, &ROUNDS).await;
         answers.push(world.must(&service.base, call).await);
-        operation
-            .finish(world, service, call, answers.last().unwrap())
-            .await;
     }
-    evidence(world, service, operation, answers).await
+    Evidence {
+        unasked,
+        ..evidence(world, service, operation, answers).await
+    }
 }
 
 /// Everything that the judge looks at, as it stands now.
@@ -54,9 +56,15 @@ pub(crate) async fn evidence(
 ) -> Evidence {
     let reconcile = reconcile(world, &ROUNDS).await;
     let verified = world.verb(&["reconcile", "--verify"]).await;
+    let setup = match setup_of(&answers).filter(|_| operation.is_of_a_paid_link()) {
+        Some(id) => Some(setup(world, &service.base, &id).await),
+        None => None,
+    };
     Evidence {
         operation,
         answers,
+        setup,
+        unasked: Vec::new(),
         methods: methods(world, &service.base)
             .await
             .iter()
@@ -100,20 +108,29 @@ pub(crate) fn end_of(evidence: &Evidence) -> String {
             let status = text.rsplit_once("status=");
             status.map_or("", |(_, status)| status).to_owned()
         }
+        Operation::BeginPaid | Operation::CompletePaid | Operation::ConfirmPaid => {
+            let setup = evidence.setup.as_ref().map(|setup| &setup["status"]);
+            let setup = setup.and_then(Value::as_str).unwrap_or_default();
+            format!("{setup}, {}", payment_end(evidence))
+        }
         Operation::Charge
+        | Operation::Present
+        | Operation::Approved
         | Operation::Authorize
         | Operation::Capture
         | Operation::Void
-        | Operation::Refund => {
-            let payment = evidence.payments.first().cloned().unwrap_or_default();
-            let mut end = payment["status"].to_string();
-            if let Some(code) = payment["failure"]["code"].as_str() {
-                end.push_str(&format!(" ({code})"));
-            }
-            for one in payment["operations"].as_array().into_iter().flatten() {
-                end.push_str(&format!(", {} {}", one["kind"], one["status"]));
-            }
-            end.replace('"', "")
-        }
+        | Operation::Refund => payment_end(evidence),
     }
+}
+
+fn payment_end(evidence: &Evidence) -> String {
+    let payment = evidence.payments.first().cloned().unwrap_or_default();
+    let mut end = payment["status"].to_string();
+    if let Some(code) = payment["failure"]["code"].as_str() {
+        end.push_str(&format!(" ({code})"));
+    }
+    for one in payment["operations"].as_array().into_iter().flatten() {
+        end.push_str(&format!(", {} {}", one["kind"], one["status"]));
+    }
+    end.replace('"', "")
 }

@@ -136,6 +136,19 @@ impl Strace {
         }
     }
 
+    /// Whether a line has this text within this time.
+    pub(crate) async fn says_within(&mut self, text: &str, time: Duration) -> bool {
+        let said = async {
+            while let Ok(Some(line)) = self.lines.next_line().await {
+                if line.contains(text) {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(time, said).await.unwrap_or(false)
+    }
+
     /// Lets the process go, and gives what was traced.
     pub(crate) async fn detach(mut self) -> Vec<String> {
         if self.child.try_wait().unwrap().is_none() {
@@ -185,13 +198,20 @@ pub(crate) fn points(traced: &[String]) -> Vec<Point> {
         .collect()
 }
 
+/// The class of a call as it begins; nothing for one of no class, and for the end of another.
+pub(crate) fn class_of(call: &str) -> Option<Class> {
+    let is_of = |names: &[&str]| names.iter().any(|name| starts(call, name));
+    let mut classes = CLASSES.iter();
+    classes.find_map(|&(class, names)| is_of(names).then_some(class))
+}
+
 fn starts(call: &str, name: &str) -> bool {
     call.strip_prefix(name)
         .is_some_and(|rest| rest.starts_with('('))
 }
 
 /// `[pid 17] fsync(…) = 0`; what is resumed was counted when it began.
-fn thread_and_call(line: &str) -> Option<(&str, &str)> {
+pub(crate) fn thread_and_call(line: &str) -> Option<(&str, &str)> {
     let rest = line.strip_prefix("[pid")?;
     let (thread, call) = rest.split_once(']')?;
     Some((thread.trim(), call.trim_start()))

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cardless_contract::{Entropy as _, SystemEntropy};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use crate::operation::{Operation, PROVIDERS};
+use crate::operation::Operation;
 use crate::strace::{self, Class, Point, Strace};
 use crate::world::{Template, World};
 
@@ -23,6 +24,13 @@ pub(crate) type Wait = (&'static str, Duration);
 
 /// How many cases run at once. Most of a case is a wait for a process to start.
 const AT_ONCE: usize = 3;
+
+/// How long a process may go on behind its answer until it makes the calls that were counted there.
+pub(crate) const A_MOMENT: Duration = Duration::from_millis(500);
+
+/// How many of all points must be struck, out of a hundred. The others lie behind the answer, or are
+/// of a life that needed fewer calls on its sockets than the one that was counted.
+const LEAST_STRUCK_PERCENT: usize = 90;
 
 /// How a case is lived.
 pub(crate) type Life = fn(Arc<Template>, Case) -> Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -89,7 +97,8 @@ fn fresh() -> u64 {
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) operation: Operation,
-    pub(crate) provider: &'static str,
+    /// Which provider, by which settings.
+    pub(crate) place: &'static str,
     pub(crate) point: Point,
     pub(crate) wait: Wait,
 }
@@ -110,24 +119,49 @@ impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let operation = format!("{:?}", self.operation).to_lowercase();
         let (point, wait) = (&self.point, self.wait.0);
-        write!(f, "{operation} {} {point} {wait}", self.provider)
+        write!(f, "{operation} {} {point} {wait}", self.place)
     }
 }
 
-/// All points at which a blow can fall, of every operation at every provider, as an undisturbed run
-/// shows them.
-pub(crate) async fn points(template: &Template) -> Vec<(Operation, &'static str, Vec<Point>)> {
+/// What an undisturbed run of an operation shows.
+#[derive(Debug)]
+pub(crate) struct Undisturbed {
+    pub(crate) operation: Operation,
+    pub(crate) place: &'static str,
+    /// Where the service listened.
+    pub(crate) base: String,
+    /// Its calls, in order.
+    pub(crate) traced: Vec<String>,
+    /// All points at which a blow can fall.
+    points: Vec<Point>,
+}
+
+/// An undisturbed run of every operation at every place. The sweeps share them.
+pub(crate) async fn undisturbed(template: &Template) -> &'static [Undisturbed] {
+    static RUNS: OnceCell<Vec<Undisturbed>> = OnceCell::const_new();
+    RUNS.get_or_init(|| run_all(template)).await
+}
+
+async fn run_all(template: &Template) -> Vec<Undisturbed> {
     let mut all = Vec::new();
     for operation in Operation::ALL {
-        for provider in PROVIDERS {
-            let world = World::new(template).await;
+        for place in operation.places() {
+            let world = World::at(template, place).await;
             let service = world.serve().await;
-            let call = operation.prepare(&world, &service, provider).await;
+            let call = operation.prepare(&world, &service, place).await;
             let tracer = Strace::count(service.pid()).await;
             let answer = world.must(&service.base, &call).await;
-            assert!(answer.status < 400, "{operation:?} {provider}: {answer:?}");
+            assert!(answer.status < 400, "{operation:?} {place}: {answer:?}");
+            let base = service.base.clone();
             service.kill().await;
-            all.push((operation, provider, strace::points(&tracer.detach().await)));
+            let traced = tracer.detach().await;
+            all.push(Undisturbed {
+                operation,
+                place,
+                base,
+                points: strace::points(&traced),
+                traced,
+            });
             world.close().await;
         }
     }
@@ -137,7 +171,7 @@ pub(crate) async fn points(template: &Template) -> Vec<(Operation, &'static str,
 /// The cases of a sweep: every one that `wanted` lets through, or `sample` of each operation at each
 /// provider, by the seed.
 pub(crate) fn cases(
-    of: &[(Operation, &'static str, Vec<Point>)],
+    of: &[Undisturbed],
     waits: &[Wait],
     sample: usize,
     scope: &Scope,
@@ -145,12 +179,12 @@ pub(crate) fn cases(
 ) -> Vec<Case> {
     let mut seed = Seed::new(scope.seed);
     let mut cases = Vec::new();
-    for &(operation, provider, ref points) in of {
+    for run in of {
         let mut here = Vec::new();
-        for point in points {
+        for point in &run.points {
             here.extend(waits.iter().map(|&wait| Case {
-                operation,
-                provider,
+                operation: run.operation,
+                place: run.place,
                 point: point.clone(),
                 wait,
             }));
@@ -171,19 +205,32 @@ pub(crate) fn cases(
     cases
 }
 
+/// What a sweep must have struck at least once: an operation, where, and a class of calls.
+type Group = (Operation, &'static str, Class);
+
+/// Of a plan, how much was lived and how much was struck.
+#[derive(Debug, Default, Clone)]
+struct Strikes {
+    planned: usize,
+    struck: usize,
+    /// What comes before everything else of the class, and is lived if nothing else was struck.
+    first: Option<Case>,
+}
+
 /// What many lives came to.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     lives: usize,
-    pub(crate) struck: usize,
     unanswered: usize,
-    by_class: BTreeMap<Class, usize>,
+    strikes: BTreeMap<Group, Strikes>,
+    /// The cases whose point was not reached.
+    missed: Vec<String>,
     ends: BTreeMap<(Operation, &'static str, String), usize>,
     /// The name of the test, for who wants to repeat a case.
     test: &'static str,
     /// Says how each life ended.
     trace: bool,
-    pub(crate) broken: Vec<String>,
+    broken: Vec<String>,
 }
 
 impl Sweep {
@@ -195,8 +242,30 @@ impl Sweep {
         }
     }
 
-    /// Lives all of these.
+    /// Lives all of these. What of a class was chosen by chance may lie behind the answer of a life
+    /// that makes fewer calls; then the first point of the class is struck as well.
     pub(crate) async fn run(&mut self, template: &Arc<Template>, life: Life, cases: Vec<Case>) {
+        for case in &cases {
+            let strikes = self.strikes.entry(group(case)).or_default();
+            strikes.planned += 1;
+            let mut first = case.clone();
+            first.point.nth = 1;
+            strikes.first.get_or_insert(first);
+        }
+        self.live_all(template, life, cases).await;
+        let again = self.strikes.values_mut().filter(|group| group.struck == 0);
+        let again: Vec<Case> = again
+            .filter_map(|group| {
+                group.planned += 1;
+                group.first.clone()
+            })
+            .collect();
+        if !again.is_empty() {
+            self.live_all(template, life, again).await;
+        }
+    }
+
+    async fn live_all(&mut self, template: &Arc<Template>, life: Life, cases: Vec<Case>) {
         let (all, mut done) = (cases.len(), 0_usize);
         let mut waiting = cases.into_iter();
         let mut running = JoinSet::new();
@@ -229,10 +298,10 @@ impl Sweep {
     fn note(&mut self, case: &Case, ended: &Ended) {
         self.lives += 1;
         if ended.struck {
-            self.struck += 1;
+            self.strikes.entry(group(case)).or_default().struck += 1;
             self.unanswered += usize::from(ended.unanswered);
-            let class = case.point.class;
-            *self.by_class.entry(class).or_default() += 1;
+        } else {
+            self.missed.push(case.to_string());
         }
         let end = (case.operation, case.wait.0, ended.as_what.clone());
         *self.ends.entry(end).or_default() += 1;
@@ -249,22 +318,107 @@ impl Sweep {
         }
     }
 
+    /// Whether the sweep has struck what it was to strike: each class of calls of each operation at
+    /// each place once at least, and of all points [`LEAST_STRUCK_PERCENT`].
+    ///
+    /// # Panics
+    ///
+    /// If a life broke a rule, or if the blows have not fallen.
+    pub(crate) fn assert_sound(&self, scope: &Scope) {
+        assert!(self.broken.is_empty(), "{}", self.broken.join("\n"));
+        assert_eq!(too_few(&self.strikes, scope.all), Vec::<String>::new());
+    }
+
     /// The closing lines.
     pub(crate) fn figures(&self, begun: Instant, scope: &Scope) -> String {
         let mut text = format!(
-            "{}: {} lives; {} struck at their point {:?}, {} of them before an answer; \
-             {} rules broken; {} s; {scope}",
+            "{}: {} lives; {} struck at their point ({}), {} of them before an answer; \
+             {} missed; {} rules broken; {} s; {scope}",
             self.test,
             self.lives,
-            self.struck,
-            self.by_class,
+            self.lives - self.missed.len(),
+            self.by_class(),
             self.unanswered,
+            self.missed.len(),
             self.broken.len(),
             begun.elapsed().as_secs()
         );
         for ((operation, wait, end), count) in &self.ends {
             text.push_str(&format!("\n  {operation:?} {wait}: {count} ended as {end}"));
         }
+        for case in &self.missed {
+            text.push_str(&format!("\n  missed: {case}"));
+        }
         text
+    }
+
+    /// How many were struck of how many planned, by class.
+    fn by_class(&self) -> String {
+        let mut by_class = BTreeMap::<Class, (usize, usize)>::new();
+        for ((_, _, class), group) in &self.strikes {
+            let (struck, planned) = by_class.entry(*class).or_default();
+            *struck += group.struck;
+            *planned += group.planned;
+        }
+        let text = |(class, (struck, planned)): (&Class, &(usize, usize))| {
+            format!("{class:?} {struck} of {planned}")
+        };
+        by_class.iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn group(case: &Case) -> Group {
+    (case.operation, case.place, case.point.class)
+}
+
+/// What was struck too rarely, each as a sentence.
+fn too_few(strikes: &BTreeMap<Group, Strikes>, all: bool) -> Vec<String> {
+    let never = |(group, strikes): (&Group, &Strikes)| {
+        (strikes.struck == 0)
+            .then(|| format!("{group:?}: no blow fell at {} points", strikes.planned))
+    };
+    let mut found: Vec<String> = strikes.iter().filter_map(never).collect();
+    let planned: usize = strikes.values().map(|group| group.planned).sum();
+    let struck: usize = strikes.values().map(|group| group.struck).sum();
+    if planned == 0 {
+        found.push("nothing was planned".to_owned());
+    }
+    if all && struck * 100 < planned * LEAST_STRUCK_PERCENT {
+        found.push(format!("{struck} of {planned} points were struck"));
+    }
+    found
+}
+
+/// A sweep that has missed is seen before one is believed.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strikes(of: &[(Class, usize, usize)]) -> BTreeMap<Group, Strikes> {
+        let entry = |&(class, struck, planned): &(Class, usize, usize)| {
+            let strikes = Strikes {
+                planned,
+                struck,
+                first: None,
+            };
+            ((Operation::Charge, "paypal", class), strikes)
+        };
+        of.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_sweep_that_has_missed_is_found() {
+        let good = strikes(&[(Class::Sync, 9, 9), (Class::Send, 9, 11)]);
+        assert_eq!(too_few(&good, true), Vec::<String>::new());
+
+        let never = strikes(&[(Class::Sync, 90, 90), (Class::Send, 0, 1)]);
+        assert_eq!(too_few(&never, false).len(), 1);
+
+        let rarely = strikes(&[(Class::Sync, 9, 9), (Class::Send, 8, 10)]);
+        assert_eq!(too_few(&rarely, true).len(), 1);
+        // A sample says little about how often.
+        assert_eq!(too_few(&rarely, false), Vec::<String>::new());
+
+        assert_eq!(too_few(&BTreeMap::new(), false).len(), 1);
     }
 }

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::operation::ONE_CALL;
+
 /// The account that pays.
 pub(crate) const ACCOUNT: &str = "acct-7";
 
@@ -119,9 +121,14 @@ impl Template {
 impl World {
     /// No webhook is delivered unless [`World::deliver`] says so.
     pub(crate) async fn new(template: &Template) -> Self {
+        Self::at(template, "paypal").await
+    }
+
+    /// The same with the settings of one of [`PLACES`](crate::operation::PLACES).
+    pub(crate) async fn at(template: &Template, place: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let store = folder.path().to_owned();
-        Self::with_store(template, folder, store, "").await
+        Self::build(template, folder, store, place, "").await
     }
 
     /// The same with the database in another folder, and with more settings.
@@ -131,6 +138,16 @@ impl World {
         store: PathBuf,
         more: &str,
     ) -> Self {
+        Self::build(template, folder, store, "paypal", more).await
+    }
+
+    async fn build(
+        template: &Template,
+        folder: TempDir,
+        store: PathBuf,
+        place: &str,
+        more: &str,
+    ) -> Self {
         let sandbox = Sandbox::new(Arc::new(SystemClock::default()));
         let servers = Servers::start(sandbox.clone(), Addresses::free());
         let servers = servers.await.unwrap();
@@ -138,7 +155,7 @@ impl World {
             "[service]\nlisten = \"127.0.0.1:0\"\npublic_url = \"{PUBLIC_URL}\"\n\
              [store]\nurl = \"sqlite:{}\"\n[keys]\nfile = \"cardless.keys\"\n{}{more}",
             store.join("cardless.db").display(),
-            cardless_sandbox::print_settings(servers.addresses()),
+            providers(place, servers.addresses()),
         );
         std::fs::write(folder.path().join("cardless.toml"), settings).unwrap();
         let copy = |name: &str, to: &Path| {
@@ -298,11 +315,17 @@ impl Service {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// SIGKILL, if it still lives; answers whether something else had killed it already.
-    pub(crate) async fn kill(mut self) -> bool {
-        let dead = self.child.try_wait().unwrap().is_some();
-        self.child.kill().await.unwrap();
-        dead
+    /// Waits for a process that something else kills; answers whether it did so within this time.
+    pub(crate) async fn ends_within(&mut self, time: Duration) -> bool {
+        let ended = tokio::time::timeout(time, self.child.wait()).await;
+        ended.is_ok_and(|status| status.is_ok())
+    }
+
+    /// SIGKILL, if it still lives.
+    pub(crate) async fn kill(mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.child.kill().await.unwrap();
+        }
     }
 
     /// SIGTERM, and waits for the end, which must be an orderly one.
@@ -312,6 +335,17 @@ impl Service {
         let status = ended.expect("the service does not end").unwrap();
         assert!(status.success(), "{status}: {}", self.log());
     }
+}
+
+/// The settings of all providers, with those that a place is about.
+fn providers(place: &str, addresses: &Addresses) -> String {
+    let settings = cardless_sandbox::print_settings(addresses);
+    if place != ONE_CALL {
+        return settings;
+    }
+    let table = "[providers.paypal]\n";
+    assert!(settings.contains(table), "{settings}");
+    settings.replace(table, &format!("{table}order_flow = \"one_call\"\n"))
 }
 
 /// Sends a signal to a process that we have started.

@@ -13,8 +13,8 @@ mod returns;
 mod world;
 
 use cardless::message::{
-    Amount, Capture, CaptureRequest, ErasureStatus, Initiator, OperationStatus, PaymentStatus,
-    RefundRequest, SetupStatus, VoidRequest,
+    Amount, Capture, CaptureRequest, ErasureStatus, Initiator, MethodStatus, OperationStatus,
+    PaymentStatus, RefundRequest, Setup, SetupStatus, VoidRequest,
 };
 use cardless_contract::{
     Currency, IdempotencyKey, Money, PaymentProvider as _, Reference,
@@ -227,10 +227,12 @@ async fn what_the_customers_bank_takes_back_is_a_difference_and_is_not_guessed_a
 }
 
 /// Where each step of each provider goes, in the words of the sandbox's faults.
-const STEPS: [(&str, [(&str, &str); 6]); 3] = [
+const STEPS: [(&str, [(&str, &str); 8]); 3] = [
     (
         "postfinance",
         [
+            ("begin", "POST /api/v2.0/payment/transactions"),
+            ("token", "GET /api/v2.0/payment/transactions"),
             ("reserve", "POST /api/v2.0/payment/transactions"),
             (
                 "commit",
@@ -248,6 +250,8 @@ const STEPS: [(&str, [(&str, &str); 6]); 3] = [
     (
         "paypal",
         [
+            ("begin", "POST /v3/vault/setup-tokens"),
+            ("token", "POST /v3/vault/payment-tokens"),
             ("reserve", "POST /v2/checkout/orders"),
             ("commit", "POST /v2/checkout/orders/*/capture"),
             ("capture", "POST /v2/payments/authorizations/*/capture"),
@@ -259,6 +263,8 @@ const STEPS: [(&str, [(&str, &str); 6]); 3] = [
     (
         "aduno",
         [
+            ("begin", "POST /v1/transactions"),
+            ("token", "GET /v1/transactions"),
             ("reserve", "POST /v1/transactions/authorize"),
             ("commit", "POST /v1/transactions/*/settle"),
             ("capture", "POST /v1/transactions/*/settle"),
@@ -281,6 +287,97 @@ const LOSSES: [&str; 5] = [
 fn step(provider: &str, wanted: &str) -> &'static str {
     let steps = STEPS.iter().find(|(name, _)| *name == provider).unwrap().1;
     steps.iter().find(|(name, _)| *name == wanted).unwrap().1
+}
+
+/// The page or the token is lost on its way: another is made, or the same is asked for again, and
+/// the customer ends with one method that can be charged.
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_of_a_link_makes_one_method() {
+    for provider in ALL {
+        for lost in ["begin", "token"] {
+            for fault in LOSSES {
+                let case = format!("{provider}, {lost}, {fault}");
+                let world = World::new();
+                let waits = if lost == "begin" {
+                    begins_after_a_loss(&world, provider, fault, &case).await
+                } else {
+                    world.begin(provider, None).await
+                };
+                if lost == "token" {
+                    world.inject(provider, step(provider, lost), fault);
+                }
+                let page = waits.redirect_url.unwrap();
+                let back = world.decide(provider, &page, "approve").await;
+                let knows = back.ends_with("status=completed");
+                assert_eq!(knows, lost == "begin", "{case}: {back}");
+                world.settle().await;
+                let setup = world.gateway.setup(&waits.id).await.unwrap();
+                assert_eq!(setup.status, SetupStatus::Completed, "{case}: {setup:?}");
+                let method = setup.payment_method.unwrap();
+                let methods = world.gateway.payment_methods("acct-7").await.unwrap();
+                let methods: Vec<&str> = methods.data.iter().map(|one| one.id.as_str()).collect();
+                assert_eq!(methods, [method.as_str()], "{case}");
+                if provider == "paypal" {
+                    let (ids, count) = world.paypal_request_ids(step(provider, lost));
+                    assert_eq!((ids.len(), count), (1, 2), "{case}: {ids:?}");
+                }
+                let payment = world.pay(&World::charge(&method, 4990, "invoice-1")).await;
+                assert_eq!(payment.status, PaymentStatus::Captured, "{case}");
+                assert_eq!(world.moved(EntryKind::Capture), [4990], "{case}");
+            }
+        }
+    }
+}
+
+/// A link whose page is lost once, as it stands when it has one.
+async fn begins_after_a_loss(world: &World, provider: &str, fault: &str, case: &str) -> Setup {
+    world.inject(provider, step(provider, "begin"), fault);
+    let setup = world.begin(provider, None).await;
+    assert_eq!(setup.status, SetupStatus::Unknown, "{case}: {setup:?}");
+    world
+        .sandbox
+        .advance(std::time::Duration::from_secs(5 * 60));
+    world.gateway.reconcile().await.unwrap();
+    let waits = world.gateway.setup(&setup.id).await.unwrap();
+    assert_eq!(
+        waits.status,
+        SetupStatus::AwaitingCustomer,
+        "{case}: {waits:?}"
+    );
+    waits
+}
+
+/// A method is not charged from the moment it is to be revoked, whatever the provider says or
+/// doesn't; and in the end it is gone there.
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_of_a_revocation_revokes() {
+    for provider in ALL {
+        for fault in LOSSES {
+            let case = format!("{provider}, {fault}");
+            let world = World::new();
+            let method = world.link(provider).await;
+            world.inject(provider, step(provider, "revoke"), fault);
+            let answer = world.gateway.revoke(&method, "acct-7").await.unwrap();
+            assert!(answer.open, "{case}");
+            let charge = World::charge(&method, 4990, "invoice-1");
+            let refused = world.gateway.pay(&world.key(), &charge).await;
+            assert!(refused.is_err(), "{case}: {refused:?}");
+            let asked = world.count_sent(step(provider, "revoke"));
+            world.settle().await;
+            assert!(
+                world.count_sent(step(provider, "revoke")) > asked,
+                "{case}: nobody asked again"
+            );
+            let methods = world.gateway.payment_methods("acct-7").await.unwrap();
+            assert_eq!(methods.data[0].status, MethodStatus::Revoked, "{case}");
+            // Nothing is left to be done.
+            let asked = world.count_sent(step(provider, "revoke"));
+            world.sandbox.advance(DAY);
+            world.settle().await;
+            assert_eq!(world.count_sent(step(provider, "revoke")), asked, "{case}");
+            assert!(world.sandbox.ledger().is_empty(), "{case}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

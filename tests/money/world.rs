@@ -1,5 +1,6 @@
 //! A gateway over the three adapters over the sandbox, in one process, on one thread.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use cardless::message::{Amount, Capture, Initiator, LinkRequest, PayRequest, Pay
 use cardless::store::{SqliteStore, Store, Threads};
 use cardless::vault::KeyRing;
 use cardless_contract::{Clock, PaymentProvider, SystemEntropy, Timestamp};
-use cardless_sandbox::{Addresses, Entry, EntryKind, Fault, Provider, Sandbox, print_settings};
+use cardless_sandbox::{
+    Addresses, Entry, EntryKind, Fault, Provider, RecordedRequest, Sandbox, print_settings,
+};
 use cardless_transport::{HttpClient, InProcessClient, Request, Response, SendError};
 use http::Method;
 use tokio::sync::Notify;
@@ -272,6 +275,25 @@ impl World {
         }))
         .unwrap();
         self.sandbox.inject(fault).unwrap();
+    }
+
+    /// The requests to an operation, in the words of the sandbox's faults.
+    fn sent(&self, operation: &str) -> Vec<RecordedRequest> {
+        let (method, path) = operation.split_once(' ').unwrap();
+        let is_of = |one: &RecordedRequest| one.method == method && one.path.starts_with(path);
+        let requests = self.sandbox.requests(None);
+        requests.into_iter().filter(is_of).collect()
+    }
+
+    pub(crate) fn count_sent(&self, operation: &str) -> usize {
+        self.sent(operation).len()
+    }
+
+    /// By which ids PayPal was asked for this, and how often.
+    pub(crate) fn paypal_request_ids(&self, operation: &str) -> (BTreeSet<String>, usize) {
+        let sent = self.sent(operation);
+        let id = |one: &RecordedRequest| one.headers["paypal-request-id"].clone();
+        (sent.iter().map(id).collect(), sent.len())
     }
 
     pub(crate) fn moved(&self, kind: EntryKind) -> Vec<i64> {

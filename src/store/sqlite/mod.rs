@@ -820,3 +820,39 @@ impl Store for SqliteStore {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How the log is kept, and how often it is synced.
+    fn settings(connection: &Connection) -> (String, i64) {
+        let ask = |name: &str| connection.prepare(&format!("PRAGMA {name}")).unwrap();
+        let mode = ask("journal_mode").query_row([], |row| row.get(0));
+        let synchronous = ask("synchronous").query_row([], |row| row.get(0));
+        (mode.unwrap(), synchronous.unwrap())
+    }
+
+    /// What a kill can't show, since the kernel keeps what was written: each commit is on disk.
+    #[test]
+    fn the_connection_that_writes_syncs_each_commit() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("x.db");
+        // 2 is FULL: the WAL is synced at each commit; NORMAL, 1, would sync it at a checkpoint only.
+        let durable = ("wal".to_owned(), 2);
+        // What is known to be less is seen to be.
+        let plain = Connection::open(folder.path().join("plain.db")).unwrap();
+        plain.execute_batch("PRAGMA synchronous = NORMAL;").unwrap();
+        assert_eq!(settings(&plain), ("delete".to_owned(), 1));
+
+        // The schema is made by the connection that writes from then on.
+        let url = format!("sqlite:{}", path.display());
+        let store = SqliteStore::open(&url, Threads::Caller).unwrap();
+        let Driver::Inline(connection) = &store.driver else {
+            panic!("{store:?}");
+        };
+        assert_eq!(settings(&connection.lock().unwrap()), durable);
+        // And one that a second process opens on the same file.
+        assert_eq!(settings(&connect(Some(&path)).unwrap()), durable);
+    }
+}
