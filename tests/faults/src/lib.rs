@@ -32,8 +32,9 @@
 //!   next, or while nobody is at work.
 //! - **Webhooks** in order, twice, reversed, in part, or months late; and every tenth seed once in
 //!   each order, to the same end.
-//! - **Worlds**: PayPal's flow in two calls or in one, with tokens of its vault or agreements; PostFinance's page can be paid for as long as
-//!   the gateway expects a customer to take, or for hours, a day or weeks longer.
+//! - **Worlds**: PayPal's flow in two calls or in one, with tokens of its vault or agreements;
+//!   PostFinance's page can be paid for as long as the gateway expects a customer to take, or for hours,
+//!   a day or weeks longer.
 //! - **People**: customers who approve, decline, leave, and come back; operators who end what is
 //!   parked, as the ledger says.
 //!

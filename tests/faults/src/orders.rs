@@ -29,6 +29,9 @@ const ALL_TIMES_UP_TO: usize = 3;
 /// How many cases share a world; each has objects of its own.
 const CASES_PER_WORLD: usize = 32;
 
+/// How many in 100 deliveries come with the next one at once.
+const AT_ONCE_PERCENT: u64 = 30;
+
 /// How long whoever waits for a webhook sleeps between two looks, in paused time.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -38,6 +41,9 @@ const MAX_LOOKS: u32 = 100_000;
 /// How long the resolvers are left alone at the end, in paused time.
 const REST: Duration = Duration::from_secs(3);
 
+/// How long nobody is at work then.
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(20);
+
 /// How often time passes until nothing is open.
 const MAX_ROUNDS: u32 = 60;
 
@@ -46,7 +52,7 @@ const MAX_ROUNDS: u32 = 60;
 pub struct Order {
     /// The webhooks, by their place in the history.
     pub slots: Vec<usize>,
-    /// How often each of them comes, one after the other.
+    /// How often each of them comes.
     pub times: Vec<u8>,
 }
 
@@ -279,7 +285,9 @@ impl Post {
     }
 }
 
-/// Delivers the webhooks of an order, each as soon as it is there, to one process or the other.
+/// Delivers the webhooks of an order, each as soon as it is there, to one process or the other; some
+/// of them two at once, one to each. The first of each kind keep their order; what comes again comes
+/// anywhere later.
 async fn feed(
     world: &World,
     history: &History,
@@ -287,20 +295,59 @@ async fn feed(
     order: &Order,
     random: &mut Random,
 ) -> Result<(), Broken> {
-    for (&slot, &times) in order.slots.iter().zip(&order.times) {
+    let mut deliveries = deliveries(order, random).into_iter();
+    while let Some(slot) = deliveries.next() {
         let webhook = arrived(world, history, post, slot).await?;
-        for _ in 0..times {
-            let gateway = world.process(random.index(2)).gateway.clone();
-            let headers = headers(&webhook)?;
-            gateway
-                .notification(history.provider().name(), &headers, &webhook.body)
-                .await?;
-            for _ in 0..random.below(20) {
-                tokio::task::yield_now().await;
+        let process = random.index(2);
+        let first = deliver(world, history, process, &webhook);
+        let second = if random.chance(AT_ONCE_PERCENT) {
+            deliveries.next()
+        } else {
+            None
+        };
+        match second {
+            None => first.await?,
+            Some(slot) => {
+                let webhook = arrived(world, history, post, slot).await?;
+                let second = deliver(world, history, 1 - process, &webhook);
+                let (first, second) = tokio::join!(first, second);
+                first?;
+                second?;
             }
+        }
+        for _ in 0..random.below(20) {
+            tokio::task::yield_now().await;
         }
     }
     Ok(())
+}
+
+/// The places of an order's webhooks, one for each delivery.
+fn deliveries(order: &Order, random: &mut Random) -> Vec<usize> {
+    let mut deliveries = order.slots.clone();
+    for (&slot, &times) in order.slots.iter().zip(&order.times) {
+        for _ in 1..times {
+            let first = deliveries.iter().position(|&other| other == slot);
+            let earliest = first.map_or(0, |first| first + 1);
+            let at = earliest + random.index(deliveries.len() + 1 - earliest);
+            deliveries.insert(at, slot);
+        }
+    }
+    deliveries
+}
+
+async fn deliver(
+    world: &World,
+    history: &History,
+    process: usize,
+    webhook: &OutgoingWebhook,
+) -> Result<(), Broken> {
+    let gateway = world.process(process).gateway.clone();
+    let headers = headers(webhook)?;
+    let provider = history.provider().name();
+    Ok(gateway
+        .notification(provider, &headers, &webhook.body)
+        .await?)
 }
 
 async fn arrived(
@@ -340,7 +387,8 @@ async fn settle(world: &World) -> Result<(), Broken> {
         if open.is_empty() && world.store.due(now, 10).await?.is_empty() {
             return Ok(());
         }
-        world.sandbox.advance(Duration::from_secs(20));
+        tokio::time::sleep(BETWEEN_ROUNDS).await;
+        world.sandbox.tick();
     }
     Err(format!("still open: {:?}", world.store.open(None, 10).await?).into())
 }
@@ -365,6 +413,25 @@ mod tests {
         };
         assert_eq!([of(1), of(2), of(3)], [6 * 3, 30 * 9, 120 * 27]);
         assert_eq!(of(6), 720 * 4);
+    }
+
+    #[test]
+    fn what_comes_again_comes_anywhere_after_its_first() {
+        let order = Order {
+            slots: vec![4, 1, 2],
+            times: vec![3, 1, 2],
+        };
+        let (mut apart, mut random) = (false, Random::new(3));
+        for _ in 0..100 {
+            let all = deliveries(&order, &mut random);
+            assert_eq!(all.len(), 6);
+            let first = |slot| all.iter().position(|&other| other == slot).unwrap();
+            assert!(first(4) < first(1) && first(1) < first(2), "{all:?}");
+            let count = |slot| all.iter().filter(|&&other| other == slot).count();
+            assert_eq!([count(4), count(1), count(2)], [3, 1, 2]);
+            apart = apart || all.windows(3).any(|three| matches!(three, [4, 1 | 2, 4]));
+        }
+        assert!(apart, "never one between two of another");
     }
 
     /// The judge is judged: one refund more is another end, in rows, events and ledger.
