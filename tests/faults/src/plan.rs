@@ -225,8 +225,19 @@ pub(crate) const OPERATIONS: [&[&str]; 3] = [
     ],
 ];
 
-/// The operation that stands for most that may change something.
+/// The operations that stand for most that may change something, and for most that read.
 const ANY_CHANGE: usize = 0;
+const ANY_READ: usize = 1;
+
+/// Places in [`FAULTS`].
+const DROP_BEFORE: usize = 1;
+const EXECUTE_THEN_DROP: usize = 3;
+
+/// How many schedules in 100 have a scene in them.
+const SCENES_PERCENT: u64 = 25;
+
+/// How far the clock goes ahead in a scene, in seconds.
+const AHEAD: [i64; 4] = [3_000, 4_000, 20_000, 90_000];
 
 /// Currencies with 2, 2, 0 and 3 decimals. PayPal lacks the last.
 pub(crate) const CURRENCIES: [&str; 4] = ["CHF", "EUR", "JPY", "KWD"];
@@ -279,7 +290,72 @@ const MAX_STEPS: u64 = 24;
 pub fn plan(seed: u64) -> Vec<Step> {
     let mut random = Random::new(seed);
     let length = 4 + random.below(MAX_STEPS - 3);
-    (0..length).map(|_| step(&mut random)).collect()
+    let mut steps: Vec<Step> = (0..length).map(|_| step(&mut random)).collect();
+    if random.chance(SCENES_PERCENT) {
+        let at = random.index(steps.len() + 1);
+        let scene = scene(&mut random);
+        steps.splice(at..at, scene);
+    }
+    steps
+}
+
+/// What single steps seldom come to by themselves: a request whose fate is unknown, and a clock that is
+/// wrong just then.
+fn scene(random: &mut Random) -> Vec<Step> {
+    let provider = random.index(PROVIDERS.len());
+    let process = random.index(2);
+    let ahead = Step::SetClock {
+        seconds: pick(random, &AHEAD),
+        seen: pick(random, &[Seen::AtWork, Seen::Later]),
+    };
+    let right = Step::SetClock {
+        seconds: 0,
+        seen: pick(random, &[Seen::AtWork, Seen::Later, Seen::Never]),
+    };
+    let call = Step::Call(process, moves(random));
+    let fault = |operation, kind, times| Step::Fault {
+        provider,
+        operation,
+        kind,
+        times,
+    };
+    if random.chance(50) {
+        // It is still on its way when the clock goes ahead and somebody asks.
+        let late = Step::Late {
+            provider,
+            operation: ANY_CHANGE,
+            seconds: pick(random, &[90, 108]),
+        };
+        let asks = Step::Reconcile(random.index(2));
+        vec![late, call, ahead, asks.clone(), asks, right]
+    } else {
+        // It was carried out, nobody hears of it until the clock is right, and its window is over then.
+        let executed = fault(ANY_CHANGE, EXECUTE_THEN_DROP, 1);
+        let nothing_told = fault(ANY_READ, DROP_BEFORE, 40);
+        let passes = Step::Advance(pick(random, &[4000, 11_000]));
+        vec![
+            ahead,
+            executed,
+            nothing_told,
+            call,
+            right,
+            passes,
+            Step::Reconcile(process),
+        ]
+    }
+}
+
+/// A call that moves money.
+fn moves(random: &mut Random) -> Call {
+    loop {
+        let call = call(random);
+        if matches!(
+            call,
+            Call::Pay { .. } | Call::Capture { .. } | Call::Void { .. } | Call::Refund { .. }
+        ) {
+            return call;
+        }
+    }
 }
 
 fn step(random: &mut Random) -> Step {
