@@ -68,7 +68,8 @@ impl Gateway {
             Change::InsertSetup(setup.clone()),
         ];
         batch.extend(payment.map(Change::InsertPayment));
-        match self.inner.write_for(&account, batch).await? {
+        let written = self.inner.begin_for(&account, provider.as_ref(), batch);
+        match written.await? {
             Ok(()) => {}
             Err(StoreError::Conflict(Subject::Key)) => {
                 let row = self
@@ -246,17 +247,18 @@ impl Inner {
         row.ok_or_else(|| Error::not_found("setup"))
     }
 
-    /// Writes a batch together with the account that it belongs to.
-    async fn write_for(
+    /// Begins something at a provider, together with the account that it belongs to.
+    async fn begin_for(
         &self,
         account: &AccountId,
+        provider: &dyn PaymentProvider,
         batch: Vec<Change>,
     ) -> Result<Result<(), StoreError>, Error> {
         let mut turns = 0;
         loop {
             let mut whole = batch.clone();
             whole.insert(0, Change::EnsureAccount(self.account_row(account).await?));
-            let written = match self.journal.write(whole).await {
+            let written = match self.begin(provider, whole).await {
                 Err(error @ StoreError::Conflict(Subject::Generation)) => Err(stored(error)),
                 other => Ok(other),
             };

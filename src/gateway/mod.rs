@@ -92,7 +92,7 @@ use crate::error::{Code, Error};
 use crate::journal::Journal;
 use crate::journal::audit::Chain;
 pub use crate::journal::audit::{AuditAnchor, AuditAnchorError, AuditFault, AuditReport};
-use crate::store::{KeyRow, Store, StoreError, StoredColumn, StoredValue};
+use crate::store::{KeyRow, Store, StoreError, StoredColumn, StoredValue, Subject};
 use crate::vault::{HashPurpose, KeyRing, Vault};
 
 /// How long after its acceptance a payment may still be reserved or committed (`DESIGN`, rule 8).
@@ -670,6 +670,12 @@ fn never_left(error: &ProviderError) -> bool {
 /// A store's error for the caller.
 fn stored(error: StoreError) -> Error {
     match &error {
+        StoreError::Conflict(Subject::Merchant) => Error::new(
+            Code::ProviderUnavailable,
+            "This process works with settings of the provider that are not in force: others were \
+             put in force meanwhile. Nothing was begun. Try again in a moment; if it stays so, the \
+             settings of this process are to be reloaded.",
+        ),
         StoreError::Conflict(_) => Error::new(
             Code::InvalidState,
             "The object is being changed by another request. Read it and try again.",

@@ -101,6 +101,8 @@ pub enum Subject {
     ClientKey,
     /// A sealed message that came before.
     ExchangeMessage,
+    /// The merchant at which everything of a provider is, or the way to work there.
+    Merchant,
 }
 
 impl fmt::Display for Subject {
@@ -123,6 +125,7 @@ impl fmt::Display for Subject {
             Self::Erasure => "the erasure",
             Self::ClientKey => "the client's key",
             Self::ExchangeMessage => "the sealed message",
+            Self::Merchant => "the merchant of a provider",
         })
     }
 }
@@ -300,8 +303,20 @@ pub enum Change {
     InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
     InsertWebhook(WebhookRow),
-    /// At which merchant of a provider everything is from now on, and how it is worked with.
+    /// At which merchant of a provider everything is from now on, and how it is worked with. A
+    /// conflict if that is another than before while anything is open there
+    /// ([`Store::count_open_at`]).
     SetMerchant(MerchantRow),
+    /// A conflict if everything of a provider is at another merchant, or is worked with in another
+    /// way. Nothing if nobody has said yet where it is.
+    RequireMerchant {
+        /// The provider.
+        provider: String,
+        /// The merchant there.
+        merchant: String,
+        /// How it is worked with.
+        mode: String,
+    },
     /// A new client of the service.
     InsertClient(ClientRow),
     /// A client is no longer let in.

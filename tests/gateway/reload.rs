@@ -1,7 +1,7 @@
 //! Settings that are exchanged while the gateway runs.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cardless::error::Code;
@@ -9,7 +9,7 @@ use cardless::gateway::Reload;
 use cardless::message::PaymentStatus;
 use tokio::sync::Notify;
 
-use crate::fake::{Fake, Fault, Kind, Shape};
+use crate::fake::{Fake, Fault, Kind, Shape, Watch};
 use crate::world::*;
 
 /// The same provider under new settings: an adapter of its own, with books of its own.
@@ -201,6 +201,95 @@ async fn another_way_to_work_waits_until_nothing_is_open() {
             .len(),
         1
     );
+}
+
+/// Settings that are only looked at are not in force: whoever works with those before goes on. Once
+/// others are, it begins nothing more.
+#[tokio::test(start_paused = true)]
+async fn nothing_begins_at_a_merchant_that_is_not_in_force() {
+    for other in [
+        |fake: &Fake| fake.other_merchant.store(true, Ordering::Relaxed),
+        |fake: &Fake| fake.other_mode.store(true, Ordering::Relaxed),
+    ] {
+        let world = World::new(Shape::TwoCalls);
+        world.gateway.keep_merchants().await.unwrap();
+        let method = world.linked().await;
+        let paid = world.pay(&charge("r-1")).await;
+        let new = successor(&world);
+        other(&new);
+        let elsewhere = world.another_with(&new);
+
+        elsewhere.check_merchants().await.unwrap();
+        let held = world.pay(&hold("r-2")).await;
+        let refused = elsewhere.check_merchants().await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidState);
+        let refused = elsewhere.keep_merchants().await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidState);
+        let gateway = &world.gateway;
+        gateway
+            .void(&world.key(), &held.id, &release())
+            .await
+            .unwrap();
+
+        elsewhere.keep_merchants().await.unwrap();
+        let at_once = Code::ProviderUnavailable;
+        let key = world.key();
+        assert_eq!(code(gateway.pay(&key, &charge("r-3")).await), at_once);
+        assert_eq!(
+            code(gateway.link(&world.key(), &link_request()).await),
+            at_once
+        );
+        let refund = gateway.refund(&world.key(), &paid.id, &give(None)).await;
+        assert_eq!(code(refund), at_once);
+        assert_eq!(code(gateway.revoke(&method, "a-1").await), at_once);
+        let rows = world.store.open(None, 10).await.unwrap();
+        assert_eq!(rows, [], "nothing is kept of them");
+        // What was done before is answered as ever, and the same key goes on once the settings fit.
+        gateway.keep_merchants().await.unwrap();
+        let paid = gateway.pay(&key, &charge("r-3")).await.unwrap().body;
+        assert_eq!(paid.status, PaymentStatus::Captured);
+        assert!(!gateway.revoke(&method, "a-1").await.unwrap().open);
+    }
+}
+
+/// A reload that is refused in its middle has put nothing in force, so nothing has begun there.
+#[tokio::test]
+async fn nothing_begins_with_settings_that_are_refused() {
+    let world = World::new(Shape::TwoCalls);
+    world.gateway.keep_merchants().await.unwrap();
+    let new = successor(&world);
+    new.other_merchant.store(true, Ordering::Relaxed);
+    let (arrived, arrives) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    *new.watched.lock().unwrap() = Some(Watch {
+        arrived,
+        go_on: goes_on,
+    });
+    let gateway = world.gateway.clone();
+    let reload = Reload::default().provider(new.clone());
+    let reloading = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.build().unwrap();
+        runtime.block_on(gateway.reload(reload))
+    });
+    // The first look is over.
+    arrives.recv().unwrap();
+    go_on.send(()).unwrap();
+    arrives.recv().unwrap();
+    drop(arrives);
+    let other = world.another_worker();
+    other.link(&world.key(), &link_request()).await.unwrap();
+    let (gateway, key) = (world.gateway.clone(), world.key());
+    let linking = tokio::spawn(async move { gateway.link(&key, &link_request()).await });
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    go_on.send(()).unwrap();
+    let refused = reloading.join().unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState, "{refused}");
+    linking.await.unwrap().unwrap();
+    assert_eq!(new.calls("begin_setup"), 0);
+    assert_eq!(world.fake.calls("begin_setup"), 2);
 }
 
 /// A token's record says whose it is: one that is revoked at a merchant of before neither keeps the

@@ -13,6 +13,7 @@ mod erasure;
 mod exchange;
 mod generation;
 mod handle;
+mod merchant;
 mod read;
 mod rotation;
 mod schema;
