@@ -374,4 +374,26 @@ async fn an_older_copy_of_the_keys_is_refused() {
     world.keys.put(&latest);
     world.run_minutes(5).await;
     world.linked().await;
+
+    // Nor is one that holds what was destroyed since, and so is not known here.
+    let older = world.keys.copy();
+    world.gateway.destroy_retired().await.unwrap();
+    let rotation = world.gateway.rotate_keys().await.unwrap();
+    rotation.finish().await.unwrap();
+    let latest = world.keys.text();
+    world.keys.put(&older.text());
+    world.run_minutes(5).await;
+    let reload = Reload::default()
+        .provider(successor(&world))
+        .keys(older.clone());
+    let refused = world.gateway.reload(reload).await.unwrap_err();
+    assert!(refused.to_string().contains("older copy"), "{refused}");
+    assert_eq!(
+        world.pay(&charge("r-3")).await.status,
+        PaymentStatus::Captured
+    );
+    world.gateway.ready().await.unwrap();
+    world.keys.put(&latest);
+    world.run_minutes(5).await;
+    world.linked().await;
 }
