@@ -394,7 +394,7 @@ pub enum Change {
         at: Timestamp,
     },
     /// A new generation of the service's own exchange keys. Does nothing if one was made after
-    /// `unless_after`: two processes may find at once that one is due.
+    /// `unless_after` and by `unless_by`: two processes may find at once that one is due.
     InsertExchangeGeneration {
         /// Its id.
         id: String,
@@ -402,6 +402,8 @@ pub enum Change {
         created_at: Timestamp,
         /// See above.
         unless_after: Timestamp,
+        /// See above: a later one was made by a clock that was ahead.
+        unless_by: Timestamp,
     },
     /// A sealed message was taken; one that came before is a conflict. Some that have lapsed are
     /// forgotten.
@@ -468,6 +470,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// How many methods are not revoked.
     async fn count_methods(&self) -> Result<u64>;
+
+    /// When the latest method was linked, by the clock of that time; `None` if there is none.
+    async fn latest_linked(&self) -> Result<Option<Timestamp>>;
 
     /// The old handles that are still good at a time.
     async fn old_handles(&self, at: Timestamp) -> Result<OldHandles>;
@@ -573,7 +578,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The public keys of all clients, revoked ones too.
     async fn client_keys(&self) -> Result<Vec<ClientKeyRow>>;
 
-    /// The generations of the service's exchange keys, the newest first: id and time.
+    /// The generations of the service's exchange keys, the one that was made last first: id and time.
     async fn exchange_generations(&self, limit: u32) -> Result<Vec<(String, Timestamp)>>;
 
     /// An event by its id, with its sequence number.

@@ -325,7 +325,8 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             id,
             created_at,
             unless_after,
-        } => exchange::insert_generation(connection, id, *created_at, *unless_after),
+            unless_by,
+        } => exchange::insert_generation(connection, id, *created_at, *unless_after, *unless_by),
         Change::InsertExchangeMessage {
             client,
             jti,

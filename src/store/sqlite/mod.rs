@@ -488,6 +488,10 @@ impl Store for SqliteStore {
         self.read(handle::count_methods).await
     }
 
+    async fn latest_linked(&self) -> Result<Option<Timestamp>> {
+        self.read(handle::latest_linked).await
+    }
+
     async fn old_handles(&self, at: Timestamp) -> Result<OldHandles> {
         self.read(move |connection| handle::old_handles(connection, at))
             .await
