@@ -1,7 +1,9 @@
 //! The store itself: compare-and-set, ceilings, group commit, files.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use cardless::gateway::COUNTED_FOR;
 use cardless::message::{LinkRequest, PayRequest, PaymentStatus};
 use cardless::store::{
     Change, GenerationRow, GenerationState, LastAnswerRow, MerchantRow, PaymentRow, SealedColumn,
@@ -390,4 +392,23 @@ async fn a_row_that_is_pointed_at_another_accounts_token_charges_nobody() {
         ..charge("r-9")
     };
     assert_eq!(world.pay(&whole).await.status, PaymentStatus::Captured);
+}
+
+/// Whoever asks for metrics makes nothing be counted over and over.
+#[tokio::test(start_paused = true)]
+async fn payments_are_counted_for_metrics_once_in_a_while() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let captured = async || {
+        let text = world.gateway.metrics().await.unwrap();
+        let line = text.lines().find(|line| line.contains("\"captured\""));
+        line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    world.pay(&charge("r-1")).await;
+    assert_eq!(captured().await.as_deref(), Some("1"));
+    world.pay(&charge("r-2")).await;
+    tokio::time::advance(COUNTED_FOR - Duration::from_millis(1)).await;
+    assert_eq!(captured().await.as_deref(), Some("1"));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(captured().await.as_deref(), Some("2"));
 }
