@@ -155,7 +155,7 @@ impl Gateway {
         let row = self.inner.setup_row(id).await?;
         let believed = cancelled && !self.inner.may_be_paid_after_a_no(&row.provider)?;
         if believed && row.state == SetupState::AwaitingCustomer {
-            if let Some(leased) = self.inner.journal.lease(&row).await.map_err(stored)? {
+            if let Some(leased) = self.inner.lease(&row).await.map_err(stored)? {
                 let decline = Some(cancelled_decline());
                 self.inner
                     .end_setup(leased, SetupState::Declined, decline)
@@ -348,7 +348,7 @@ impl Inner {
 
     /// Closes a payment whose customer said no, and drives it to its end.
     async fn close_cancelled(self: &Arc<Self>, row: PaymentRow) -> Result<PaymentRow, Error> {
-        let Some(leased) = self.journal.lease(&row).await.map_err(stored)? else {
+        let Some(leased) = self.lease(&row).await.map_err(stored)? else {
             return Ok(row);
         };
         let written = self

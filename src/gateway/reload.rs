@@ -12,6 +12,7 @@ use cardless_transport::HttpClient;
 use super::deliver::Delivery;
 use super::{Gateway, Inner, Probe, probe_all, stored};
 use crate::error::{Code, Error};
+use crate::journal::Leased;
 use crate::store::{Change, MerchantRow, StoreError, Subject};
 use crate::vault::{Custody, KeyRing};
 use crate::webhook::EndpointError;
@@ -175,6 +176,17 @@ impl Inner {
             self.vault.put_back(before);
         }
         written
+    }
+
+    /// Takes the lease of a row that nobody holds; `None` if somebody was faster. A conflict
+    /// ([`Subject::Merchant`]) if the adapter that would be asked about it works at a merchant that is
+    /// not in force: it would not find there what others have begun.
+    pub(super) async fn lease<T: Leased>(&self, row: &T) -> Result<Option<T>, StoreError> {
+        let parts = self.live.parts();
+        let asked = |name: &str| row.provider().is_none_or(|asked| asked == name);
+        let providers = parts.providers.iter().filter(|(name, _)| asked(name));
+        let required = providers.map(|(name, provider)| required(name, provider.as_ref()));
+        self.journal.lease(row, required.collect()).await
     }
 
     /// Refuses to lose a provider, its merchant or its way to work while something is open there.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cardless::error::Code;
 use cardless::gateway::Reload;
-use cardless::message::PaymentStatus;
+use cardless::message::{PaymentStatus, SetupStatus};
 use tokio::sync::Notify;
 
 use crate::fake::{Fake, Fault, Kind, Shape, Watch};
@@ -250,6 +250,39 @@ async fn nothing_begins_at_a_merchant_that_is_not_in_force() {
         assert_eq!(paid.status, PaymentStatus::Captured);
         assert!(!gateway.revoke(&method, "a-1").await.unwrap().open);
     }
+}
+
+/// Nor does it ask about what was begun with the settings that are: it would find nothing.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_at_a_merchant_that_is_not_in_force() {
+    let world = World::new(Shape::TwoCalls);
+    world.gateway.keep_merchants().await.unwrap();
+    let new = successor(&world);
+    new.other_merchant.store(true, Ordering::Relaxed);
+    let elsewhere = world.another_with(&new);
+    elsewhere.keep_merchants().await.unwrap();
+    let setup = elsewhere.link(&world.key(), &link_request()).await.unwrap();
+    new.end_setup("linked");
+    world.run_minutes(5).await;
+    let setup = elsewhere.complete_link(&setup.body.id).await.unwrap();
+    assert_eq!(setup.status, SetupStatus::Completed);
+    new.fault("commit", Fault::LostAfter);
+    let paid = elsewhere.pay(&world.key(), &charge("r-1")).await;
+    let paid = paid.unwrap().body;
+    assert_eq!(paid.status, PaymentStatus::Unknown);
+    world.run_hours(2).await;
+    assert_eq!(world.reconcile().await.errors, 1);
+    assert_eq!(world.payment(&paid.id).await.status, PaymentStatus::Unknown);
+    for call in ["complete_setup", "lookup", "find", "commit"] {
+        assert_eq!(world.fake.calls(call), 0, "{call}");
+    }
+    elsewhere
+        .run(tokio::time::sleep(Duration::from_secs(60)))
+        .await;
+    assert_eq!(
+        world.payment(&paid.id).await.status,
+        PaymentStatus::Captured
+    );
 }
 
 /// A reload that is refused in its middle has put nothing in force, so nothing has begun there.
