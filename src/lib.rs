@@ -142,6 +142,11 @@
 //! - No payment sees a reload of the settings, and a wrong file is never in force: `tests/service`,
 //!   `settings_are_reloaded_while_payments_go_on`; `tests/gateway`,
 //!   `a_provider_is_not_lost_while_something_is_open_there`.
+//! - Nothing begins at a merchant, or in a way to work, that is not in force, and nothing is asked about
+//!   there: `tests/gateway`, `nothing_begins_at_a_merchant_that_is_not_in_force`,
+//!   `nothing_begins_with_settings_that_are_refused`, `nothing_is_asked_at_a_merchant_that_is_not_in_force`.
+//! - No handler acts under another name than its caller's: `tests/architecture.rs`,
+//!   `every_handler_acts_for_whoever_calls`.
 //! - No hostile webhook changes a row, moves money, reaches an address off the list, or is quoted:
 //!   `tests/doors`, `no_hostile_webhook_changes_anything_at_paypals_door` and its two sisters,
 //!   `a_body_of_the_same_sum_causes_a_read_and_nothing_else`,
@@ -204,7 +209,8 @@
 //! - No column that is in no class, and none of them says whether two accounts hold the same token, to
 //!   whoever has the database alone; nor does writing to it charge another account's token or make a
 //!   client: `tests/secrecy`, `what_a_thief_gets`.
-//! - No card number comes in: `tests/service`, `a_card_number_is_refused_wherever_it_stands`;
+//! - No card number comes in: `tests/service`, `a_card_number_is_refused_wherever_it_stands`,
+//!   `a_card_number_in_place_of_a_method_is_refused`;
 //!   `pan`, `no_separator_hides_a_number`, `no_script_hides_a_number`.
 //! - No column called like card data, no card number in any value of the store, and nothing unsealed
 //!   where a seal belongs, without `cardless scope --prove` saying so: `tests/service`,

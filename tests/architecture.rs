@@ -389,6 +389,20 @@ fn what_is_sealed_is_counted() {
     assert_eq!(wrong, Vec::<PathBuf>::new());
 }
 
+/// What a handler does is written into the audit log under the name of whoever calls.
+#[test]
+fn every_handler_acts_for_whoever_calls() {
+    assert!(takes_gateway("service\n    .gateway()\n    .erase(&key)"));
+    assert!(!takes_gateway("gateway.erase(&key) // service.gateway()"));
+    let routes = Path::new(ROOT).join("src/serve/routes");
+    let wrong: Vec<PathBuf> = rust_files(&routes)
+        .into_iter()
+        .filter(|file| !file.ends_with("routes/mod.rs"))
+        .filter(|file| takes_gateway(&fs::read_to_string(file).unwrap()))
+        .collect();
+    assert_eq!(wrong, Vec::<PathBuf>::new());
+}
+
 #[test]
 fn every_crate_forbids_unsafe_code() {
     let workspace = manifest(Path::new(ROOT).join("Cargo.toml"));
@@ -445,6 +459,12 @@ fn every_invariant_names_a_test_that_exists() {
 }
 
 /// Whether a file seals with the vault itself, past the count of the key's uses.
+fn takes_gateway(source: &str) -> bool {
+    let call = [".", "gateway", "("].map(str::to_owned);
+    let words = words(&code(source));
+    words.windows(call.len()).any(|part| part == call)
+}
+
 fn seals_uncounted(source: &str) -> bool {
     let words = words(&code(source));
     ["seal", "seal_under"].iter().any(|verb| {

@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
 /// Whether store, keys and merchants are there and fit together; what must be done about the keys.
 async fn store_and_keys(gateway: &Gateway) -> Row {
     let ready = match gateway.ready().await {
-        Ok(()) => gateway.keep_merchants().await,
+        Ok(()) => gateway.check_merchants().await,
         Err(error) => Err(error),
     };
     let opened = match ready {

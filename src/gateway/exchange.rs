@@ -14,7 +14,7 @@ use cardless_contract::Timestamp;
 use serde_json::{Value, json};
 
 use super::clients::role_of;
-use super::{Gateway, Inner, Role, stored};
+use super::{Gateway, Inner, MAX_SKEW, Role, stored};
 use crate::account::{AccountId, Handle, HandleKind};
 use crate::error::{Code, Error};
 use crate::exchange::replay::Window;
@@ -246,12 +246,15 @@ impl Inner {
         let store = self.journal.store();
         let limit = MAX_GENERATIONS;
         let mut rows = store.exchange_generations(limit).await.map_err(stored)?;
-        let newest = rows.first().map(|(_, created_at)| *created_at);
-        if newest.is_none_or(|newest| now.since(newest) >= ROTATE_AFTER) {
+        // One of a clock that was ahead is of an age that nobody knows.
+        let (unless_after, unless_by) = (now.minus(ROTATE_AFTER), now.plus(MAX_SKEW));
+        let serves = |&(_, at): &(String, Timestamp)| at > unless_after && at <= unless_by;
+        if !rows.iter().any(serves) {
             let change = Change::InsertExchangeGeneration {
                 id: self.letters(ID_BYTES)?,
                 created_at: now,
-                unless_after: now.minus(ROTATE_AFTER),
+                unless_after,
+                unless_by,
             };
             self.journal.write(vec![change]).await.map_err(stored)?;
             rows = store.exchange_generations(limit).await.map_err(stored)?;
@@ -320,15 +323,16 @@ impl Inner {
     }
 }
 
-/// The newest generation, and each older one until [`OVERLAP`] after its successor was made.
+/// The newest generation, and each older one until [`OVERLAP`] after a successor was made.
 fn live(
     rows: Vec<(String, Timestamp)>,
     now: Timestamp,
 ) -> impl Iterator<Item = (String, Timestamp)> {
     let mut successor = None;
     rows.into_iter().filter(move |(_, created_at)| {
-        let replaced = successor.replace(*created_at);
-        replaced.is_none_or(|at: Timestamp| now.since(at) < OVERLAP)
+        let replaced: Option<Timestamp> = successor;
+        successor = Some(replaced.map_or(*created_at, |at| at.min(*created_at)));
+        replaced.is_none_or(|at| now.since(at) < OVERLAP)
     })
 }
 
@@ -379,5 +383,13 @@ mod tests {
         assert_eq!(ids(day(181)), ["c", "b"]);
         assert_eq!(ids(day(209)), ["c", "b"]);
         assert_eq!(ids(day(210)), ["c"]);
+        // One that was made by a clock which was ahead keeps none before it beyond the overlap.
+        let rows = || {
+            let ahead = ("ahead".to_owned(), day(400));
+            vec![("b".to_owned(), day(90)), ahead, ("a".to_owned(), day(0))]
+        };
+        let ids = |now| live(rows(), now).map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!(ids(day(119)), ["b", "ahead", "a"]);
+        assert_eq!(ids(day(120)), ["b"]);
     }
 }

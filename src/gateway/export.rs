@@ -26,6 +26,8 @@ pub struct AccountExport {
     gateway: Gateway,
     account: String,
     pseudonym: String,
+    /// Since when the account is here: one that is linked anew after an erasure is another.
+    since: Timestamp,
     part: Part,
     first: bool,
 }
@@ -105,15 +107,17 @@ impl Gateway {
         let id = check::account("account", account)?;
         let line = self.audit(AuditAction::AccountExport, self.inner.audit_name(&id));
         let pseudonym = self.inner.pseudonym(&id);
-        match self.inner.journal.store().account(&pseudonym).await {
-            Ok(Some(_)) => line.write().await?,
+        let row = match self.inner.journal.store().account(&pseudonym).await {
+            Ok(Some(row)) => row,
             Ok(None) => return Err(line.refused(Error::not_found("account")).await),
             Err(error) => return Err(line.refused(stored(error)).await),
-        }
+        };
+        line.write().await?;
         Ok(AccountExport {
             gateway: self.clone(),
             account: account.to_owned(),
             pseudonym,
+            since: row.created_at,
             part: Part::Head,
             first: true,
         })
@@ -128,13 +132,18 @@ impl AccountExport {
     /// [`Code::StoreUnavailable`], and [`Code::NotFound`] if the account is erased meanwhile: what
     /// was given until then is no whole document.
     pub async fn next(&mut self) -> Result<Option<String>, Error> {
-        match std::mem::replace(&mut self.part, Part::End) {
-            Part::Head => self.head().await.map(Some),
-            Part::Setups(after) => self.setups(&after).await.map(Some),
-            Part::Payments(before) => self.payments(before).await.map(Some),
-            Part::Events(after) => self.events(after).await.map(Some),
-            Part::End => Ok(None),
+        let piece = match std::mem::replace(&mut self.part, Part::End) {
+            Part::Head => self.head().await?,
+            Part::Setups(after) => self.setups(&after).await?,
+            Part::Payments(before) => self.payments(before).await?,
+            Part::Events(after) => self.events(after).await?,
+            Part::End => return Ok(None),
+        };
+        if let Err(error) = self.is_still_there().await {
+            self.part = Part::End;
+            return Err(error);
         }
+        Ok(Some(piece))
     }
 
     async fn head(&mut self) -> Result<String, Error> {
@@ -236,7 +245,6 @@ impl AccountExport {
         self.part = match last {
             Some(last) => Part::Events(last),
             None => {
-                self.is_still_there().await?;
                 text.push_str("]}\n");
                 Part::End
             }
@@ -244,12 +252,13 @@ impl AccountExport {
         Ok(text)
     }
 
-    /// Refuses to end the document of an account whose rows an erasure has taken meanwhile: it would
-    /// read as if it were whole.
+    /// Refuses to go on with, or to end, the document of an account whose rows an erasure has taken
+    /// meanwhile, also if it is here again: it would read as if it were whole.
     async fn is_still_there(&self) -> Result<(), Error> {
         let store = self.gateway.inner.journal.store();
         let row = store.account(&self.pseudonym).await.map_err(stored)?;
-        row.map(drop).ok_or_else(|| Error::not_found("account"))
+        let same = row.filter(|row| row.created_at == self.since);
+        same.map(drop).ok_or_else(|| Error::not_found("account"))
     }
 
     /// One element of the present list.

@@ -70,8 +70,9 @@ impl Gateway {
         }
         let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
         let total = inner.journal.store().count_methods().await;
-        let parameter = overlap.as_secs().to_string();
         let total = total.map_err(stored)?;
+        let now = inner.journal.now();
+        let parameter = parameter(overlap, now, inner.linked_so_far(now).await?);
         let line = self
             .audit(AuditAction::RotateHandlesBegin, AuditObject::none())
             .detail("methods", total)
@@ -138,7 +139,7 @@ impl HandleRotation {
         for _ in 0..MAX_RACES {
             let store = inner.journal.store();
             let found = store
-                .methods_linked_by(self.row.started_at, &self.row.place, limit)
+                .methods_linked_by(linked_by(&self.row), &self.row.place, limit)
                 .await
                 .map_err(stored)?;
             let reissued = u32::try_from(found.len()).unwrap_or(u32::MAX);
@@ -178,6 +179,12 @@ impl fmt::Debug for HandleRotation {
 }
 
 impl Inner {
+    /// By when everything was linked that is here now: later than `now` if a clock was ahead.
+    pub(super) async fn linked_so_far(&self, now: Timestamp) -> Result<Timestamp, Error> {
+        let latest = self.journal.store().latest_linked().await.map_err(stored)?;
+        Ok(latest.map_or(now, |latest| latest.max(now)))
+    }
+
     fn reissue(&self, methods: &[MethodRow], overlap: Duration) -> Result<Vec<Change>, Error> {
         let ends_at = self.journal.now().plus(overlap);
         let mut batch = Vec::with_capacity(2 * methods.len());
@@ -212,8 +219,26 @@ pub(super) fn check_overlap(overlap: Duration) -> Result<(), Error> {
     ))
 }
 
+/// What is kept of a rotation beside how far it is: its overlap in seconds, and after an `s` the second
+/// by which everything was linked that it is about, if that was still to come.
+fn parameter(overlap: Duration, now: Timestamp, linked_by: Timestamp) -> String {
+    let seconds = overlap.as_secs();
+    if linked_by <= now {
+        return seconds.to_string();
+    }
+    format!("{seconds}s{}", linked_by.seconds().saturating_add(1))
+}
+
+/// By when everything was linked that the rotation is about.
+fn linked_by(row: &RotationRow) -> Timestamp {
+    let later = row.parameter.split_once('s');
+    let later = later.and_then(|(_, seconds)| seconds.parse().ok());
+    later.map_or(row.started_at, Timestamp::from_seconds)
+}
+
 fn overlap_of(row: &RotationRow) -> Result<Duration, Error> {
-    let seconds = row.parameter.parse().map_err(|error| {
+    let seconds = row.parameter.split('s').next().unwrap_or_default();
+    let seconds = seconds.parse().map_err(|error| {
         Error::new(Code::Internal, "A stored rotation can't be read.").with_source(error)
     });
     seconds.map(Duration::from_secs)

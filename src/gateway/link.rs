@@ -68,7 +68,8 @@ impl Gateway {
             Change::InsertSetup(setup.clone()),
         ];
         batch.extend(payment.map(Change::InsertPayment));
-        match self.inner.write_for(&account, batch).await? {
+        let written = self.inner.begin_for(&account, provider.as_ref(), batch);
+        match written.await? {
             Ok(()) => {}
             Err(StoreError::Conflict(Subject::Key)) => {
                 let row = self
@@ -154,7 +155,7 @@ impl Gateway {
         let row = self.inner.setup_row(id).await?;
         let believed = cancelled && !self.inner.may_be_paid_after_a_no(&row.provider)?;
         if believed && row.state == SetupState::AwaitingCustomer {
-            if let Some(leased) = self.inner.journal.lease(&row).await.map_err(stored)? {
+            if let Some(leased) = self.inner.lease(&row).await.map_err(stored)? {
                 let decline = Some(cancelled_decline());
                 self.inner
                     .end_setup(leased, SetupState::Declined, decline)
@@ -246,17 +247,18 @@ impl Inner {
         row.ok_or_else(|| Error::not_found("setup"))
     }
 
-    /// Writes a batch together with the account that it belongs to.
-    async fn write_for(
+    /// Begins something at a provider, together with the account that it belongs to.
+    async fn begin_for(
         &self,
         account: &AccountId,
+        provider: &dyn PaymentProvider,
         batch: Vec<Change>,
     ) -> Result<Result<(), StoreError>, Error> {
         let mut turns = 0;
         loop {
             let mut whole = batch.clone();
             whole.insert(0, Change::EnsureAccount(self.account_row(account).await?));
-            let written = match self.journal.write(whole).await {
+            let written = match self.begin(provider, whole).await {
                 Err(error @ StoreError::Conflict(Subject::Generation)) => Err(stored(error)),
                 other => Ok(other),
             };
@@ -346,7 +348,7 @@ impl Inner {
 
     /// Closes a payment whose customer said no, and drives it to its end.
     async fn close_cancelled(self: &Arc<Self>, row: PaymentRow) -> Result<PaymentRow, Error> {
-        let Some(leased) = self.journal.lease(&row).await.map_err(stored)? else {
+        let Some(leased) = self.lease(&row).await.map_err(stored)? else {
             return Ok(row);
         };
         let written = self

@@ -9,7 +9,7 @@ use crate::account::{Handle, HandleKind};
 use crate::error::{Causes, Code, Error};
 use crate::journal::state::pause;
 use crate::message::{Answer, MethodUpdate, Page, PaymentMethod};
-use crate::store::{Change, MethodRow, MethodState, StoreError};
+use crate::store::{Change, MethodRow, MethodState, StoreError, Subject};
 
 /// How often a change of a method is decided again because it has changed meanwhile.
 const MAX_RACES: u32 = 16;
@@ -90,12 +90,11 @@ impl Gateway {
                 revoking.state = MethodState::Revoking;
                 revoking.default = false;
                 revoking.next_at = Some(inner.journal.now());
-                match inner
-                    .journal
-                    .write(vec![Change::UpdateMethod(revoking)])
-                    .await
-                {
+                match inner.begin_revocation(revoking).await {
                     Ok(()) => {}
+                    Err(error @ StoreError::Conflict(Subject::Merchant)) => {
+                        return Err(stored(error));
+                    }
                     Err(StoreError::Conflict(_)) => continue,
                     Err(error) => return Err(stored(error)),
                 }
@@ -106,7 +105,7 @@ impl Gateway {
                 open: !confirmed,
             });
         }
-        Err(stored(StoreError::Conflict(crate::store::Subject::Method)))
+        Err(stored(StoreError::Conflict(Subject::Method)))
     }
 }
 
@@ -126,6 +125,16 @@ impl Inner {
         row.filter(|row| row.account == self.pseudonym(&account))
             .filter(|row| row.state != MethodState::Revoked)
             .ok_or_else(|| Error::not_found("payment method of this account"))
+    }
+
+    /// Without its provider in the settings a revocation waits for it.
+    async fn begin_revocation(&self, row: MethodRow) -> Result<(), StoreError> {
+        let provider = self.provider(&row.provider);
+        let batch = vec![Change::UpdateMethod(row)];
+        match provider {
+            Ok(provider) => self.begin(provider.as_ref(), batch).await,
+            Err(_) => self.journal.write(batch).await,
+        }
     }
 
     /// Asks the provider to forget a token; answers whether it has confirmed. Repeating it is

@@ -25,6 +25,7 @@ mod heard;
 mod keys;
 mod link;
 mod methods;
+mod metrics;
 mod notify;
 mod operate;
 mod pay;
@@ -75,6 +76,7 @@ pub use handles::{DEFAULT_OVERLAP, HandleRotation, MAX_OVERLAP, MAX_REISSUED_AT_
 pub use heard::LastAnswer;
 pub use keys::{KeyGeneration, KeysReport, MAX_USES, WARN_AGE, WARN_USES};
 pub use link::ReturnTo;
+pub use metrics::COUNTED_FOR;
 pub use people::{
     Case, CaseQuery, MAX_CASES, ProviderObject, Resolution, ResolveAs, ResolveRequest, Resolved,
 };
@@ -92,7 +94,7 @@ use crate::error::{Code, Error};
 use crate::journal::Journal;
 use crate::journal::audit::Chain;
 pub use crate::journal::audit::{AuditAnchor, AuditAnchorError, AuditFault, AuditReport};
-use crate::store::{KeyRow, Store, StoreError, StoredColumn, StoredValue};
+use crate::store::{KeyRow, Store, StoreError, StoredColumn, StoredValue, Subject};
 use crate::vault::{HashPurpose, KeyRing, Vault};
 
 /// How long after its acceptance a payment may still be reserved or committed (`DESIGN`, rule 8).
@@ -134,6 +136,7 @@ struct Inner {
     public_url: String,
     refusals: refusals::Refusals,
     returns: returns::Returns,
+    counted: metrics::Counted,
     service_keys: exchange::ServiceKeys,
     wake: Notify,
     clock: clock::ClockWatch,
@@ -332,46 +335,6 @@ impl Gateway {
         // Nothing to write; but after a write that failed, this is refused as the next one would be.
         store.apply(Vec::new()).await.map_err(stored)
     }
-
-    /// How many payments stand in each state, how much waits for a person, how many events wait
-    /// to be delivered or were given up, how often and how long the active key generation has
-    /// sealed, and how many card numbers were refused, as Prometheus text. `cardless_parked` above
-    /// zero is an alarm, and so is `cardless_card_numbers_refused_total` when it grows.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::StoreUnavailable`].
-    pub async fn metrics(&self) -> Result<String, Error> {
-        let store = self.inner.journal.store();
-        let states = store.count_states().await.map_err(stored)?;
-        let (payments, operations) = store.count_parked().await.map_err(stored)?;
-        let mut text = String::from(
-            "# HELP cardless_payments Payments by status.\n# TYPE cardless_payments gauge\n",
-        );
-        for (state, count) in states {
-            text.push_str(&format!(
-                "cardless_payments{{status=\"{}\"}} {count}\n",
-                state.as_str()
-            ));
-        }
-        if self.inner.live.parts().delivery.is_some() {
-            text.push_str(&self.inner.event_metrics().await?);
-        }
-        text.push_str(&self.inner.key_metrics().await?);
-        text.push_str(&format!(
-            "# HELP cardless_parked What a person must look at.\n# TYPE cardless_parked gauge\n\
-             cardless_parked{{kind=\"payment\"}} {payments}\n\
-             cardless_parked{{kind=\"operation\"}} {operations}\n"
-        ));
-        text.push_str(&format!(
-            "# HELP cardless_card_numbers_refused_total What passes for a card number and was refused, \
-             since this process began.\n\
-             # TYPE cardless_card_numbers_refused_total counter\n\
-             cardless_card_numbers_refused_total {}\n",
-            crate::pan::refused()
-        ));
-        Ok(text)
-    }
 }
 
 impl GatewayBuilder {
@@ -446,6 +409,7 @@ impl GatewayBuilder {
                 public_url: self.public_url,
                 refusals: refusals::Refusals::default(),
                 returns: returns::Returns::default(),
+                counted: metrics::Counted::default(),
                 service_keys: exchange::ServiceKeys::default(),
                 wake: Notify::new(),
                 clock: clock::ClockWatch::default(),
@@ -672,6 +636,12 @@ fn never_left(error: &ProviderError) -> bool {
 /// A store's error for the caller.
 fn stored(error: StoreError) -> Error {
     match &error {
+        StoreError::Conflict(Subject::Merchant) => Error::new(
+            Code::ProviderUnavailable,
+            "This process works with settings of the provider that are not in force: others were \
+             put in force meanwhile. Nothing was begun. Try again in a moment; if it stays so, the \
+             settings of this process are to be reloaded.",
+        ),
         StoreError::Conflict(_) => Error::new(
             Code::InvalidState,
             "The object is being changed by another request. Read it and try again.",

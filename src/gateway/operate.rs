@@ -160,6 +160,7 @@ impl Inner {
     ) -> Result<Begun, Error> {
         for _ in 0..MAX_RACES {
             let mut row = self.own_payment(payment, account).await?;
+            let provider = self.provider(&row.provider)?;
             let operations = self
                 .journal
                 .store()
@@ -185,13 +186,14 @@ impl Inner {
                     account: operation.account.clone(),
                 });
             }
-            match self.journal.write(batch).await {
+            match self.begin(provider.as_ref(), batch).await {
                 Ok(()) => return Ok(Begun::New(operation)),
                 Err(StoreError::Conflict(Subject::Key)) => {
                     let seen = self.seen_key(key, &digest).await?.ok_or_else(in_progress)?;
                     return Ok(Begun::Replay(seen));
                 }
                 Err(StoreError::Conflict(Subject::Account)) => return Err(Self::restricted()),
+                Err(error @ StoreError::Conflict(Subject::Merchant)) => return Err(stored(error)),
                 Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Err(stored(error)),
             }

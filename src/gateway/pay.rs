@@ -64,7 +64,7 @@ impl Gateway {
             },
             Change::InsertPayment(row.clone()),
         ];
-        match self.inner.journal.write(batch).await {
+        match self.inner.begin(provider.as_ref(), batch).await {
             Ok(()) => {}
             Err(StoreError::Conflict(Subject::Key)) => {
                 // A twin was faster: it is the same request, or the key is misused.

@@ -669,7 +669,7 @@ impl Inner {
     }
 
     async fn lease_to_resolve<T: Leased>(&self, row: &T) -> Result<T, Error> {
-        let leased = self.journal.lease(row).await.map_err(stored)?;
+        let leased = self.lease(row).await.map_err(stored)?;
         leased.ok_or_else(|| driven(row.lease_until()))
     }
 

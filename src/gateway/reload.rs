@@ -12,15 +12,25 @@ use cardless_transport::HttpClient;
 use super::deliver::Delivery;
 use super::{Gateway, Inner, Probe, probe_all, stored};
 use crate::error::{Code, Error};
-use crate::store::{Change, MerchantRow, StoreError};
+use crate::journal::Leased;
+use crate::store::{Change, MerchantRow, StoreError, Subject};
 use crate::vault::{Custody, KeyRing};
 use crate::webhook::EndpointError;
 
 /// Providers by name.
 pub(super) type Providers = BTreeMap<String, Arc<dyn PaymentProvider>>;
 
-/// What can be replaced while the gateway runs. Read for a moment only, never over an await.
-pub(super) struct Live(RwLock<Arc<Parts>>);
+/// How often merchants are judged again because something has begun meanwhile.
+const MAX_RACES: u32 = 16;
+
+/// What can be replaced while the gateway runs.
+pub(super) struct Live {
+    /// Read for a moment only, never over an await.
+    parts: RwLock<Arc<Parts>>,
+    /// Held for reading while something new is written down, and by a reload while it judges what is
+    /// open and exchanges the parts.
+    begins: tokio::sync::RwLock<()>,
+}
 
 /// What belongs together.
 pub(super) struct Parts {
@@ -96,14 +106,13 @@ impl Gateway {
             providers: by_name(reload.providers)?,
             delivery: reload.delivery,
         });
-        let old = inner.live.parts();
-        inner.nothing_is_lost(&old, &new).await?;
-        inner.live.replace(Arc::clone(&new));
-        // Something may have begun there between the question and the exchange.
-        if let Err(error) = inner.exchange(&old, &new, keys).await {
-            inner.live.replace(old);
-            return Err(error);
-        }
+        // Nothing begins here meanwhile. What begins in other processes is held to the merchants that
+        // are written, and these are written before anything can begin with the new adapters.
+        let still = inner.live.begins.write().await;
+        inner.nothing_is_lost(&inner.live.parts(), &new).await?;
+        inner.take_over(&new, keys).await?;
+        inner.live.replace(new);
+        drop(still);
         inner.wake.notify_one();
         Ok(())
     }
@@ -119,8 +128,18 @@ impl Gateway {
     /// [`Code::StoreUnavailable`].
     pub async fn keep_merchants(&self) -> Result<(), Error> {
         let inner = &self.inner;
-        let batch = inner.merchants(&inner.live.parts()).await?;
-        inner.remember(batch).await.map_err(stored)
+        inner.set_merchants(&inner.live.parts()).await
+    }
+
+    /// Judges as [`keep_merchants`](Self::keep_merchants) does, and remembers nothing: whoever works
+    /// with the settings before these goes on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`keep_merchants`](Self::keep_merchants).
+    pub async fn check_merchants(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        inner.merchants(&inner.live.parts()).await.map(drop)
     }
 }
 
@@ -141,11 +160,8 @@ impl Inner {
         Ok(read)
     }
 
-    /// The second look, once the new parts are in force, and what goes with them: all of it, or
-    /// nothing.
-    async fn exchange(&self, old: &Parts, new: &Parts, keys: Option<KeyRing>) -> Result<(), Error> {
-        self.nothing_is_lost(old, new).await?;
-        let batch = self.merchants(new).await?;
+    /// Takes the keys and remembers the merchants: both, or nothing.
+    async fn take_over(&self, new: &Parts, keys: Option<KeyRing>) -> Result<(), Error> {
         let before = match keys {
             Some(keys) => Some(self.vault.take(keys).map_err(|error| {
                 Error::new(
@@ -155,11 +171,22 @@ impl Inner {
             })?),
             None => None,
         };
-        let written = self.remember(batch).await;
+        let written = self.set_merchants(new).await;
         if let (Err(_), Some(before)) = (&written, before) {
             self.vault.put_back(before);
         }
-        written.map_err(stored)
+        written
+    }
+
+    /// Takes the lease of a row that nobody holds; `None` if somebody was faster. A conflict
+    /// ([`Subject::Merchant`]) if the adapter that would be asked about it works at a merchant that is
+    /// not in force: it would not find there what others have begun.
+    pub(super) async fn lease<T: Leased>(&self, row: &T) -> Result<Option<T>, StoreError> {
+        let parts = self.live.parts();
+        let asked = |name: &str| row.provider().is_none_or(|asked| asked == name);
+        let providers = parts.providers.iter().filter(|(name, _)| asked(name));
+        let required = providers.map(|(name, provider)| required(name, provider.as_ref()));
+        self.journal.lease(row, required.collect()).await
     }
 
     /// Refuses to lose a provider, its merchant or its way to work while something is open there.
@@ -176,12 +203,45 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes what has changed, if anything: a store that takes no writes at present is no reason not
-    /// to start.
-    async fn remember(&self, batch: Vec<Change>) -> Result<(), StoreError> {
-        if batch.is_empty() {
-            return Ok(());
+    /// Remembers at which merchants these providers are from now on, if none of them may not be so.
+    async fn set_merchants(&self, parts: &Parts) -> Result<(), Error> {
+        for _ in 0..MAX_RACES {
+            let batch = self.merchants(parts).await?;
+            if batch.is_empty() {
+                // A store that takes no writes at present is no reason not to start.
+                return Ok(());
+            }
+            match self.journal.write(batch).await {
+                // Something has begun at the one before since it was judged.
+                Err(StoreError::Conflict(Subject::Merchant)) => {}
+                written => return written.map_err(stored),
+            }
         }
+        Err(stored(StoreError::Conflict(Subject::Merchant)))
+    }
+
+    /// Writes what begins something at a provider, while this adapter's merchant and way to work are
+    /// those in force: else it would be asked for where it is not. No reload comes in between.
+    pub(super) async fn begin(
+        &self,
+        provider: &dyn PaymentProvider,
+        mut batch: Vec<Change>,
+    ) -> Result<(), StoreError> {
+        let _still = self.live.begins.read().await;
+        let name = provider.name().as_str();
+        if !self.live.parts().providers.contains_key(name) {
+            return Err(StoreError::Conflict(Subject::Merchant));
+        }
+        batch.push(required(name, provider));
+        self.journal.write(batch).await
+    }
+
+    /// The same for what begins something at any of the providers.
+    pub(super) async fn begin_anywhere(&self, mut batch: Vec<Change>) -> Result<(), StoreError> {
+        let _still = self.live.begins.read().await;
+        let parts = self.live.parts();
+        let providers = parts.providers.iter();
+        batch.extend(providers.map(|(name, provider)| required(name, provider.as_ref())));
         self.journal.write(batch).await
     }
 
@@ -237,16 +297,20 @@ impl Inner {
 
 impl Live {
     pub(super) fn new(parts: Parts) -> Self {
-        Self(RwLock::new(Arc::new(parts)))
+        Self {
+            parts: RwLock::new(Arc::new(parts)),
+            begins: tokio::sync::RwLock::default(),
+        }
     }
 
     /// What is in force now.
     pub(super) fn parts(&self) -> Arc<Parts> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        let parts = self.parts.read();
+        Arc::clone(&parts.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn replace(&self, parts: Arc<Parts>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = parts;
+        *self.parts.write().unwrap_or_else(PoisonError::into_inner) = parts;
     }
 }
 
@@ -254,6 +318,15 @@ impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.parts();
         f.debug_list().entries(parts.providers.keys()).finish()
+    }
+}
+
+/// That the merchant and the way to work of this adapter are in force.
+fn required(name: &str, provider: &dyn PaymentProvider) -> Change {
+    Change::RequireMerchant {
+        provider: name.to_owned(),
+        merchant: provider.merchant().to_owned(),
+        mode: provider.mode().to_owned(),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::{Causes, Error};
 use crate::journal::{LEASE, Leased, Reload};
 use crate::store::{
     Change, Due, ErasureRow, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow,
-    SetupState, Step, StoreError,
+    SetupState, Step, StoreError, Subject,
 };
 
 /// How often the resolver looks for what is due, if nobody wakes it.
@@ -322,7 +322,7 @@ impl Inner {
         let Some(row) = T::reload(store, id).await.map_err(stored)? else {
             return Ok(Taken::Gone);
         };
-        if let Some(leased) = self.journal.lease(&row).await.map_err(stored)? {
+        if let Some(leased) = self.lease(&row).await.map_err(stored)? {
             return Ok(Taken::Yes(leased));
         }
         // Somebody was faster, and may be done with it already.
@@ -340,15 +340,19 @@ impl Inner {
     }
 
     /// Leases a row; if another worker has it (a webhook's look), waits a moment for it to end.
-    /// `Err` is the row as it stands when that takes too long.
+    /// `Err` is the row as it stands when that takes too long, or is not this process's to look at.
     pub(super) async fn lease_in_a_moment<T: Leased + Reload>(
         &self,
         row: T,
     ) -> Result<Result<T, T>, Error> {
         let mut present = row;
         for _ in 0..MOMENTS {
-            if let Some(leased) = self.journal.lease(&present).await.map_err(stored)? {
-                return Ok(Ok(leased));
+            match self.lease(&present).await {
+                Ok(Some(leased)) => return Ok(Ok(leased)),
+                Ok(None) => {}
+                // Whoever has the settings that are in force looks at it.
+                Err(StoreError::Conflict(Subject::Merchant)) => break,
+                Err(error) => return Err(stored(error)),
             }
             tokio::time::sleep(MOMENT).await;
             let found = T::reload(self.journal.store(), present.id()).await;

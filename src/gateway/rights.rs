@@ -334,7 +334,7 @@ impl Inner {
             account: account.to_owned(),
             at: self.journal.now(),
         };
-        self.journal.write(vec![change]).await.map_err(stored)
+        self.begin_anywhere(vec![change]).await.map_err(stored)
     }
 
     /// Drives what is due of an account, one after the other, and begins no more of it once the

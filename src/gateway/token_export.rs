@@ -46,6 +46,8 @@ pub struct TokenExport {
     gateway: Gateway,
     writer: Writer,
     begun_at: Timestamp,
+    /// What was linked later was not here when it was begun.
+    linked_by: Timestamp,
     after: String,
     limit: u64,
     stage: Stage,
@@ -120,6 +122,8 @@ impl Gateway {
         let inner = &self.inner;
         let signer = inner.signing_key().await?;
         let export = format!("exp_{}", inner.letters(ID_BYTES)?);
+        let begun_at = inner.journal.now();
+        let linked_by = inner.linked_so_far(begun_at).await?;
         let report = ExportReport {
             export: export.clone(),
             recipient: to.thumbprint(),
@@ -134,7 +138,8 @@ impl Gateway {
         Ok(TokenExport {
             gateway: self.clone(),
             writer: Writer::new(export, signer, to.clone(), Arc::clone(&inner.entropy)),
-            begun_at: inner.journal.now(),
+            begun_at,
+            linked_by,
             after: part.after.clone().unwrap_or_default(),
             limit: part.limit,
             stage: Stage::Head,
@@ -250,7 +255,7 @@ impl TokenExport {
         let inner = &self.gateway.inner;
         let left_out = &mut self.report.left_out;
         let method = &row.method;
-        if method.created_at > self.begun_at {
+        if method.created_at > self.linked_by {
             return None;
         }
         match method.state {

@@ -300,10 +300,9 @@ impl ImportCheck {
         let accepted = line(&self.gateway, &report).outcome(AuditOutcome::Accepted);
         accepted.detail("records", whole.records).write().await?;
         self.compare_all(progress).await?;
-        let new = |seen: &&Seen| seen.default && seen.held == Held::Nobody;
-        let with_default = self.seen.values().filter(new).map(|seen| seen.account);
+        let with_default = self.with_default().await?;
         Ok(TokenImport {
-            with_default: with_default.collect(),
+            with_default,
             gateway: self.gateway,
             reader: Reader::new(self.ours, self.senders),
             whole,
@@ -312,6 +311,26 @@ impl ImportCheck {
             seen: self.seen,
             report,
         })
+    }
+
+    /// The accounts whose default the file brings: one that was imported before does not come back,
+    /// and then the account's first token is its default.
+    async fn with_default(&self) -> Result<HashSet<Tag>, Error> {
+        let mut accounts = HashSet::new();
+        for (tag, seen) in &self.seen {
+            if !seen.default || seen.held != Held::Nobody || accounts.contains(&seen.account) {
+                continue;
+            }
+            let before = self
+                .gateway
+                .inner
+                .imported_before(&seen.account, tag)
+                .await?;
+            if before.is_none() {
+                accounts.insert(seen.account);
+            }
+        }
+        Ok(accounts)
     }
 
     fn whole(&mut self) -> Result<(Whole, Header), Error> {
@@ -507,7 +526,8 @@ impl TokenImport {
         if erased_at.is_some_and(|at| at >= self.issued_at) {
             return Ok(Decision::Refuse(("account", Rule::Erased)));
         }
-        Ok(match inner.imported_before(valid).await? {
+        let account = tag_of(&valid.pseudonym);
+        Ok(match inner.imported_before(&account, &valid.tag).await? {
             None => Decision::Take,
             Some(MethodState::Active | MethodState::Suspended) => Decision::AlreadyHere,
             Some(MethodState::Revoking | MethodState::Revoked) => {
@@ -656,8 +676,8 @@ impl Inner {
 
     /// What the method and the record of an imported token are called: the same for the same account
     /// and token, and of two accounts never the same.
-    fn imported_names(&self, valid: &Valid) -> (String, String) {
-        let bytes = [b"name\0", valid.pseudonym.as_bytes(), &[0], &valid.tag].concat();
+    fn imported_names(&self, pseudonym: &str, token: &Tag) -> (String, String) {
+        let bytes = [b"name\0", pseudonym.as_bytes(), &[0], token].concat();
         let hash = self.vault.keyed_hash(HashPurpose::ImportedToken, &bytes);
         let (method, rest) = hash.split_at(NAME_BYTES);
         let (record, _) = rest.split_at(NAME_BYTES);
@@ -669,8 +689,12 @@ impl Inner {
     }
 
     /// How the method of a record stands that was imported before.
-    async fn imported_before(&self, valid: &Valid) -> Result<Option<MethodState>, Error> {
-        let (method, _) = self.imported_names(valid);
+    async fn imported_before(
+        &self,
+        account: &Tag,
+        token: &Tag,
+    ) -> Result<Option<MethodState>, Error> {
+        let (method, _) = self.imported_names(&crate::letters::letters(account), token);
         let row = self.journal.store().method(&method).await.map_err(stored)?;
         Ok(row.map(|row| row.state))
     }
@@ -683,7 +707,7 @@ impl Inner {
         batch: &mut Vec<Change>,
     ) -> Result<(), Error> {
         let account = valid.pseudonym.clone();
-        let (method, record) = self.imported_names(valid);
+        let (method, record) = self.imported_names(&account, &valid.tag);
         let now = self.journal.now();
         let mut row = RecordRow {
             id: record,

@@ -66,6 +66,8 @@ pub(crate) trait Leased: Clone + Send + Sync {
 
     /// The object's id.
     fn id(&self) -> &str;
+    /// The provider that is asked about it; `None` if any may be.
+    fn provider(&self) -> Option<&str>;
     /// Until when it is leased.
     fn lease_until(&self) -> Timestamp;
     /// Leases it, or gives the lease back with [`Timestamp`] zero.
@@ -115,19 +117,26 @@ impl Journal {
         self.store.apply(batch).await
     }
 
-    /// Takes the lease of a row that nobody holds. `None` if somebody was faster.
-    pub(crate) async fn lease<T: Leased>(&self, row: &T) -> Result<Option<T>, StoreError> {
+    /// Takes the lease of a row that nobody holds, if what is `required` holds too. `None` if somebody
+    /// was faster.
+    pub(crate) async fn lease<T: Leased>(
+        &self,
+        row: &T,
+        required: Vec<Change>,
+    ) -> Result<Option<T>, StoreError> {
         let now = self.now();
         if row.lease_until() > now {
             return Ok(None);
         }
         let mut leased = row.clone();
         lease_row(&mut leased, now);
-        match self.store.apply(vec![leased.update()]).await {
+        let batch = [leased.update()].into_iter().chain(required);
+        match self.store.apply(batch.collect()).await {
             Ok(()) => {
                 leased.bump();
                 Ok(Some(leased))
             }
+            Err(error @ StoreError::Conflict(Subject::Merchant)) => Err(error),
             Err(StoreError::Conflict(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -264,12 +273,17 @@ pub(crate) trait Reload: Sized {
 }
 
 macro_rules! leased {
-    ($row:ty, $read:ident, $update:path, $subject:expr) => {
+    ($row:ty, $read:ident, $update:path, $subject:expr, $provider:expr) => {
         impl Leased for $row {
             const SUBJECT: Subject = $subject;
 
             fn id(&self) -> &str {
                 &self.id
+            }
+
+            fn provider(&self) -> Option<&str> {
+                let provider: fn(&Self) -> Option<&str> = $provider;
+                provider(self)
             }
 
             fn lease_until(&self) -> Timestamp {
@@ -305,15 +319,34 @@ macro_rules! leased {
         }
     };
 }
-leased!(PaymentRow, payment, Change::UpdatePayment, Subject::Payment);
+leased!(
+    PaymentRow,
+    payment,
+    Change::UpdatePayment,
+    Subject::Payment,
+    |row| Some(&row.provider)
+);
 leased!(
     OperationRow,
     operation,
     Change::UpdateOperation,
-    Subject::Operation
+    Subject::Operation,
+    |row| Some(&row.provider)
 );
-leased!(ErasureRow, erasure, Change::UpdateErasure, Subject::Erasure);
-leased!(SetupRow, setup, Change::UpdateSetup, Subject::Setup);
+leased!(
+    ErasureRow,
+    erasure,
+    Change::UpdateErasure,
+    Subject::Erasure,
+    |_| None
+);
+leased!(
+    SetupRow,
+    setup,
+    Change::UpdateSetup,
+    Subject::Setup,
+    |row| Some(&row.provider)
+);
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;

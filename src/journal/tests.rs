@@ -95,18 +95,18 @@ fn yes<T: std::fmt::Debug>(written: Result<Written<T>, StoreError>) -> T {
 #[tokio::test]
 async fn one_worker_gets_the_lease_and_keeps_it_until_it_ends() {
     let (journal, row) = journal(Arc::new(SystemEntropy)).await;
-    let leased = journal.lease(&row).await.unwrap().unwrap();
+    let leased = journal.lease(&row, Vec::new()).await.unwrap().unwrap();
     assert_eq!(leased, stored(&journal, &row).await);
     assert_eq!(
         (leased.lease_until, leased.next_at),
         (NOW.plus(LEASE), Some(NOW.plus(LEASE)))
     );
     assert!(
-        journal.lease(&row).await.unwrap().is_none(),
+        journal.lease(&row, Vec::new()).await.unwrap().is_none(),
         "by the old row"
     );
     assert!(
-        journal.lease(&leased).await.unwrap().is_none(),
+        journal.lease(&leased, Vec::new()).await.unwrap().is_none(),
         "by the new one"
     );
     for (until, free) in [(NOW.plus(Duration::from_millis(1)), false), (NOW, true)] {
@@ -115,7 +115,7 @@ async fn one_worker_gets_the_lease_and_keeps_it_until_it_ends() {
         journal.write(vec![row.update()]).await.unwrap();
         row.bump();
         assert_eq!(
-            journal.lease(&row).await.unwrap().is_some(),
+            journal.lease(&row, Vec::new()).await.unwrap().is_some(),
             free,
             "{until}"
         );
@@ -125,7 +125,7 @@ async fn one_worker_gets_the_lease_and_keeps_it_until_it_ends() {
 #[tokio::test]
 async fn a_change_meets_what_has_changed_under_its_lease() {
     let (journal, row) = journal(Arc::new(SystemEntropy)).await;
-    let leased = journal.lease(&row).await.unwrap().unwrap();
+    let leased = journal.lease(&row, Vec::new()).await.unwrap().unwrap();
     // A webhook asks for a look meanwhile.
     let wake = Change::WakePayment {
         id: row.id.clone(),
@@ -148,7 +148,7 @@ async fn a_change_meets_what_has_changed_under_its_lease() {
         "the wish is kept"
     );
 
-    let leased = journal.lease(&changed).await.unwrap().unwrap();
+    let leased = journal.lease(&changed, Vec::new()).await.unwrap().unwrap();
     let undisturbed = journal.change(&leased, |row| {
         release_row(row, None);
         Vec::new()
@@ -159,7 +159,7 @@ async fn a_change_meets_what_has_changed_under_its_lease() {
 #[tokio::test]
 async fn a_worker_whose_lease_is_anothers_changes_nothing() {
     let (journal, row) = journal(Arc::new(SystemEntropy)).await;
-    let leased = journal.lease(&row).await.unwrap().unwrap();
+    let leased = journal.lease(&row, Vec::new()).await.unwrap().unwrap();
     let mut others = stored(&journal, &row).await;
     others.lease_until = NOW.plus(2 * LEASE);
     journal.write(vec![others.update()]).await.unwrap();
@@ -177,7 +177,7 @@ async fn a_worker_whose_lease_is_anothers_changes_nothing() {
 #[tokio::test]
 async fn a_conflict_about_something_else_is_the_callers() {
     let (journal, row) = journal(Arc::new(SystemEntropy)).await;
-    let leased = journal.lease(&row).await.unwrap().unwrap();
+    let leased = journal.lease(&row, Vec::new()).await.unwrap().unwrap();
     let mut calls = 0;
     let refused = journal.change(&leased, |row| {
         calls += 1;

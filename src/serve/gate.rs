@@ -21,6 +21,19 @@ const MAX_ANSWER_BYTES: usize = 512 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The methods of RFC 9110 and `PATCH`.
+const STANDARD: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::CONNECT,
+];
+
 /// A handler behind the checks that its declaration asks for.
 pub(crate) fn guarded(service: &Service, route: Route) -> MethodRouter<Service> {
     let access = route.access;
@@ -145,13 +158,25 @@ fn completes(path: &MatchedPath) -> bool {
     path.as_str() == super::routes::RETURN_PATH
 }
 
+/// The name of a method that everybody knows; any other is a text of the caller's, and not logged.
+fn named(method: &Method) -> &str {
+    if STANDARD.contains(method) {
+        method.as_str()
+    } else {
+        "-"
+    }
+}
+
 fn log(method: &Method, route: Option<&MatchedPath>, response: &Response, took: Duration) {
     tracing::info!(
-        %method,
+        method = %named(method),
         route = route.map_or("-", MatchedPath::as_str),
         status = response.status().as_u16(),
         millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        client = response.extensions().get::<Caller>().map_or("-", |caller| caller.name.as_str()),
+        client = response
+            .extensions()
+            .get::<Caller>()
+            .map_or("-", |caller| caller.name.as_str()),
         "request"
     );
 }

@@ -1,4 +1,4 @@
-//! The card-number net before the service: paths, queries, `Idempotency-Key` and bodies, before
+//! The card-number net before the service: methods, paths, queries, `Idempotency-Key` and bodies, before
 //! anything else reads them. A hit is refused; nothing of it is stored, logged or repeated.
 
 use std::borrow::Cow;
@@ -23,6 +23,7 @@ const MIN_DIGITS: usize = 12;
 ///
 /// [`Code::CardNumber`], and [`Code::NotFound`] for a path that is not UTF-8 once it is decoded.
 pub(crate) fn check_parts(parts: &Parts) -> Result<(), Error> {
+    check_text(parts.method.as_str(), "method")?;
     let path = percent_decode_str(parts.uri.path()).decode_utf8();
     check_text(&path.map_err(|_| Error::not_found("address"))?, "path")?;
     for (name, value) in url::form_urlencoded::parse(query(parts).as_bytes()) {

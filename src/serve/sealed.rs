@@ -99,7 +99,9 @@ async fn prepare(
     caller: &Caller,
     request: &Request,
 ) -> Result<HttpRequest, Error> {
-    let (method, target) = target(&request.op)?;
+    // What is no method and no address can hold a number all the same.
+    let (method, target) =
+        target(&request.op).or_else(|error| net::check_text(&request.op, "op").and(Err(error)))?;
     let mut http = HttpRequest::builder().method(method).uri(target.clone());
     if let Some(key) = &request.idempotency_key {
         let key = HeaderValue::from_str(key).map_err(|_| {

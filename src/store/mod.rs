@@ -101,6 +101,8 @@ pub enum Subject {
     ClientKey,
     /// A sealed message that came before.
     ExchangeMessage,
+    /// The merchant at which everything of a provider is, or the way to work there.
+    Merchant,
 }
 
 impl fmt::Display for Subject {
@@ -123,6 +125,7 @@ impl fmt::Display for Subject {
             Self::Erasure => "the erasure",
             Self::ClientKey => "the client's key",
             Self::ExchangeMessage => "the sealed message",
+            Self::Merchant => "the merchant of a provider",
         })
     }
 }
@@ -305,8 +308,20 @@ pub enum Change {
     InsertResolution(ResolutionRow),
     /// A verified webhook; one that came before is a conflict.
     InsertWebhook(WebhookRow),
-    /// At which merchant of a provider everything is from now on, and how it is worked with.
+    /// At which merchant of a provider everything is from now on, and how it is worked with. A
+    /// conflict if that is another than before while anything is open there
+    /// ([`Store::count_open_at`]).
     SetMerchant(MerchantRow),
+    /// A conflict if everything of a provider is at another merchant, or is worked with in another
+    /// way. Nothing if nobody has said yet where it is.
+    RequireMerchant {
+        /// The provider.
+        provider: String,
+        /// The merchant there.
+        merchant: String,
+        /// How it is worked with.
+        mode: String,
+    },
     /// A new client of the service.
     InsertClient(ClientRow),
     /// A client is no longer let in.
@@ -384,7 +399,7 @@ pub enum Change {
         at: Timestamp,
     },
     /// A new generation of the service's own exchange keys. Does nothing if one was made after
-    /// `unless_after`: two processes may find at once that one is due.
+    /// `unless_after` and by `unless_by`: two processes may find at once that one is due.
     InsertExchangeGeneration {
         /// Its id.
         id: String,
@@ -392,6 +407,8 @@ pub enum Change {
         created_at: Timestamp,
         /// See above.
         unless_after: Timestamp,
+        /// See above: a later one was made by a clock that was ahead.
+        unless_by: Timestamp,
     },
     /// A sealed message was taken; one that came before is a conflict. Some that have lapsed are
     /// forgotten.
@@ -458,6 +475,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// How many methods are not revoked.
     async fn count_methods(&self) -> Result<u64>;
+
+    /// When the latest method was linked, by the clock of that time; `None` if there is none.
+    async fn latest_linked(&self) -> Result<Option<Timestamp>>;
 
     /// The old handles that are still good at a time.
     async fn old_handles(&self, at: Timestamp) -> Result<OldHandles>;
@@ -566,7 +586,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The public keys of all clients, revoked ones too.
     async fn client_keys(&self) -> Result<Vec<ClientKeyRow>>;
 
-    /// The generations of the service's exchange keys, the newest first: id and time.
+    /// The generations of the service's exchange keys, the one that was made last first: id and time.
     async fn exchange_generations(&self, limit: u32) -> Result<Vec<(String, Timestamp)>>;
 
     /// An event by its id, with its sequence number.

@@ -141,7 +141,8 @@ impl Vault {
         let mut generations = self.generations();
         if generations.named(record.key_name()).is_none() {
             // Sealed by a process that has rotated the keys, or by nobody.
-            self.reload().map_err(|_| VaultError::Opaque)?;
+            self.reload_with(Some(record.key_name()))
+                .map_err(|_| VaultError::Opaque)?;
             generations = self.generations();
         }
         let generation = generations

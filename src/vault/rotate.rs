@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use cardless_contract::Timestamp;
 use zeroize::Zeroizing;
 
-use super::generation::{Generation, Generations};
+use super::generation::Generations;
 use super::keyring::{HashPurpose, KeyRing, Source};
 use super::keytext;
 use super::{Context, Custody, KeyFileError, Purpose, Sealed, Vault, VaultError};
@@ -71,7 +71,7 @@ impl Vault {
             return Ok(());
         }
         if self.generations().named(id.as_bytes()).is_none() {
-            self.reload()?;
+            self.reload_with(Some(id.as_bytes()))?;
         }
         // Its lock comes before that of the generations.
         let place = self.name();
@@ -86,13 +86,23 @@ impl Vault {
         })
     }
 
-    /// Reads the keys again if they have changed where they are kept. What seals stays what it
-    /// was, if it is still there.
+    /// Reads the keys again if they have changed where they are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError`], also if they lack what seals here; then the vault goes on with the keys that
+    /// it has.
+    pub(crate) fn reload(&self) -> Result<(), KeyFileError> {
+        self.reload_with(None)
+    }
+
+    /// The same for keys that must hold this generation instead of what seals here, which another
+    /// process may have destroyed. What seals stays what it was, if it is still there.
     ///
     /// # Errors
     ///
     /// [`KeyFileError`]; then the vault goes on with the keys that it has.
-    pub(crate) fn reload(&self) -> Result<(), KeyFileError> {
+    pub(super) fn reload_with(&self, wanted: Option<&[u8]>) -> Result<(), KeyFileError> {
         let mut held = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(source) = held.as_mut() else {
             return Ok(());
@@ -109,7 +119,7 @@ impl Vault {
         match self.read_again(&source.custody) {
             Ok(read) => {
                 // Not remembered: once another generation seals here, the same text may do.
-                let taken = self.open_with(read.generations);
+                let taken = self.open_with(read.generations, wanted);
                 *held = taken.map(|_| read.source)?;
                 Ok(())
             }
@@ -128,7 +138,7 @@ impl Vault {
     /// [`KeyFileError`].
     pub(crate) fn read_at(&self, custody: &Arc<dyn Custody>) -> Result<KeyRing, KeyFileError> {
         let read = self.read_again(custody)?;
-        self.refuse_older(&self.generations(), &read.generations)?;
+        refuse_older(&self.generations(), &read.generations, None)?;
         Ok(read)
     }
 
@@ -143,7 +153,7 @@ impl Vault {
         if source.is_none() {
             return Ok(Held(None));
         }
-        let generations = self.open_with(read.generations)?;
+        let generations = self.open_with(read.generations, None)?;
         let before = std::mem::replace(&mut *source, read.source);
         Ok(Held(Some((before, generations))))
     }
@@ -160,28 +170,18 @@ impl Vault {
 
     /// Opens with the generations of a ring that was read anew; answers those before. What seals
     /// stays what it was, if it is among them.
-    fn open_with(&self, read: Generations) -> Result<Arc<Generations>, KeyFileError> {
+    fn open_with(
+        &self,
+        read: Generations,
+        wanted: Option<&[u8]>,
+    ) -> Result<Arc<Generations>, KeyFileError> {
         let before = self.generations();
         self.change_generations(|held| {
-            self.refuse_older(held, &read)?;
+            refuse_older(held, &read, wanted)?;
             let as_before = read.with_active(held.active().id());
             Ok(as_before.unwrap_or(read))
         })?;
         Ok(before)
-    }
-
-    /// Refuses keys that lack the generation that seals and have none that is not known here: an
-    /// older copy of them. Nothing that was sealed since would open.
-    fn refuse_older(&self, held: &Generations, read: &Generations) -> Result<(), KeyFileError> {
-        let known = |generation: &Generation| held.named(generation.id().as_bytes()).is_some();
-        let seals = held.active().id();
-        if read.named(seals.as_bytes()).is_some() || !read.all().all(known) {
-            return Ok(());
-        }
-        Err(KeyFileError(format!(
-            "this is an older copy of the keys: it lacks {seals}, under which records are sealed. Put \
-             back the latest one; until then the service goes on with the keys that it has"
-        )))
     }
 
     /// The key ring as it is kept now; another installation's is refused.
@@ -407,6 +407,24 @@ impl Vault {
         *held = Arc::new(change(&held)?);
         Ok(())
     }
+}
+
+/// Refuses keys that lack the generation that is wanted, or that seals here if none is: an older copy
+/// of them, whatever else it holds. It may hold what was destroyed since.
+fn refuse_older(
+    held: &Generations,
+    read: &Generations,
+    wanted: Option<&[u8]>,
+) -> Result<(), KeyFileError> {
+    let wanted = wanted.unwrap_or_else(|| held.active().id().as_bytes());
+    if read.named(wanted).is_some() {
+        return Ok(());
+    }
+    Err(KeyFileError(format!(
+        "this is an older copy of the keys: it lacks {}, under which records are sealed. Put back the \
+         latest one; until then the service goes on with the keys that it has",
+        String::from_utf8_lossy(wanted)
+    )))
 }
 
 impl std::fmt::Debug for Held {

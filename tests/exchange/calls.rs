@@ -224,6 +224,20 @@ async fn refusals_come_sealed_too() {
             "op",
         ),
         (
+            about("4242424242424242 /v1/payments", None),
+            json!({}),
+            422,
+            "card_number",
+            "method",
+        ),
+        (
+            about("4242424242424242", None),
+            json!({}),
+            422,
+            "card_number",
+            "op",
+        ),
+        (
             about("GET /v1/payments?account=4242424242424242", None),
             json!({}),
             422,

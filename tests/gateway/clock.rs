@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cardless::gateway::AuditQuery;
+use cardless::gateway::{AuditQuery, OVERLAP, ROTATE_AFTER};
 use cardless::message::{OperationStatus, PaymentStatus, SetupStatus};
 use cardless::store::{Change, HeldTopicRow, OperationState, WebhookRow};
 use cardless_contract::Clock as _;
@@ -614,4 +614,30 @@ async fn a_small_correction_is_no_jump() {
     }
     running.await.unwrap();
     assert!(steps(&world).await.is_empty());
+}
+
+/// A generation of the exchange keys of which nobody knows how old it is does not hold up the next.
+#[tokio::test(start_paused = true)]
+async fn exchange_keys_are_renewed_whatever_a_clock_showed_when_they_were_made() {
+    let world = World::new(Shape::TwoCalls);
+    let published = async || {
+        let keys = world.gateway.exchange_keys().await.unwrap();
+        let ids = keys["keys"].as_array().unwrap().iter();
+        ids.map(|key| key["kid"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    world.clock.forward(1000 * DAY);
+    let ahead = published().await;
+    assert_eq!(ahead.len(), 2);
+    world.clock.back(1000 * DAY);
+    let due = published().await;
+    assert_eq!(due.len(), 4);
+    assert_eq!(due[2..], ahead, "the one before is replaced");
+    assert_eq!(published().await, due, "once");
+    world.clock.forward(OVERLAP);
+    assert_eq!(published().await, due[..2]);
+    world.clock.forward(ROTATE_AFTER - OVERLAP);
+    let renewed = published().await;
+    assert_eq!(renewed.len(), 4);
+    assert_eq!(renewed[2..], due[..2]);
 }

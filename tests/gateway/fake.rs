@@ -5,6 +5,7 @@ mod provider;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -115,6 +116,13 @@ struct Setup {
     progress: &'static str,
 }
 
+/// Stops a thread wherever it asks for the merchant, until the test lets it go on.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) arrived: Sender<()>,
+    pub(crate) go_on: Receiver<()>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Fake {
     name: ProviderName,
@@ -122,6 +130,8 @@ pub(crate) struct Fake {
     pub(crate) other_merchant: AtomicBool,
     /// The settings name another way to work now.
     pub(crate) other_mode: AtomicBool,
+    /// Who is told each time that it is asked for its merchant, and then waited for.
+    pub(crate) watched: Mutex<Option<Watch>>,
     /// Where it says that it is.
     pub(crate) places: Vec<ProviderPlace>,
     pub(crate) capabilities: Capabilities,
@@ -216,6 +226,7 @@ impl Fake {
             clock,
             other_merchant: AtomicBool::new(false),
             other_mode: AtomicBool::new(false),
+            watched: Mutex::default(),
             places: Vec::new(),
             hold_for: None,
             asks_at_reserve: false,

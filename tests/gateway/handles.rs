@@ -303,6 +303,29 @@ async fn a_method_that_is_linked_meanwhile_keeps_its_handle() {
     assert!(methods[2..].iter().all(|handle| listed.contains(handle)));
 }
 
+/// What was linked by a clock that was ahead was linked before, whatever is linked meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_method_of_a_clock_that_was_ahead_gets_another_handle_too() {
+    let world = World::new(Shape::TwoCalls);
+    let ahead = Duration::from_millis(3_600_500);
+    world.clock.forward(ahead);
+    let mut methods = vec![world.linked().await, world.linked().await];
+    world.clock.back(ahead);
+    methods.push(world.linked().await);
+    let mut rotation = world.gateway.rotate_handles(Some(DAY)).await.unwrap();
+    rotation.step(1).await.unwrap();
+    drop(rotation);
+    world.clock.forward(Duration::from_secs(3602));
+    let late = world.linked().await;
+    let mut rotation = world.gateway.rotate_handles(None).await.unwrap();
+    assert_eq!(rotation.overlap(), DAY);
+    finish(&mut rotation).await;
+    assert_eq!((rotation.info().done, rotation.info().total), (3, 3));
+    let told = told(&world).await;
+    assert!(methods.iter().all(|handle| told.contains_key(handle)));
+    assert!(listed(&world).await.contains(&late));
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_rotations_at_once_are_refused() {
     let world = World::new(Shape::TwoCalls);

@@ -1,15 +1,15 @@
 //! Settings that are exchanged while the gateway runs.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cardless::error::Code;
 use cardless::gateway::Reload;
-use cardless::message::PaymentStatus;
+use cardless::message::{PaymentStatus, SetupStatus};
 use tokio::sync::Notify;
 
-use crate::fake::{Fake, Fault, Kind, Shape};
+use crate::fake::{Fake, Fault, Kind, Shape, Watch};
 use crate::world::*;
 
 /// The same provider under new settings: an adapter of its own, with books of its own.
@@ -203,6 +203,128 @@ async fn another_way_to_work_waits_until_nothing_is_open() {
     );
 }
 
+/// Settings that are only looked at are not in force: whoever works with those before goes on. Once
+/// others are, it begins nothing more.
+#[tokio::test(start_paused = true)]
+async fn nothing_begins_at_a_merchant_that_is_not_in_force() {
+    for other in [
+        |fake: &Fake| fake.other_merchant.store(true, Ordering::Relaxed),
+        |fake: &Fake| fake.other_mode.store(true, Ordering::Relaxed),
+    ] {
+        let world = World::new(Shape::TwoCalls);
+        world.gateway.keep_merchants().await.unwrap();
+        let method = world.linked().await;
+        let paid = world.pay(&charge("r-1")).await;
+        let new = successor(&world);
+        other(&new);
+        let elsewhere = world.another_with(&new);
+
+        elsewhere.check_merchants().await.unwrap();
+        let held = world.pay(&hold("r-2")).await;
+        let refused = elsewhere.check_merchants().await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidState);
+        let refused = elsewhere.keep_merchants().await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidState);
+        let gateway = &world.gateway;
+        gateway
+            .void(&world.key(), &held.id, &release())
+            .await
+            .unwrap();
+
+        elsewhere.keep_merchants().await.unwrap();
+        let at_once = Code::ProviderUnavailable;
+        let key = world.key();
+        assert_eq!(code(gateway.pay(&key, &charge("r-3")).await), at_once);
+        assert_eq!(
+            code(gateway.link(&world.key(), &link_request()).await),
+            at_once
+        );
+        let refund = gateway.refund(&world.key(), &paid.id, &give(None)).await;
+        assert_eq!(code(refund), at_once);
+        assert_eq!(code(gateway.revoke(&method, "a-1").await), at_once);
+        let rows = world.store.open(None, 10).await.unwrap();
+        assert_eq!(rows, [], "nothing is kept of them");
+        // What was done before is answered as ever, and the same key goes on once the settings fit.
+        gateway.keep_merchants().await.unwrap();
+        let paid = gateway.pay(&key, &charge("r-3")).await.unwrap().body;
+        assert_eq!(paid.status, PaymentStatus::Captured);
+        assert!(!gateway.revoke(&method, "a-1").await.unwrap().open);
+    }
+}
+
+/// Nor does it ask about what was begun with the settings that are: it would find nothing.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_at_a_merchant_that_is_not_in_force() {
+    let world = World::new(Shape::TwoCalls);
+    world.gateway.keep_merchants().await.unwrap();
+    let new = successor(&world);
+    new.other_merchant.store(true, Ordering::Relaxed);
+    let elsewhere = world.another_with(&new);
+    elsewhere.keep_merchants().await.unwrap();
+    let setup = elsewhere.link(&world.key(), &link_request()).await.unwrap();
+    new.end_setup("linked");
+    world.run_minutes(5).await;
+    let setup = elsewhere.complete_link(&setup.body.id).await.unwrap();
+    assert_eq!(setup.status, SetupStatus::Completed);
+    new.fault("commit", Fault::LostAfter);
+    let paid = elsewhere.pay(&world.key(), &charge("r-1")).await;
+    let paid = paid.unwrap().body;
+    assert_eq!(paid.status, PaymentStatus::Unknown);
+    world.run_hours(2).await;
+    assert_eq!(world.reconcile().await.errors, 1);
+    assert_eq!(world.payment(&paid.id).await.status, PaymentStatus::Unknown);
+    for call in ["complete_setup", "lookup", "find", "commit"] {
+        assert_eq!(world.fake.calls(call), 0, "{call}");
+    }
+    elsewhere
+        .run(tokio::time::sleep(Duration::from_secs(60)))
+        .await;
+    assert_eq!(
+        world.payment(&paid.id).await.status,
+        PaymentStatus::Captured
+    );
+}
+
+/// A reload that is refused in its middle has put nothing in force, so nothing has begun there.
+#[tokio::test]
+async fn nothing_begins_with_settings_that_are_refused() {
+    let world = World::new(Shape::TwoCalls);
+    world.gateway.keep_merchants().await.unwrap();
+    let new = successor(&world);
+    new.other_merchant.store(true, Ordering::Relaxed);
+    let (arrived, arrives) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    *new.watched.lock().unwrap() = Some(Watch {
+        arrived,
+        go_on: goes_on,
+    });
+    let gateway = world.gateway.clone();
+    let reload = Reload::default().provider(new.clone());
+    let reloading = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.build().unwrap();
+        runtime.block_on(gateway.reload(reload))
+    });
+    // The first look is over.
+    arrives.recv().unwrap();
+    go_on.send(()).unwrap();
+    arrives.recv().unwrap();
+    drop(arrives);
+    let other = world.another_worker();
+    other.link(&world.key(), &link_request()).await.unwrap();
+    let (gateway, key) = (world.gateway.clone(), world.key());
+    let linking = tokio::spawn(async move { gateway.link(&key, &link_request()).await });
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    go_on.send(()).unwrap();
+    let refused = reloading.join().unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState, "{refused}");
+    linking.await.unwrap().unwrap();
+    assert_eq!(new.calls("begin_setup"), 0);
+    assert_eq!(world.fake.calls("begin_setup"), 2);
+}
+
 /// A token's record says whose it is: one that is revoked at a merchant of before neither keeps the
 /// settings from going back there, nor waits for ever.
 #[tokio::test(start_paused = true)]
@@ -279,6 +401,28 @@ async fn an_older_copy_of_the_keys_is_refused() {
     world.run_minutes(5).await;
     assert_eq!(
         world.pay(&charge("r-2")).await.status,
+        PaymentStatus::Captured
+    );
+    world.gateway.ready().await.unwrap();
+    world.keys.put(&latest);
+    world.run_minutes(5).await;
+    world.linked().await;
+
+    // Nor is one that holds what was destroyed since, and so is not known here.
+    let older = world.keys.copy();
+    world.gateway.destroy_retired().await.unwrap();
+    let rotation = world.gateway.rotate_keys().await.unwrap();
+    rotation.finish().await.unwrap();
+    let latest = world.keys.text();
+    world.keys.put(&older.text());
+    world.run_minutes(5).await;
+    let reload = Reload::default()
+        .provider(successor(&world))
+        .keys(older.clone());
+    let refused = world.gateway.reload(reload).await.unwrap_err();
+    assert!(refused.to_string().contains("older copy"), "{refused}");
+    assert_eq!(
+        world.pay(&charge("r-3")).await.status,
         PaymentStatus::Captured
     );
     world.gateway.ready().await.unwrap();

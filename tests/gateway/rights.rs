@@ -587,6 +587,30 @@ async fn an_export_that_an_erasure_overtakes_does_not_end_as_if_it_were_whole() 
     assert!(serde_json::from_str::<Value>(&text).is_err(), "{text}");
 }
 
+/// Nor is one that goes on with what was linked anew since, wherever it was overtaken.
+#[tokio::test(start_paused = true)]
+async fn an_export_does_not_go_on_with_an_account_that_is_here_again() {
+    for given in 0.. {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        world.pay(&charge("r-1")).await;
+        let mut export = world.gateway.export_account("a-1").await.unwrap();
+        let mut text = String::new();
+        for _ in 0..given {
+            text.extend(export.next().await.unwrap());
+        }
+        if text.ends_with("]}\n") {
+            assert!(given > 3, "{text}");
+            return;
+        }
+        world.gateway.erase(&world.key(), "a-1").await.unwrap();
+        world.clock.forward(Duration::from_millis(1));
+        world.linked().await;
+        let error = export.next().await.unwrap_err();
+        assert_eq!(error.code(), Code::NotFound, "{given}");
+    }
+}
+
 /// Whoever asks again, and whoever looks, is in the log.
 #[tokio::test(start_paused = true)]
 async fn a_second_request_to_erase_and_a_look_at_it_are_audited() {

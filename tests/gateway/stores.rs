@@ -1,11 +1,13 @@
 //! The store itself: compare-and-set, ceilings, group commit, files.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use cardless::gateway::COUNTED_FOR;
 use cardless::message::{LinkRequest, PayRequest, PaymentStatus};
 use cardless::store::{
-    Change, GenerationRow, GenerationState, LastAnswerRow, PaymentRow, SealedColumn, SealedText,
-    SqliteStore, Store, StoreError, Subject, Threads, WebhookRow,
+    Change, GenerationRow, GenerationState, LastAnswerRow, MerchantRow, PaymentRow, SealedColumn,
+    SealedText, SqliteStore, Store, StoreError, Subject, Threads, WebhookRow,
 };
 use cardless::vault::{Context, KeyRing, Purpose, Vault};
 use cardless_contract::{SystemEntropy, Timestamp};
@@ -54,6 +56,43 @@ async fn the_ceilings_are_constraints() {
         .apply(vec![Change::UpdatePayment(fits)])
         .await
         .unwrap();
+}
+
+/// What is open is counted in the transaction that would part from it.
+#[tokio::test(start_paused = true)]
+async fn a_merchant_changes_only_while_nothing_is_open_there() {
+    let world = World::new(Shape::TwoCalls);
+    let row = |merchant: &str, mode: Option<&str>| MerchantRow {
+        provider: "fake".to_owned(),
+        merchant: merchant.to_owned(),
+        mode: mode.map(str::to_owned),
+        since: Timestamp::from_seconds(1),
+    };
+    let set = |merchant: &str, mode| vec![Change::SetMerchant(row(merchant, mode))];
+    let require = |merchant: &str, mode: &str| {
+        vec![Change::RequireMerchant {
+            provider: "fake".to_owned(),
+            merchant: merchant.to_owned(),
+            mode: mode.to_owned(),
+        }]
+    };
+    let refused = |result| matches!(result, Err(StoreError::Conflict(Subject::Merchant)));
+    let store = &world.store;
+    store.apply(require("any", "way")).await.unwrap();
+    a_payment(&world).await;
+    store.apply(set("shop", None)).await.unwrap();
+    store.apply(require("shop", "any way")).await.unwrap();
+    store.apply(set("shop", Some("one way"))).await.unwrap();
+    store.apply(set("shop", Some("one way"))).await.unwrap();
+    store.apply(require("shop", "one way")).await.unwrap();
+    for (merchant, mode) in [("another", "one way"), ("shop", "another way")] {
+        assert!(refused(store.apply(require(merchant, mode)).await));
+        assert!(refused(store.apply(set(merchant, Some(mode))).await));
+    }
+    assert_eq!(
+        store.merchant("fake").await.unwrap(),
+        Some(row("shop", Some("one way")))
+    );
 }
 
 #[tokio::test]
@@ -353,4 +392,23 @@ async fn a_row_that_is_pointed_at_another_accounts_token_charges_nobody() {
         ..charge("r-9")
     };
     assert_eq!(world.pay(&whole).await.status, PaymentStatus::Captured);
+}
+
+/// Whoever asks for metrics makes nothing be counted over and over.
+#[tokio::test(start_paused = true)]
+async fn payments_are_counted_for_metrics_once_in_a_while() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let captured = async || {
+        let text = world.gateway.metrics().await.unwrap();
+        let line = text.lines().find(|line| line.contains("\"captured\""));
+        line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    world.pay(&charge("r-1")).await;
+    assert_eq!(captured().await.as_deref(), Some("1"));
+    world.pay(&charge("r-2")).await;
+    tokio::time::advance(COUNTED_FOR - Duration::from_millis(1)).await;
+    assert_eq!(captured().await.as_deref(), Some("1"));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(captured().await.as_deref(), Some("2"));
 }

@@ -192,6 +192,13 @@ impl World {
         self.builder().build().unwrap()
     }
 
+    /// Another process on the same store, with settings of its own.
+    pub(crate) fn another_with(&self, fake: &Arc<Fake>) -> Gateway {
+        builder(fake, &self.clock, &self.store, &self.keys, &self.entropy)
+            .build()
+            .unwrap()
+    }
+
     /// Another worker on the same store, not yet whole.
     pub(crate) fn builder(&self) -> GatewayBuilder {
         builder(

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use cardless::gateway::{AuditQuery, Role};
 use http::{HeaderMap, Method, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::World;
+use crate::world::{ACCOUNT, World};
 
 /// Exit code, standard output and standard error of the program.
 fn run(folder: &TempDir, arguments: &[&str]) -> (i32, String, String) {
@@ -117,4 +117,54 @@ async fn a_refused_call_leaves_a_line_with_where_it_came_from() {
             "call.refused reviewer http_loopback",
         ]
     );
+}
+
+/// Whatever is audited of a client's call names the client, and not who has started the service.
+#[tokio::test]
+async fn a_clients_call_is_audited_under_the_clients_name() {
+    let world = World::new().await;
+    world.link("paypal").await;
+    let path = |what: &str| format!("/v1/accounts/{ACCOUNT}/{what}");
+    let begun = world.gateway.audit_lines(&all_lines()).await.unwrap().data;
+    world.call(Method::GET, &path("erasure"), "-", "").await;
+    world.get(&path("export")).await;
+    let restricted = json!({ "restricted": true });
+    let key = world.key();
+    let body = restricted.to_string();
+    world
+        .call(Method::PUT, &path("restriction"), &key, body)
+        .await;
+    world.post(&path("erasure"), &json!({})).await;
+    world.get(&path("erasure")).await;
+
+    let lines = world.gateway.audit_lines(&all_lines()).await.unwrap().data;
+    let said: Vec<_> = lines
+        .iter()
+        .rev()
+        .skip(begun.len())
+        .filter(|line| line.action != "account.erased")
+        .map(|line| {
+            format!(
+                "{} {} {} {}",
+                line.action, line.actor, line.role, line.origin
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "account.show shop billing http_loopback",
+            "account.export shop billing http_loopback",
+            "account.restrict shop billing http_loopback",
+            "account.erase shop billing http_loopback",
+            "account.show shop billing http_loopback",
+        ]
+    );
+}
+
+fn all_lines() -> AuditQuery {
+    AuditQuery {
+        limit: 100,
+        ..AuditQuery::default()
+    }
 }

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use cardless::pan;
 use cardless::serve::{router, serve};
 
 use crate::support::gateway;
@@ -58,6 +59,28 @@ async fn a_reader_who_reads_nothing_loses_the_connection() {
         [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&ended.kind()),
         "{ended}"
     );
+    stop.send(()).unwrap();
+    service.await.unwrap().unwrap();
+}
+
+/// A method is a text of the caller's like any other.
+#[tokio::test]
+async fn a_card_number_in_place_of_a_method_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let service = tokio::spawn(serve(listener, router(gateway()), async {
+        drop(stopped.await);
+    }));
+    let refused = pan::refused();
+    for path in ["/v1/payments", "/healthz", "/nothing"] {
+        let request = format!("4111111111111111 {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = exchange(address, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 422 "), "{path}: {answer}");
+        assert!(answer.contains("\"card_number\""), "{path}: {answer}");
+        assert!(!answer.contains("4111"), "{path}: {answer}");
+    }
+    assert!(pan::refused() >= refused + 3);
     stop.send(()).unwrap();
     service.await.unwrap().unwrap();
 }

@@ -42,10 +42,15 @@ async fn a_request_is_one_line_without_anything_of_its_own() {
     desk.send(request.body(body.to_string().into()).unwrap())
         .await;
     desk.get("/v1/payments/canary-id").await;
+    for method in ["4111111111111111", "CANARY-canary"] {
+        let method = axum::http::Method::from_bytes(method.as_bytes()).unwrap();
+        let request = desk.request(method, "/v1/payments");
+        desk.send(request.body("".into()).unwrap()).await;
+    }
 
     let text = String::from_utf8(LINES.with_borrow(Clone::clone)).unwrap();
     assert!(
-        !text.contains("canary") && !text.contains("key-a"),
+        !text.contains("canary") && !text.contains("key-a") && !text.contains("4111"),
         "{text}"
     );
     assert!(!text.contains(&desk.billing), "{text}");
@@ -53,7 +58,12 @@ async fn a_request_is_one_line_without_anything_of_its_own() {
         .lines()
         .filter(|line| line.contains("gate: request"))
         .collect();
-    assert_eq!(requests.len(), 2, "{text}");
+    assert_eq!(requests.len(), 4, "{text}");
+    assert!(requests[0].contains("method=POST"), "{text}");
+    for (line, status) in requests[2..].iter().zip(["422", "405"]) {
+        let expected = format!("method=- route=\"/v1/payments\" status={status}");
+        assert!(line.contains(&expected), "{text}");
+    }
     let expected = "route=\"/v1/payments/{id}\" status=404";
     assert!(
         requests[1].contains(expected) && requests[1].contains("client=\"shop\""),

@@ -1,6 +1,5 @@
 use axum::Json;
 use axum::body::Body as AnswerBody;
-use axum::extract::{Extension, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
@@ -8,9 +7,7 @@ use bytes::Bytes;
 use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
 
-use super::{
-    Access, Body, Caller, Content, Doc, Id, Keyed, Problem, Query, Route, Service, answer,
-};
+use super::{Access, Acting, Body, Content, Doc, Id, Keyed, Problem, Query, Route, answer};
 use crate::error::{Causes, Error};
 use crate::gateway::AccountExport;
 use crate::message::{ErasureRequest, Restriction, RestrictionUpdate};
@@ -93,12 +90,10 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn export(
-    State(service): State<Service>,
-    Extension(caller): Extension<Caller>,
+    Acting(gateway): Acting,
     Id(account): Id,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Response, Problem> {
-    let gateway = service.gateway().acting_as(caller.actor());
     let export = gateway.export_account(&account).await?;
     let (sender, body) = Channel::new(PIECES_AHEAD);
     tokio::spawn(send_pieces(export, sender));
@@ -127,33 +122,29 @@ async fn send_pieces(mut export: AccountExport, mut sender: Sender<Bytes, Error>
 }
 
 async fn erase(
-    State(service): State<Service>,
-    Extension(caller): Extension<Caller>,
+    Acting(gateway): Acting,
     Id(account): Id,
     Keyed(key): Keyed,
     Body(ErasureRequest {}): Body<ErasureRequest>,
 ) -> Result<Response, Problem> {
-    let gateway = service.gateway().acting_as(caller.actor());
     let erasure = gateway.erase(&key, &account).await?;
     Ok(answer(erasure, StatusCode::CREATED))
 }
 
 async fn erasure(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Id(account): Id,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Response, Problem> {
-    let erasure = service.gateway().erasure(&account).await?;
+    let erasure = gateway.erasure(&account).await?;
     Ok(Json(erasure.body).into_response())
 }
 
 async fn restrict(
-    State(service): State<Service>,
-    Extension(caller): Extension<Caller>,
+    Acting(gateway): Acting,
     Id(account): Id,
     Body(update): Body<RestrictionUpdate>,
 ) -> Result<Json<Restriction>, Problem> {
-    let gateway = service.gateway().acting_as(caller.actor());
     let restriction = gateway.set_restricted(&account, update.restricted).await?;
     Ok(Json(restriction))
 }

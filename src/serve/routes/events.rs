@@ -1,9 +1,8 @@
 use axum::Json;
-use axum::extract::State;
 use axum::http::Method;
 use axum::routing::get;
 
-use super::{Access, Content, Doc, Problem, Query, Route, Service};
+use super::{Access, Acting, Content, Doc, Problem, Query, Route};
 use crate::gateway::MAX_EVENTS;
 use crate::message::{Event, EventQuery, Page};
 
@@ -27,9 +26,9 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Query(query): Query<EventQuery>,
 ) -> Result<Json<Page<Event>>, Problem> {
     let after = query.after.as_deref();
-    Ok(Json(service.gateway().events(after, MAX_EVENTS).await?))
+    Ok(Json(gateway.events(after, MAX_EVENTS).await?))
 }

@@ -3,7 +3,7 @@ use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
-use super::{Access, CalledFrom, Caller, Content, Doc, Problem, Raw, Route, Service};
+use super::{Access, Acting, CalledFrom, Caller, Content, Doc, Problem, Raw, Route, Service};
 use crate::error::Code;
 use crate::exchange::MEDIA_TYPE;
 use crate::serve::sealed;
@@ -55,17 +55,18 @@ pub(super) fn routes() -> Vec<Route> {
 /// Whoever sends the message proves who it is by the message itself.
 async fn exchange(
     State(service): State<Service>,
+    Acting(gateway): Acting,
     CalledFrom(origin): CalledFrom,
     Raw(headers, body): Raw,
 ) -> Result<Response, Problem> {
     if !is_sealed(&headers) {
         return Err(Problem::not_sealed());
     }
-    let taken = match service.gateway().open_exchange(&body).await {
+    let taken = match gateway.open_exchange(&body).await {
         Ok(taken) => taken,
         Err(error) => {
             if error.code() == Code::ExchangeRefused {
-                service.gateway().login_refused(None, origin).await;
+                gateway.login_refused(None, origin).await;
             }
             return Err(error.into());
         }
@@ -76,18 +77,15 @@ async fn exchange(
         origin,
     };
     let (status, body) = sealed::dispatch(&service, &caller, &taken.request).await;
-    let answer = service
-        .gateway()
-        .seal_answer(&taken, status.as_u16(), body)
-        .await?;
+    let answer = gateway.seal_answer(&taken, status.as_u16(), body).await?;
     let mut response = ([(header::CONTENT_TYPE, MEDIA_TYPE)], answer).into_response();
     // For the line in the log.
     response.extensions_mut().insert(caller);
     Ok(response)
 }
 
-async fn keys(State(service): State<Service>) -> Result<Response, Problem> {
-    let keys = service.gateway().exchange_keys().await?;
+async fn keys(Acting(gateway): Acting) -> Result<Response, Problem> {
+    let keys = gateway.exchange_keys().await?;
     let headers = [
         (header::CONTENT_TYPE, KEYS_MEDIA_TYPE),
         (header::CACHE_CONTROL, KEYS_CACHE),

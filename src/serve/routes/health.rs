@@ -3,7 +3,7 @@ use axum::http::{Method, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use super::{Access, Content, Doc, Problem, Route, Service};
+use super::{Access, Acting, Content, Doc, Problem, Route, Service};
 
 /// The media type of Prometheus' text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -78,13 +78,13 @@ async fn health() -> &'static str {
     "ok\n"
 }
 
-async fn ready(State(service): State<Service>) -> Result<&'static str, Problem> {
-    service.gateway().ready().await?;
+async fn ready(Acting(gateway): Acting) -> Result<&'static str, Problem> {
+    gateway.ready().await?;
     Ok("ready\n")
 }
 
-async fn metrics(State(service): State<Service>) -> Result<impl IntoResponse, Problem> {
-    let text = service.gateway().metrics().await?;
+async fn metrics(Acting(gateway): Acting) -> Result<impl IntoResponse, Problem> {
+    let text = gateway.metrics().await?;
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text))
 }
 

@@ -26,7 +26,7 @@ use super::auth::{Access, Caller};
 use super::net::IDEMPOTENCY_KEY;
 use super::{Problem, Service, body, gate};
 use crate::error::{Code, Error};
-use crate::gateway::{Origin, RequestKey};
+use crate::gateway::{Actor, Gateway, Origin, RequestKey};
 use crate::message::Answer;
 
 pub(crate) use exchange::KEYS_MEDIA_TYPE;
@@ -150,6 +150,27 @@ impl FromRequest<Service> for Raw {
     async fn from_request(request: Request, state: &Service) -> Result<Self, Problem> {
         let headers = request.headers().clone();
         Ok(Self(headers, whole(request, state).await?))
+    }
+}
+
+/// The gateway, acting for whoever calls: what it writes into the audit log names them. No handler has
+/// another.
+#[derive(Debug)]
+struct Acting(Gateway);
+
+impl FromRequestParts<Service> for Acting {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        service: &Service,
+    ) -> Result<Self, Self::Rejection> {
+        let caller = parts.extensions.get::<Caller>();
+        let actor = caller.map_or_else(
+            || Actor::unknown(gate::origin(&parts.extensions)),
+            Caller::actor,
+        );
+        Ok(Self(service.gateway().acting_as(actor)))
     }
 }
 

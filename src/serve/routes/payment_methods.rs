@@ -1,10 +1,9 @@
 use axum::Json;
-use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::routing::{delete, get, patch};
 use serde::Deserialize;
 
-use super::{Access, Body, Content, Doc, Id, Problem, Query, Route, Service};
+use super::{Access, Acting, Body, Content, Doc, Id, Problem, Query, Route};
 use crate::message::{MethodUpdate, Page, PaymentMethod};
 
 /// Whose method it is.
@@ -74,27 +73,27 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Id(account): Id,
     Query(Nothing {}): Query<Nothing>,
 ) -> Result<Json<Page<PaymentMethod>>, Problem> {
-    Ok(Json(service.gateway().payment_methods(&account).await?))
+    Ok(Json(gateway.payment_methods(&account).await?))
 }
 
 async fn update(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Id(id): Id,
     Body(request): Body<MethodUpdate>,
 ) -> Result<Json<PaymentMethod>, Problem> {
-    Ok(Json(service.gateway().set_default(&id, &request).await?))
+    Ok(Json(gateway.set_default(&id, &request).await?))
 }
 
 async fn revoke(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Id(id): Id,
     Query(owner): Query<Owner>,
 ) -> Result<StatusCode, Problem> {
-    let answer = service.gateway().revoke(&id, &owner.account).await?;
+    let answer = gateway.revoke(&id, &owner.account).await?;
     Ok(if answer.open {
         StatusCode::ACCEPTED
     } else {

@@ -1,10 +1,9 @@
 use axum::Json;
-use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use super::{Access, Body, Content, Doc, Id, Keyed, Problem, Query, Route, Service, answer};
+use super::{Access, Acting, Body, Content, Doc, Id, Keyed, Problem, Query, Route, answer};
 use crate::message::{
     CaptureRequest, Page, PayRequest, Payment, PaymentQuery, RefundRequest, VoidRequest,
 };
@@ -138,51 +137,51 @@ fn refund_route() -> Route {
 }
 
 async fn create(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Keyed(key): Keyed,
     Body(request): Body<PayRequest>,
 ) -> Result<Response, Problem> {
-    let payment = service.gateway().pay(&key, &request).await?;
+    let payment = gateway.pay(&key, &request).await?;
     Ok(answer(payment, StatusCode::CREATED))
 }
 
 async fn list(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Query(query): Query<PaymentQuery>,
 ) -> Result<Json<Page<Payment>>, Problem> {
-    Ok(Json(service.gateway().payments(&query).await?))
+    Ok(Json(gateway.payments(&query).await?))
 }
 
-async fn read(State(service): State<Service>, Id(id): Id) -> Result<Json<Payment>, Problem> {
-    Ok(Json(service.gateway().payment(&id).await?))
+async fn read(Acting(gateway): Acting, Id(id): Id) -> Result<Json<Payment>, Problem> {
+    Ok(Json(gateway.payment(&id).await?))
 }
 
 async fn capture(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Id(id): Id,
     Keyed(key): Keyed,
     Body(request): Body<CaptureRequest>,
 ) -> Result<Response, Problem> {
-    let payment = service.gateway().capture(&key, &id, &request).await?;
+    let payment = gateway.capture(&key, &id, &request).await?;
     Ok(answer(payment, StatusCode::OK))
 }
 
 async fn void(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Id(id): Id,
     Keyed(key): Keyed,
     Body(request): Body<VoidRequest>,
 ) -> Result<Response, Problem> {
-    let payment = service.gateway().void(&key, &id, &request).await?;
+    let payment = gateway.void(&key, &id, &request).await?;
     Ok(answer(payment, StatusCode::OK))
 }
 
 async fn refund(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Id(id): Id,
     Keyed(key): Keyed,
     Body(request): Body<RefundRequest>,
 ) -> Result<Response, Problem> {
-    let refund = service.gateway().refund(&key, &id, &request).await?;
+    let refund = gateway.refund(&key, &id, &request).await?;
     Ok(answer(refund, StatusCode::CREATED))
 }

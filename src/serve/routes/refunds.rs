@@ -1,9 +1,8 @@
 use axum::Json;
-use axum::extract::State;
 use axum::http::Method;
 use axum::routing::get;
 
-use super::{Access, Content, Doc, Id, Problem, Route, Service};
+use super::{Access, Acting, Content, Doc, Id, Problem, Route};
 use crate::message::Refund;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -23,6 +22,6 @@ pub(super) fn routes() -> Vec<Route> {
     }]
 }
 
-async fn read(State(service): State<Service>, Id(id): Id) -> Result<Json<Refund>, Problem> {
-    Ok(Json(service.gateway().refund_by_id(&id).await?))
+async fn read(Acting(gateway): Acting, Id(id): Id) -> Result<Json<Refund>, Problem> {
+    Ok(Json(gateway.refund_by_id(&id).await?))
 }

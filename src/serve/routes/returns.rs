@@ -1,9 +1,8 @@
-use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
-use super::{Access, Content, Doc, Id, Problem, Route, Service};
+use super::{Access, Acting, Content, Doc, Id, Problem, Route};
 use crate::error::{Code, Error};
 
 /// Where a provider sends the browser.
@@ -27,13 +26,9 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// The query is the provider's, and the gateway believes next to nothing of it: it asks.
-async fn follow(
-    State(service): State<Service>,
-    Id(state): Id,
-    uri: Uri,
-) -> Result<Response, Problem> {
+async fn follow(Acting(gateway): Acting, Id(state): Id, uri: Uri) -> Result<Response, Problem> {
     let address = format!("{state}?{}", uri.query().unwrap_or_default());
-    let to = service.gateway().returned(&address).await?;
+    let to = gateway.returned(&address).await?;
     let location = HeaderValue::try_from(to.location).map_err(|_| {
         let message = "Something is wrong on our side.";
         Error::new(Code::Internal, message).with_source("a return_url that is no header value")

@@ -1,10 +1,10 @@
 use axum::Json;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
-use super::{Access, Caller, Content, Doc, Problem, Route, Service};
+use super::{Access, Acting, Content, Doc, Problem, Route, Service};
 use crate::error::{Code, Error};
 use crate::scope::{Build, HTML_POLICY, Report, Sources};
 
@@ -34,7 +34,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 async fn read(
     State(service): State<Service>,
-    Extension(caller): Extension<Caller>,
+    Acting(gateway): Acting,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let evidence = service.evidence();
@@ -43,7 +43,7 @@ async fn read(
         return Err(Error::new(Code::InProgress, message).into());
     };
     let sources = Sources {
-        gateway: service.gateway().acting_as(caller.actor()),
+        gateway,
         settings: evidence.settings.as_ref().map(|settings| settings.get()),
         doors: evidence.doors.to_vec(),
         build: Build::of_process(),

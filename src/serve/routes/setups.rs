@@ -1,10 +1,9 @@
 use axum::Json;
-use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
-use super::{Access, Body, Content, Doc, Id, Keyed, Problem, Route, Service};
+use super::{Access, Acting, Body, Content, Doc, Id, Keyed, Problem, Route};
 use crate::message::{LinkRequest, Setup};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -46,14 +45,14 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// 201 in every case: the setup exists, and its status says how far it is.
 async fn create(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Keyed(key): Keyed,
     Body(request): Body<LinkRequest>,
 ) -> Result<Response, Problem> {
-    let setup = service.gateway().link(&key, &request).await?;
+    let setup = gateway.link(&key, &request).await?;
     Ok((StatusCode::CREATED, Json(setup.body)).into_response())
 }
 
-async fn read(State(service): State<Service>, Id(id): Id) -> Result<Json<Setup>, Problem> {
-    Ok(Json(service.gateway().setup(&id).await?))
+async fn read(Acting(gateway): Acting, Id(id): Id) -> Result<Json<Setup>, Problem> {
+    Ok(Json(gateway.setup(&id).await?))
 }

@@ -1,8 +1,7 @@
-use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::routing::post;
 
-use super::{Access, Content, Doc, Id, Problem, Raw, Route, Service};
+use super::{Access, Acting, Content, Doc, Id, Problem, Raw, Route};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![Route {
@@ -24,13 +23,10 @@ pub(super) fn routes() -> Vec<Route> {
 /// A webhook's body is not looked through for card numbers: nothing of it is stored, and a
 /// provider's own ids may look like one.
 async fn receive(
-    State(service): State<Service>,
+    Acting(gateway): Acting,
     Id(provider): Id,
     Raw(headers, body): Raw,
 ) -> Result<StatusCode, Problem> {
-    service
-        .gateway()
-        .notification(&provider, &headers, &body)
-        .await?;
+    gateway.notification(&provider, &headers, &body).await?;
     Ok(StatusCode::OK)
 }

@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
-use super::{audit, client, clock, database, erasure, exchange, generation, handle, rotation};
+use super::{
+    audit, client, clock, database, erasure, exchange, generation, handle, merchant, rotation,
+};
 use crate::store::{
     AccountRow, Change, MethodRow, OperationRow, PaymentRow, RecordRow, ResolutionRow, Result,
     SealedColumn, SealedText, SetupRow, StoreError, Subject,
@@ -259,13 +261,12 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             [sequence],
             Subject::Delivery,
         ),
-        Change::SetMerchant(row) => one(
-            connection,
-            "INSERT INTO merchants (provider, merchant, mode, since) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (provider) DO UPDATE SET merchant = ?2, mode = ?3, since = ?4",
-            params![row.provider, row.merchant, row.mode, row.since.millis()],
-            Subject::Payment,
-        ),
+        Change::SetMerchant(row) => merchant::set(connection, row),
+        Change::RequireMerchant {
+            provider,
+            merchant,
+            mode,
+        } => merchant::require(connection, provider, merchant, mode),
         // An account that is erased meanwhile is not named again.
         Change::KeepAnswer(row) => execute(
             connection,
@@ -326,7 +327,8 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             id,
             created_at,
             unless_after,
-        } => exchange::insert_generation(connection, id, *created_at, *unless_after),
+            unless_by,
+        } => exchange::insert_generation(connection, id, *created_at, *unless_after, *unless_by),
         Change::InsertExchangeMessage {
             client,
             jti,

@@ -37,7 +37,7 @@ pub(super) fn client_keys(connection: &Connection) -> Result<Vec<ClientKeyRow>> 
 pub(super) fn generations(connection: &Connection, limit: u32) -> Result<Vec<(String, Timestamp)>> {
     many(
         connection,
-        "SELECT * FROM exchange_generations ORDER BY created_at DESC, rowid DESC LIMIT ?1",
+        "SELECT * FROM exchange_generations ORDER BY rowid DESC LIMIT ?1",
         [limit],
         |row| Ok((row.get("id")?, time(row, "created_at")?)),
     )
@@ -82,12 +82,19 @@ pub(super) fn insert_generation(
     id: &str,
     created_at: Timestamp,
     unless_after: Timestamp,
+    unless_by: Timestamp,
 ) -> Result<()> {
     execute(
         connection,
         "INSERT INTO exchange_generations (id, created_at) SELECT ?1, ?2
-         WHERE NOT EXISTS (SELECT 1 FROM exchange_generations WHERE created_at > ?3)",
-        params![id, created_at.millis(), unless_after.millis()],
+         WHERE NOT EXISTS (
+             SELECT 1 FROM exchange_generations WHERE created_at > ?3 AND created_at <= ?4)",
+        params![
+            id,
+            created_at.millis(),
+            unless_after.millis(),
+            unless_by.millis()
+        ],
         Subject::ClientKey,
     )
     .map(drop)

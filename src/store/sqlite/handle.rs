@@ -89,6 +89,16 @@ pub(super) fn count_methods(connection: &Connection) -> Result<u64> {
     Ok(found.unwrap_or(0))
 }
 
+pub(super) fn latest_linked(connection: &Connection) -> Result<Option<Timestamp>> {
+    let found = maybe(
+        connection,
+        "SELECT max(created_at) AS latest FROM payment_methods",
+        [],
+        |row| time_if_any(row, "latest"),
+    )?;
+    Ok(found.flatten())
+}
+
 pub(super) fn old_handles(connection: &Connection, at: Timestamp) -> Result<OldHandles> {
     let found = maybe(
         connection,

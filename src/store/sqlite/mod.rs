@@ -13,6 +13,7 @@ mod erasure;
 mod exchange;
 mod generation;
 mod handle;
+mod merchant;
 mod read;
 mod rotation;
 mod schema;
@@ -58,6 +59,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0016_merchant_modes.sql"),
     include_str!("0017_returned_told.sql"),
     include_str!("0018_clock_seen.sql"),
+    include_str!("0019_payments_by_state.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -485,6 +487,10 @@ impl Store for SqliteStore {
 
     async fn count_methods(&self) -> Result<u64> {
         self.read(handle::count_methods).await
+    }
+
+    async fn latest_linked(&self) -> Result<Option<Timestamp>> {
+        self.read(handle::latest_linked).await
     }
 
     async fn old_handles(&self, at: Timestamp) -> Result<OldHandles> {

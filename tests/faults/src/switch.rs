@@ -256,6 +256,10 @@ impl Store for Disk {
         through!(self, count_methods())
     }
 
+    async fn latest_linked(&self) -> Answer<Option<Timestamp>> {
+        through!(self, latest_linked())
+    }
+
     async fn old_handles(&self, at: Timestamp) -> Answer<OldHandles> {
         through!(self, old_handles(at))
     }

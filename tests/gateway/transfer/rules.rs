@@ -177,6 +177,34 @@ async fn what_was_revoked_here_since_does_not_come_back() {
     assert!(held(&world).await.is_empty());
 }
 
+/// The file's default is one that was revoked here since: the first of the others is the default then.
+#[tokio::test(start_paused = true)]
+async fn an_account_whose_default_does_not_come_back_has_another() {
+    let world = world();
+    let sender = Sender::to(&world).await;
+    let default = Record {
+        default: true,
+        ..record("a-1", "t-1")
+    };
+    let lines = sender.file(std::slice::from_ref(&default), 1);
+    import(&world.gateway, &lines, &sender.keys()).await;
+    let method = methods(&world, "a-1").await[0].id.clone();
+    world.gateway.revoke(&method, "a-1").await.unwrap();
+    let others = [record("a-1", "t-2"), record("a-1", "t-3")];
+    let records = [&[default], others.as_slice()].concat();
+    for each in [1, 3] {
+        let lines = sender.file(&records, each);
+        let (report, refusals) = import(&world.gateway, &lines, &sender.keys()).await;
+        assert_eq!((report.refused, refusals[0].rule), (1, Rule::Revoked));
+        let listed = methods(&world, "a-1").await;
+        let defaults = listed.iter().filter(|method| method.default).count();
+        // The revoked one is listed too.
+        assert_eq!((listed.len(), defaults), (3, 1));
+    }
+    let paid = world.pay(&charge("r-1")).await;
+    assert_eq!(paid.status, PaymentStatus::Captured);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_method_that_is_being_revoked_is_neither_here_nor_taken_again() {
     let world = world();

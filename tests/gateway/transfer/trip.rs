@@ -137,6 +137,20 @@ async fn a_dry_run_says_the_same_and_stores_nothing() {
     assert_eq!((counts(&report), refusals), ((1, 1, 1), dry_refusals));
 }
 
+/// A method that was linked by a clock that was ahead is here all the same.
+#[tokio::test(start_paused = true)]
+async fn what_was_linked_by_a_clock_that_was_ahead_goes_out() {
+    let world = world();
+    let ahead = Duration::from_secs(3600);
+    world.clock.forward(ahead);
+    link(&world, "a-1").await;
+    world.clock.back(ahead);
+    link(&world, "a-2").await;
+    let to = pair(Usage::Seal);
+    let (_, report) = export_all(&world.gateway, to.public()).await;
+    assert_eq!(report.records, 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn dead_tokens_do_not_go_out() {
     let world = world();
