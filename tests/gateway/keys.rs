@@ -13,7 +13,7 @@ use cardless::store::{
     AccountRow, Change, GenerationState, SealedColumn, SqliteStore, Store, StoreError, Subject,
     Threads,
 };
-use cardless::vault::{Context, KeyRing, Purpose, Vault};
+use cardless::vault::{Context, KeyRing, Purpose, Vault, VaultError};
 use cardless_contract::SystemEntropy;
 
 use crate::fake::Shape;
@@ -45,6 +45,12 @@ impl Files {
     fn store(&self, name: &str) -> Arc<SqliteStore> {
         let url = format!("sqlite:{}", self.0.path().join(name).display());
         Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
+    }
+
+    /// What somebody does who writes to the file behind everybody's back.
+    fn execute(&self, sql: &str) {
+        let file = rusqlite::Connection::open(self.0.path().join("x.db")).unwrap();
+        file.execute_batch(sql).unwrap();
     }
 
     fn back_up(&self) {
@@ -116,6 +122,27 @@ async fn plaintexts(world: &World) -> BTreeMap<(&'static str, String), (String, 
         }
     }
     found
+}
+
+/// What the store keeps of a generation to prove its end.
+async fn sample(world: &World, place: usize) -> Option<Vec<u8>> {
+    world.store.generations().await.unwrap()[place]
+        .sample
+        .clone()
+}
+
+/// Opens a sample with the keys as they are kept now.
+fn open_sample(world: &World, sample: &[u8]) -> Result<Vec<u8>, VaultError> {
+    let keys = KeyRing::from_custody(world.keys.clone()).unwrap();
+    let context = Context {
+        account: "-",
+        provider: "-",
+        merchant: "-",
+        record: "sample",
+        purpose: Purpose::Answer,
+    };
+    let opened = Vault::new(keys, Arc::new(SystemEntropy)).open(&context, sample);
+    opened.map(|opened| opened.to_vec())
 }
 
 fn number(length: usize) -> u64 {
@@ -411,8 +438,9 @@ async fn a_mounted_secret_is_rotated_by_a_person() {
     let text = world.gateway.key_file_without_retired().await.unwrap();
     world.keys.put(&text);
     let destroyed = world.gateway.destroy_retired().await.unwrap();
-    // The key was gone already, so there was nothing to seal a sample with.
-    assert_eq!((destroyed.generations.len(), destroyed.refused), (1, 0));
+    // The key was gone already; a sample was sealed while it was here.
+    assert_eq!((destroyed.generations.len(), destroyed.refused), (1, 1));
+    assert!(destroyed.untried.is_empty(), "{destroyed:?}");
     assert_eq!(plaintexts(&world).await.len(), 6);
 }
 
@@ -431,8 +459,89 @@ async fn a_mounted_secret_is_rotated_again_before_anything_is_destroyed() {
     let text = world.gateway.key_file_without_retired().await.unwrap();
     world.keys.put(&text);
     let destroyed = world.gateway.destroy_retired().await.unwrap();
-    assert_eq!(destroyed.generations.len(), 3);
+    assert_eq!(
+        (destroyed.generations.len(), destroyed.refused),
+        (3, 3),
+        "{destroyed:?}"
+    );
     assert_eq!(plaintexts(&world).await.len(), 3);
+}
+
+/// What is kept of a generation to prove its end opens as long as its key is here, and says nothing.
+#[tokio::test(start_paused = true)]
+async fn a_sample_of_what_retires_is_kept_opens_and_holds_nothing_secret() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    assert!(sample(&world, 0).await.is_none(), "it seals still");
+    let uses = world.gateway.keys().await.unwrap().generations[0].uses;
+    rotate(&world.gateway, 3).await;
+    let kept = sample(&world, 1).await.unwrap();
+    assert_eq!(*open_sample(&world, &kept).unwrap(), *b"cardless sample");
+    let retired = world.gateway.keys().await.unwrap().generations[1].clone();
+    assert_eq!(retired.uses, uses + 1, "it counts as a use");
+    world.gateway.destroy_retired().await.unwrap();
+    assert_eq!(sample(&world, 1).await.unwrap(), kept);
+    assert!(open_sample(&world, &kept).is_err());
+}
+
+/// A run that was interrupted between taking the key away and proving it.
+#[tokio::test(start_paused = true)]
+async fn a_destruction_that_was_interrupted_is_proven_by_the_next() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    let old = rotate(&world.gateway, 3).await.retired.remove(0);
+    let mark = Change::MarkDestroyed(old.clone());
+    world.store.apply(vec![mark]).await.unwrap();
+    let text = world.gateway.key_file_without_retired().await.unwrap();
+    world.keys.put(&text);
+    let destroyed = world.another_worker().destroy_retired().await.unwrap();
+    assert_eq!((destroyed.generations, destroyed.refused), (vec![old], 1));
+    assert!(destroyed.untried.is_empty());
+}
+
+/// A generation whose key went before samples were kept, and one whose sample somebody has spoilt: there
+/// is nothing to try, and no proof is claimed.
+#[tokio::test(start_paused = true)]
+async fn where_no_sample_can_be_tried_none_is_claimed() {
+    for spoilt in ["NULL", "x'00'", "(SELECT sealed FROM records LIMIT 1)"] {
+        let files = Files::new();
+        let world = World::on(files.store("x.db"));
+        filled(&world, 1).await;
+        let old = rotate(&world.gateway, 3).await.retired.remove(0);
+        let text = world.gateway.key_file_without_retired().await.unwrap();
+        world.keys.put(&text);
+        let sql = format!("UPDATE generations SET sample = {spoilt} WHERE id = '{old}'");
+        files.execute(&sql);
+        let destroyed = world.gateway.destroy_retired().await.unwrap();
+        assert_eq!(
+            destroyed.generations,
+            std::slice::from_ref(&old),
+            "{spoilt}"
+        );
+        assert_eq!((destroyed.refused, destroyed.untried), (0, vec![old]));
+    }
+}
+
+/// As long as the key is here, a sample that is missing or that does not open is made anew: what is
+/// refused afterwards did open before.
+#[tokio::test(start_paused = true)]
+async fn a_sample_that_does_not_open_is_made_anew_while_the_key_is_here() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    filled(&world, 1).await;
+    files.execute("CREATE TABLE before_it AS SELECT * FROM records");
+    rotate(&world.gateway, 3).await;
+    // One is a whole record of that generation, from elsewhere.
+    for spoilt in ["NULL", "x'00'", "(SELECT sealed FROM before_it)"] {
+        files.execute(&format!(
+            "UPDATE generations SET sample = {spoilt} WHERE state = 'retiring'"
+        ));
+        world.gateway.key_file_without_retired().await.unwrap();
+        let kept = sample(&world, 1).await.unwrap();
+        open_sample(&world, &kept).unwrap();
+    }
+    let destroyed = world.gateway.destroy_retired().await.unwrap();
+    assert_eq!(destroyed.refused, 1);
 }
 
 /// A database from before a rotation does not know the generation that the keys have since: it has

@@ -102,7 +102,7 @@ async fn keys_are_rotated_while_payments_go_on_and_the_program_is_killed() {
     let (code, out, err) = desk.run(&["rotate", "keys", "--destroy-retired"]);
     assert_eq!(code, 0, "{err}");
     assert!(
-        out.contains("1 records sealed under them a moment ago are refused now"),
+        out.contains("1 records sealed under them while their keys were here are refused now"),
         "{out}"
     );
     assert!(
