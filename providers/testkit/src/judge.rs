@@ -1,6 +1,6 @@
 //! Judges requests and answers by the providers' published OpenAPI documents.
 //!
-//! The documents lie in the shared folder ([`shared`](crate::shared)) and are read when a judge is
+//! The documents lie in the shared folder (module [`shared`]) and are read when a judge is
 //! made; without them there is no judge.
 
 mod agreements;
