@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
@@ -21,7 +22,7 @@ use cardless_contract::{
 };
 use cardless_paypal::PayPal;
 use cardless_postfinance::PostFinance;
-use cardless_sandbox::{Addresses, print_settings};
+use cardless_sandbox::{Addresses, paypal, postfinance, print_settings};
 use cardless_transport::{HttpClient, InProcessClient, InProcessServer, Reply};
 use http::HeaderMap;
 use tokio::runtime::{Builder, Runtime};
@@ -114,21 +115,65 @@ pub fn pan(data: &[u8]) {
     }
 }
 
-/// Headers and body of a webhook at each of the three doors: nothing made up verifies.
+/// Headers and body of a webhook at each of the three doors: nothing verifies but what the sandbox has
+/// signed, as far as its signature goes.
 pub fn webhook_headers(data: &[u8]) {
+    for (name, genuine) in verified(data) {
+        assert!(genuine, "{name}");
+    }
+}
+
+/// The doors at which a delivery verifies, each with whether it is the genuine one of the seeds there.
+pub fn verified(data: &[u8]) -> Vec<(&'static str, bool)> {
     static ADAPTERS: LazyLock<[Arc<dyn PaymentProvider>; 3]> = LazyLock::new(adapters);
     static RUNTIME: LazyLock<Runtime> =
         LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
+    CLOCK.forward();
     let (headers, body) = message(data);
     let delivery = RawNotification {
         headers: &headers,
         body: &body,
     };
-    for adapter in ADAPTERS.iter() {
-        let verified = RUNTIME.block_on(adapter.verify_notification(&delivery));
-        assert!(verified.is_err(), "{}", adapter.name());
+    let mut verified = Vec::new();
+    for (adapter, (name, signed, genuine)) in ADAPTERS.iter().zip(GENUINE) {
+        if RUNTIME
+            .block_on(adapter.verify_notification(&delivery))
+            .is_ok()
+        {
+            let (theirs, said) = message(genuine);
+            let same = signed
+                .iter()
+                .all(|name| headers.get(*name) == theirs.get(*name));
+            // PayPal signs no more of a body than this.
+            let said = match name {
+                "paypal" => crc32fast::hash(&body) == crc32fast::hash(&said),
+                _ => body == said,
+            };
+            verified.push((name, same && said));
+        }
     }
+    verified
 }
+
+/// A provider, which headers its signature is over, and a delivery that the sandbox has signed at
+/// [`START`].
+const GENUINE: [(&str, &[&str], &[u8]); 3] = [
+    (
+        "paypal",
+        &["paypal-transmission-id", "paypal-transmission-time"],
+        include_bytes!("seeds/webhook_headers/genuine_paypal"),
+    ),
+    (
+        "postfinance",
+        &[],
+        include_bytes!("seeds/webhook_headers/genuine_postfinance"),
+    ),
+    (
+        "aduno",
+        &["datatrans-signature"],
+        include_bytes!("seeds/webhook_headers/genuine_aduno"),
+    ),
+];
 
 /// The body of a webhook of PayPal, once its signature is good.
 #[cfg(fuzzing)]
@@ -300,34 +345,92 @@ impl Entropy for Fixed {
     }
 }
 
-/// A moment; every run is at the same.
+/// A moment, in seconds since 1970.
+const START: i64 = 1_795_000_000;
+
+/// That moment; every run is at the same.
 #[derive(Debug)]
 struct Noon;
 
 impl Clock for Noon {
     fn now(&self) -> Timestamp {
-        Timestamp::from_seconds(1_795_000_000)
+        Timestamp::from_seconds(START)
     }
 }
 
-/// Answers every request with nothing at all.
+/// Goes on with each delivery, so that the few fetches of a minute suffice for all of them; and begins anew
+/// after [`Ticking::INPUTS`], before the genuine deliveries are too old.
 #[derive(Debug)]
-struct Nowhere;
+struct Ticking(AtomicI64);
 
-impl InProcessServer for Nowhere {
-    fn serve(&self, _: http::Request<Bytes>) -> Reply {
-        Reply::Drop
+static CLOCK: Ticking = Ticking(AtomicI64::new(0));
+
+impl Ticking {
+    /// Ten fetches a minute are allowed, and one delivery causes one at most; half of them are for others
+    /// that run beside it.
+    const STEP_SECONDS: i64 = 12;
+    /// Ten hours of steps.
+    const INPUTS: i64 = 3_000;
+
+    fn forward(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The three adapters, which reach nobody.
+impl Clock for &'static Ticking {
+    fn now(&self) -> Timestamp {
+        let inputs = self.0.load(Ordering::Relaxed) % Ticking::INPUTS;
+        Timestamp::from_seconds(START + inputs * Ticking::STEP_SECONDS)
+    }
+}
+
+/// Hands out the sandbox's certificate and its key at their own addresses; elsewhere nothing is.
+#[derive(Debug)]
+struct KeysOnly;
+
+impl InProcessServer for KeysOnly {
+    fn serve(&self, request: http::Request<Bytes>) -> Reply {
+        static ADDRESSES: LazyLock<[(String, &str); 2]> = LazyLock::new(|| {
+            let Addresses {
+                paypal: at_paypal,
+                postfinance: at_postfinance,
+                ..
+            } = Addresses::default();
+            let certificate = paypal::CERTIFICATE_ID;
+            let key = postfinance::WEBHOOK_KEY_ID;
+            [
+                (
+                    format!("http://{at_paypal}/v1/notifications/certs/{certificate}"),
+                    include_str!("../providers/sandbox/src/paypal/material/leaf.pem"),
+                ),
+                (
+                    format!("http://{at_postfinance}/api/v2.0/webhooks/encryption-keys/{key}"),
+                    include_str!(
+                        "../providers/sandbox/src/postfinance/material/webhook-key.spki.base64"
+                    ),
+                ),
+            ]
+        });
+        let asked = request.uri().to_string();
+        let found = ADDRESSES.iter().find(|(address, _)| *address == asked);
+        let mut answer = http::Response::new(
+            found.map_or_else(Bytes::new, |(_, body)| Bytes::from_static(body.as_bytes())),
+        );
+        if found.is_none() {
+            *answer.status_mut() = http::StatusCode::NOT_FOUND;
+        }
+        Reply::Answer(answer)
+    }
+}
+
+/// The three adapters, which reach nobody who does anything.
 fn adapters() -> [Arc<dyn PaymentProvider>; 3] {
     let text = print_settings(&Addresses::default());
     let settings = Settings::parse(Path::new("fuzz"), &text, &Environment::default()).unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(Noon);
+    let clock: Arc<dyn Clock> = Arc::new(&CLOCK);
     let client = || -> Arc<dyn HttpClient> {
         let deadline = std::time::Duration::from_secs(1);
-        Arc::new(InProcessClient::new(Arc::new(Nowhere), deadline))
+        Arc::new(InProcessClient::new(Arc::new(KeysOnly), deadline))
     };
     let config = settings.provider("paypal").unwrap().unwrap();
     let paypal = PayPal::new(config, client(), clock.clone()).unwrap();

@@ -80,6 +80,23 @@ fn what_must_open_opens() {
     assert_eq!(*claims, seed("claims/request").into_bytes());
 }
 
+/// The signature checks of the three doors are really reached: what the sandbox has signed verifies at
+/// its own door and only as it is, the last time as well as the first.
+#[test]
+fn a_genuine_delivery_verifies_and_a_changed_one_does_not() {
+    for door in ["paypal", "postfinance", "aduno"] {
+        let path = format!("seeds/webhook_headers/genuine_{door}");
+        let genuine = fs::read(Path::new(FUZZ).join(path)).unwrap();
+        assert_eq!(fuzz::verified(&genuine), [(door, true)]);
+        for at in 0..genuine.len() {
+            let mut changed = genuine.clone();
+            *changed.get_mut(at).unwrap() ^= 1;
+            assert_eq!(fuzz::verified(&changed), [], "{door}, byte {at}");
+        }
+        assert_eq!(fuzz::verified(&genuine), [(door, true)]);
+    }
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()

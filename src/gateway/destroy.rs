@@ -12,6 +12,7 @@ use crate::error::{Code, Error};
 use crate::store::{
     Change, GenerationRow, GenerationState, RotationKind, SealedColumn, StoreError, Subject,
 };
+use crate::vault::{Sealed, Vault};
 
 /// What was destroyed, and how that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,9 +23,12 @@ pub struct KeysDestroyed {
     pub place: String,
     /// How many sealed values were counted, over all tables; none of them is under one of these.
     pub counted: u64,
-    /// Records sealed under these generations just before, which were refused just after: one for
-    /// each key that was still there.
+    /// Records sealed under these generations while their keys were here, which are refused now: one
+    /// for each generation.
     pub refused: u64,
+    /// Those of them of which no such record was kept: that they are not among the keys is all that
+    /// is known of them.
+    pub untried: Vec<String>,
     /// When it was proven.
     pub at: Timestamp,
 }
@@ -52,13 +56,13 @@ impl Gateway {
 
     async fn destroy_all(&self) -> Result<KeysDestroyed, Error> {
         let inner = &self.inner;
-        let (ids, counted) = inner.destroyable().await?;
-        let samples = inner.vault.samples(&ids).map_err(|error| {
-            Error::new(Code::Internal, "No sample could be sealed.").with_source(error)
-        })?;
+        let Destroyable { ids, counted } = inner.destroyable().await?;
+        let samples = inner.kept_samples(&ids).await?;
         inner.mark_destroyed(&ids).await?;
         inner.vault.destroy(&ids).map_err(unfit)?;
         let refused = inner.vault.prove_gone(&ids, &samples).map_err(unfit)?;
+        let tried = |id: &String| samples.iter().any(|sample| sample.generation == *id);
+        let untried = ids.iter().filter(|id| !tried(id)).cloned().collect();
         let at = inner.journal.now();
         let set = |id: &String| Change::SetDestroyed {
             generation: id.clone(),
@@ -75,12 +79,14 @@ impl Gateway {
             place: inner.vault.name(),
             counted,
             refused,
+            untried,
             at,
         })
     }
 
     /// What the key file must hold once the retired generations are gone, for a place that cardless
-    /// can't write. Nothing is changed, and the audit log says that somebody was given the keys.
+    /// can't write. The keys are not changed, a sample of each is kept by which its end can be proven,
+    /// and the audit log says that somebody was given the keys.
     ///
     /// # Errors
     ///
@@ -91,7 +97,7 @@ impl Gateway {
     }
 
     async fn text_without_retired(&self) -> Result<Zeroizing<String>, Error> {
-        let (ids, _) = self.inner.destroyable().await?;
+        let Destroyable { ids, .. } = self.inner.destroyable().await?;
         let text = self.inner.vault.text_without(&ids).map_err(unfit)?;
         self.inner.vault.as_kept(&text).map_err(unfit)
     }
@@ -110,9 +116,15 @@ impl Gateway {
     }
 }
 
+/// The generations that nothing needs, and how many sealed values were counted for that.
+struct Destroyable {
+    ids: Vec<String>,
+    counted: u64,
+}
+
 impl Inner {
-    /// The generations that nothing needs, and how many sealed values were counted for that.
-    async fn destroyable(&self) -> Result<(Vec<String>, u64), Error> {
+    /// What may go. Of each whose key is still here a sample is kept.
+    async fn destroyable(&self) -> Result<Destroyable, Error> {
         let rows = self.all_generations().await?;
         self.vault.reload().map_err(unfit)?;
         let present = self.vault.generation_infos();
@@ -125,7 +137,29 @@ impl Inner {
             .map(|row| row.id.clone())
             .collect();
         refuse_needed(&counts, &ids)?;
-        Ok((ids, counts.iter().map(|(_, _, count)| count).sum()))
+        let going = rows.iter().filter(|row| ids.contains(&row.id));
+        let samples = self.samples(going)?;
+        self.journal.write(samples).await.map_err(stored)?;
+        Ok(Destroyable {
+            ids,
+            counted: counts.iter().map(|(_, _, count)| count).sum(),
+        })
+    }
+
+    /// The samples of these generations that are kept. One that is not a whole record of its generation
+    /// would be refused whatever the keys are, so it counts as none.
+    async fn kept_samples(&self, ids: &[String]) -> Result<Vec<Sealed>, Error> {
+        let rows = self.journal.store().generations().await.map_err(stored)?;
+        let going = rows.into_iter().filter(|row| ids.contains(&row.id));
+        let samples = going.filter_map(|row| {
+            let bytes = row.sample?;
+            let whole = Vault::generation_of(&bytes) == Some(row.id.as_str());
+            whole.then_some(Sealed {
+                generation: row.id,
+                bytes,
+            })
+        });
+        Ok(samples.collect())
     }
 
     async fn refuse_unfinished(&self) -> Result<(), Error> {

@@ -23,9 +23,9 @@ use crate::vault::{Context, KeyFileError};
 /// How many uses of one generation are enough: from here on it is said loudly.
 pub const WARN_USES: u64 = 1 << 30;
 
-/// How many uses of one generation there may be: with random nonces, a chance of 2^-33 that two are
-/// equal. Beyond it nothing is sealed.
-pub const MAX_USES: u64 = 1 << 32;
+/// How many uses of one generation there may be, so that with the sample of its end there are 2^32: with
+/// random nonces, a chance of 2^-33 that two are equal. Beyond it nothing is sealed.
+pub const MAX_USES: u64 = (1 << 32) - 1;
 
 /// How old a generation may get before it is said loudly: 90 days.
 pub const WARN_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -229,8 +229,8 @@ impl Inner {
         let store = self.journal.store();
         let mut rows = store.generations().await.map_err(stored)?;
         if rows.is_empty() {
-            let adopt = Change::AdoptGenerations(self.own_generations());
-            self.journal.write(vec![adopt]).await.map_err(stored)?;
+            let adopt = self.adopt(self.own_generations())?;
+            self.journal.write(adopt).await.map_err(stored)?;
             rows = store.generations().await.map_err(stored)?;
         }
         let active = rows
@@ -261,9 +261,39 @@ impl Inner {
             stray.state = GenerationState::Retiring;
             stray.retired_at = Some(self.journal.now());
         }
-        let adopt = Change::AdoptGenerations(strays);
-        self.journal.write(vec![adopt]).await.map_err(stored)?;
+        let adopt = self.adopt(strays)?;
+        self.journal.write(adopt).await.map_err(stored)?;
         self.journal.store().generations().await.map_err(stored)
+    }
+
+    /// Takes over generations that the store does not know, with a sample of each that only opens.
+    fn adopt(&self, rows: Vec<GenerationRow>) -> Result<Vec<Change>, Error> {
+        let older = rows.iter();
+        let older = older.filter(|row| row.state != GenerationState::Active);
+        let samples = self.samples(older)?;
+        let mut batch = vec![Change::AdoptGenerations(rows)];
+        batch.extend(samples);
+        Ok(batch)
+    }
+
+    /// A sample of each of these generations that has none and whose key is here, to be kept: by it
+    /// the end of the key is proven, whoever has taken it away by then.
+    pub(super) fn samples<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a GenerationRow>,
+    ) -> Result<Vec<Change>, Error> {
+        let mut changes = Vec::new();
+        for row in rows {
+            let sealed = self.vault.sample(&row.id, row.sample.as_deref());
+            let sealed = sealed.map_err(|error| {
+                Error::new(Code::Internal, "No sample could be sealed.").with_source(error)
+            })?;
+            changes.extend(sealed.map(|sealed| Change::KeepSample {
+                generation: sealed.generation,
+                sample: sealed.bytes,
+            }));
+        }
+        Ok(changes)
     }
 
     /// Refuses a store that holds something under a generation which the keys lack: a backup from
@@ -344,6 +374,7 @@ impl Inner {
             created_at: info.created_at,
             retired_at: None,
             destroyed_at: None,
+            sample: None,
         });
         rows.collect()
     }
@@ -488,6 +519,7 @@ mod tests {
             created_at,
             retired_at: None,
             destroyed_at: None,
+            sample: None,
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The key is in the key file before the store names it; from the transaction that names it, nothing
 //! is kept that is sealed under another. So what is left to do is what stands under the older
-//! generations, and it only gets less: whoever goes on after a kill reads it there. Reading,
+//! generations, and it only gets less: whoever goes on after a kill reads it there. A sample of what
+//! retires is kept in the same transaction, so that its end can be proven. Reading,
 //! cryptography and writing of three batches run at once, each batch is one transaction, and a row
 //! that was deleted or sealed anew meanwhile is left as it is.
 
@@ -157,6 +158,7 @@ impl Inner {
                 created_at: made.map_or(now, |info| info.created_at),
                 retired_at: None,
                 destroyed_at: None,
+                sample: None,
             },
             at: now,
         };
@@ -166,7 +168,9 @@ impl Inner {
         let line = self
             .audit(actor.clone(), AuditAction::RotateKeysBegin, object)
             .detail("records", total);
-        let batch = vec![activate, line.change()];
+        let mut batch = vec![activate, line.change()];
+        // While the key of what retires now is here for certain.
+        batch.extend(self.samples(rows.iter())?);
         self.begin_rotation(RotationKind::Keys, prepared.id, total, batch)
             .await
     }

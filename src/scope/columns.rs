@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Class {
     /// Sealed under the key-encryption key: a token, an account's id, the address of a page.
     Sealed,
+    /// Words of ours sealed under a key that retires, to show later that it opens nothing.
+    Sample,
     /// A keyed hash: nothing can be tested against it without the key.
     KeyedHash,
     /// A MAC: it can't be made without the key.
@@ -49,7 +51,7 @@ pub struct Column {
 
 impl Class {
     /// All of them, the most valuable to a thief first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CallerText,
         Self::PersonText,
         Self::Answer,
@@ -62,6 +64,7 @@ impl Class {
         Self::Number,
         Self::PublicKey,
         Self::Sealed,
+        Self::Sample,
         Self::KeyedHash,
         Self::Mac,
     ];
@@ -70,6 +73,7 @@ impl Class {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sealed => "sealed",
+            Self::Sample => "samples of retired keys",
             Self::KeyedHash => "keyed hashes",
             Self::Mac => "MACs",
             Self::Pseudonym => "pseudonyms",
@@ -88,7 +92,10 @@ impl Class {
 
     /// Whether it stands there to be read. What does not, says nothing without a key.
     pub const fn is_plain(self) -> bool {
-        !matches!(self, Self::Sealed | Self::KeyedHash | Self::Mac)
+        !matches!(
+            self,
+            Self::Sealed | Self::Sample | Self::KeyedHash | Self::Mac
+        )
     }
 
     /// Whether anything that its writer likes can stand in it, so that it must be looked through for
@@ -235,6 +242,7 @@ const TABLES: &[(&str, Classes)] = &[
             (Class::Word, &["state"]),
             (Class::Number, &["uses"]),
             (Class::Time, &["created_at", "retired_at", "destroyed_at"]),
+            (Class::Sample, &["sample"]),
         ],
     ),
     (

@@ -378,6 +378,14 @@ pub enum Change {
         /// The rows.
         rows: Vec<ResealedRow>,
     },
+    /// A record sealed under a generation, by which its end can be proven; one that stands there is
+    /// replaced. It counts as a use.
+    KeepSample {
+        /// The generation.
+        generation: String,
+        /// The record.
+        sample: Vec<u8>,
+    },
     /// A retiring generation may go from the keys. A conflict if anything is still sealed under it.
     MarkDestroyed(String),
     /// A generation so marked is proven to be gone.

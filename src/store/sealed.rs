@@ -68,6 +68,9 @@ pub struct GenerationRow {
     pub retired_at: Option<Timestamp>,
     /// When it was proven to open nothing any more.
     pub destroyed_at: Option<Timestamp>,
+    /// A record that was sealed under it while its key was at hand, and that holds nothing secret: it
+    /// must not open once the key is gone. It is never sealed anew.
+    pub sample: Option<Vec<u8>>,
 }
 
 /// A sealed value, and what its context is made from.

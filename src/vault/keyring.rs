@@ -30,29 +30,50 @@ pub(super) struct Source {
     pub(super) unread: Option<([u8; KEY_BYTES], String)>,
 }
 
-/// What keyed hashes are made for; each has its own key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HashPurpose {
+/// What keyed hashes are made for, each with what its key is derived with: another label would change
+/// every hash.
+macro_rules! purposes {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// What keyed hashes are made for; each has its own key.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum HashPurpose {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl HashPurpose {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            const fn label(self) -> &'static [u8] {
+                match self {
+                    $(Self::$name => $label,)*
+                }
+            }
+        }
+    };
+}
+
+purposes! {
     /// What an account is called in the store.
-    Pseudonym,
+    Pseudonym = b"pseudonym",
     /// An API key as it is stored.
-    ApiKey,
+    ApiKey = b"api key",
     /// The digest of a request under its `Idempotency-Key`.
-    RequestDigest,
+    RequestDigest = b"request digest",
     /// A request body that must be rebuilt to the byte.
-    BodySeal,
+    BodySeal = b"body seal",
     /// What an account is called at a provider.
-    CustomerReference,
+    CustomerReference = b"customer reference",
     /// The chain of the audit log.
-    Audit,
+    Audit = b"audit log",
     /// What leads from an account to the receipt of its erasure.
-    ErasedAccount,
+    ErasedAccount = b"erased account",
     /// The service's own keys of the sealed exchange.
-    Exchange,
+    Exchange = b"exchange",
     /// What an imported token is called, so that it is taken in once.
-    ImportedToken,
+    ImportedToken = b"imported token",
     /// The registration of a client's public key.
-    ClientKey,
+    ClientKey = b"client key",
 }
 
 /// The key of each [`HashPurpose`].
@@ -231,24 +252,6 @@ impl HashKeys {
             HashPurpose::Exchange => &self.exchange,
             HashPurpose::ImportedToken => &self.imported_token,
             HashPurpose::ClientKey => &self.client_key,
-        }
-    }
-}
-
-impl HashPurpose {
-    /// What the purpose's key is derived with; another label would change every hash.
-    const fn label(self) -> &'static [u8] {
-        match self {
-            Self::Pseudonym => b"pseudonym",
-            Self::ApiKey => b"api key",
-            Self::RequestDigest => b"request digest",
-            Self::BodySeal => b"body seal",
-            Self::CustomerReference => b"customer reference",
-            Self::Audit => b"audit log",
-            Self::ErasedAccount => b"erased account",
-            Self::Exchange => b"exchange",
-            Self::ImportedToken => b"imported token",
-            Self::ClientKey => b"client key",
         }
     }
 }

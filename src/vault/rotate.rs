@@ -14,6 +14,9 @@ use super::{Context, Custody, KeyFileError, Purpose, Sealed, Vault, VaultError};
 /// What two key rings of one installation hash alike.
 const ROOT_PROBE: &[u8] = b"cardless key ring";
 
+/// What a sample holds: the same words in every installation.
+const SAMPLE_TEXT: &[u8] = b"cardless sample";
+
 /// Where a sample belongs that proves that a generation opens nothing.
 const SAMPLE: Context<'_> = Context {
     account: "-",
@@ -320,16 +323,28 @@ impl Vault {
         keytext::used_ids(&self.source()?.custody.read()?)
     }
 
-    /// A record for each of these generations that is here, sealed under it. They are kept nowhere.
+    /// A record sealed under a generation that holds nothing secret: to be kept, and tried when the key
+    /// is destroyed. None if the key is not here, or the one that is `kept` opens under it.
     ///
     /// # Errors
     ///
     /// [`VaultError`].
-    pub(crate) fn samples(&self, ids: &[String]) -> Result<Vec<Sealed>, VaultError> {
+    pub(crate) fn sample(
+        &self,
+        id: &str,
+        kept: Option<&[u8]>,
+    ) -> Result<Option<Sealed>, VaultError> {
         let generations = self.generations();
-        let here = ids.iter().filter_map(|id| generations.named(id.as_bytes()));
-        here.map(|generation| self.seal_with(generation, &SAMPLE, ROOT_PROBE))
-            .collect()
+        let Some(generation) = generations.named(id.as_bytes()) else {
+            return Ok(None);
+        };
+        let good = kept.is_some_and(|kept| {
+            Self::generation_of(kept) == Some(id) && self.open(&SAMPLE, kept).is_ok()
+        });
+        if good {
+            return Ok(None);
+        }
+        self.seal_with(generation, &SAMPLE, SAMPLE_TEXT).map(Some)
     }
 
     /// Proves that these generations open nothing: they are not among the keys as they are kept

@@ -49,12 +49,11 @@ contract_suite!(
     crate::sandboxed::paypal_one_call()
 );
 
-/// Without the published documents the suite still runs, and says that nothing was judged.
+/// Without the published documents the suite still runs, and says that nothing was judged: whoever
+/// makes a judge names what is not there, and fails where it is required.
 #[test]
 fn exchanges_are_judged_by_the_published_documents() {
     for provider in Provider::ALL {
-        if Judge::for_provider(provider.name()).is_none() {
-            eprintln!("skipped: judging {provider}: the published documents are not there");
-        }
+        drop(Judge::for_provider(provider.name()));
     }
 }

@@ -1,5 +1,5 @@
-//! The examples of RFC 7515 (JWS), 7516 (JWE) and 7520 that are of the profile count; all the
-//! others are refused. The Concat KDF's example (RFC 7518, appendix C) stands in `exchange::jwe`.
+//! The examples of RFC 7515 (JWS) and RFC 7516 (JWE) that are of the profile count; all the others
+//! are refused. The Concat KDF's example (RFC 7518, appendix C) stands in `exchange::jwe`.
 
 use cardless::exchange::{PublicKey, Received, jwe, jws};
 

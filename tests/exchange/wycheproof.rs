@@ -1,27 +1,28 @@
 //! Project Wycheproof's files. They lie beside the workspace; without them each test says that it
 //! is skipped. A vector counts as valid here only if it is also of the profile.
+//!
+//! `hkdf_sha512_test`, `hkdf_sha256_test`, `hmac_sha256_test` and `ecdsa_secp256r1_sha256_test` are of the
+//! calls to ring that the vault (records and derived keys), webhooks of all three providers, our own
+//! events and the exchange's derived keys make. Their vectors stand below those formats, so they are
+//! held here by the same calls, not through ours.
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
 use cardless::exchange::{PublicKey, SecretKey, jwe, jws};
+use cardless_testkit::shared;
 use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{Signature, VerifyingKey};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use ring::{hkdf, hmac};
 use serde_json::Value;
 
 use crate::forge;
 
 /// The groups of a file, or nothing if it is not there.
 fn groups(name: &str) -> Vec<Value> {
-    let path = cardless_testkit::judge::shared().map(|shared| {
-        shared
-            .join("vectors/wycheproof")
-            .join(format!("{name}.json"))
-    });
-    let Some(text) = path.and_then(|path| std::fs::read_to_string(path).ok()) else {
-        println!("skipped: exchange::wycheproof {name} (the file is not there)");
+    let Some(mut file) = shared::json(&format!("vectors/wycheproof/{name}.json")) else {
         return Vec::new();
     };
-    let mut file: Value = serde_json::from_str(&text).unwrap();
     let groups = file["testGroups"].take();
     serde_json::from_value(groups).unwrap()
 }
@@ -196,4 +197,83 @@ fn ciphertexts_are_opened_if_valid() {
         }
     }
     assert_counts("aes_gcm_test", (taken, refused), (39, 27));
+}
+
+/// A length of what HKDF gives.
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+/// `HKDF(salt, ikm, info, size)`; nothing if it is more than HKDF gives.
+fn derived(algorithm: hkdf::Algorithm, test: &Value) -> Option<Vec<u8>> {
+    let size = usize::try_from(test["size"].as_u64().unwrap()).unwrap();
+    let root = hkdf::Salt::new(algorithm, &bytes(&test["salt"])).extract(&bytes(&test["ikm"]));
+    let info = bytes(&test["info"]);
+    let info = [info.as_slice()];
+    let okm = root.expand(&info, Length(size)).ok()?;
+    let mut out = vec![0; size];
+    okm.fill(&mut out).unwrap();
+    Some(out)
+}
+
+/// What records' keys (SHA-512) and the keys of hashes (SHA-256) are derived by.
+#[test]
+fn derived_keys_are_those_of_the_vectors() {
+    for (name, algorithm, expected) in [
+        ("hkdf_sha256_test", hkdf::HKDF_SHA256, (83, 3)),
+        ("hkdf_sha512_test", hkdf::HKDF_SHA512, (80, 3)),
+    ] {
+        let (mut taken, mut refused) = (0, 0);
+        for group in groups(name) {
+            for test in tests(&group) {
+                let okm = is_valid(test).then(|| bytes(&test["okm"]));
+                assert_eq!(derived(algorithm, test), okm, "{name} {}", test["tcId"]);
+                *(if okm.is_some() {
+                    &mut taken
+                } else {
+                    &mut refused
+                }) += 1;
+            }
+        }
+        assert_counts(name, (taken, refused), expected);
+    }
+}
+
+/// The keyed hashes, the MACs of the audit log and the signatures of Datatrans and of our events, which
+/// are all whole: a tag that is cut counts as wrong.
+#[test]
+fn macs_are_taken_if_valid_and_whole() {
+    let (mut taken, mut refused) = (0, 0);
+    for group in groups("hmac_sha256_test") {
+        let whole = group["tagSize"] == 256;
+        for test in tests(&group) {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes(&test["key"]));
+            let verified = hmac::verify(&key, &bytes(&test["msg"]), &bytes(&test["tag"])).is_ok();
+            assert_eq!(verified, is_valid(test) && whole, "{}", test["tcId"]);
+            *(if verified { &mut taken } else { &mut refused }) += 1;
+        }
+    }
+    assert_counts("hmac_sha256_test", (taken, refused), (33, 141));
+}
+
+/// The signatures of PostFinance's webhooks, in DER.
+#[test]
+fn signatures_in_der_are_taken_if_valid() {
+    let (mut taken, mut refused) = (0, 0);
+    for group in groups("ecdsa_secp256r1_sha256_test") {
+        let point = bytes(&group["publicKey"]["uncompressed"]);
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &point);
+        for test in tests(&group) {
+            let verified = key
+                .verify(&bytes(&test["msg"]), &bytes(&test["sig"]))
+                .is_ok();
+            assert_eq!(verified, is_valid(test), "{}", test["tcId"]);
+            *(if verified { &mut taken } else { &mut refused }) += 1;
+        }
+    }
+    assert_counts("ecdsa_secp256r1_sha256_test", (taken, refused), (174, 310));
 }

@@ -10,10 +10,10 @@ use cardless::error::{Causes, Code, Error};
 use cardless::gateway::{Gateway, KeysRotated, MAX_USES, WARN_AGE};
 use cardless::message::*;
 use cardless::store::{
-    AccountRow, Change, GenerationState, SealedColumn, SqliteStore, Store, StoreError, Subject,
-    Threads,
+    AccountRow, Change, GenerationState, ResealedRow, SealedColumn, SealedRow, SqliteStore, Store,
+    StoreError, Subject, Threads,
 };
-use cardless::vault::{Context, KeyRing, Purpose, Vault};
+use cardless::vault::{Context, KeyRing, Purpose, Vault, VaultError};
 use cardless_contract::SystemEntropy;
 
 use crate::fake::Shape;
@@ -47,6 +47,12 @@ impl Files {
         Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
     }
 
+    /// What somebody does who writes to the file behind everybody's back.
+    fn execute(&self, sql: &str) {
+        let file = rusqlite::Connection::open(self.0.path().join("x.db")).unwrap();
+        file.execute_batch(sql).unwrap();
+    }
+
     fn back_up(&self) {
         let path = |name| self.0.path().join(name);
         let file = rusqlite::Connection::open(path("x.db")).unwrap();
@@ -76,46 +82,82 @@ async fn rotate(gateway: &Gateway, limit: u32) -> KeysRotated {
 
 /// What opens, by column, row and generation. Everything must.
 async fn plaintexts(world: &World) -> BTreeMap<(&'static str, String), (String, Vec<u8>)> {
+    let opened = opened(world, world.store.as_ref()).await.into_iter();
+    opened
+        .map(|(place, (generation, opened))| (place, (generation, opened.unwrap())))
+        .collect()
+}
+
+/// Everything sealed in a store, by column and row: under which generation, and what it opens to with
+/// the keys as they are kept now, each in its own context.
+async fn opened(
+    world: &World,
+    store: &dyn Store,
+) -> BTreeMap<(&'static str, String), (String, Result<Vec<u8>, VaultError>)> {
     let keys = KeyRing::from_custody(world.keys.clone()).unwrap();
     let vault = Vault::new(keys, Arc::new(SystemEntropy));
     let mut found = BTreeMap::new();
-    for (column, generation, count) in world.store.count_sealed().await.unwrap() {
-        let rows = world.store.sealed(column, &generation, 0, 10_000).await;
-        let rows = rows.unwrap();
+    for (column, generation, count) in store.count_sealed().await.unwrap() {
+        let rows = store.sealed(column, &generation, 0, 10_000).await.unwrap();
         assert_eq!(number(rows.len()), count);
         for row in rows {
-            let context = Context {
-                account: &row.account,
-                provider: if row.provider.is_empty() {
-                    "-"
-                } else {
-                    &row.provider
-                },
-                merchant: if row.merchant.is_empty() {
-                    "-"
-                } else {
-                    &row.merchant
-                },
-                record: match column {
-                    SealedColumn::Account => "account",
-                    _ => &row.id,
-                },
-                purpose: match column {
-                    SealedColumn::Record => Purpose::Token,
-                    SealedColumn::Account => Purpose::Account,
-                    SealedColumn::SetupRedirect | SealedColumn::PaymentRedirect => {
-                        Purpose::Redirect
-                    }
-                },
-            };
-            let opened = vault.open(&context, &row.bytes).unwrap().to_vec();
+            let opened = vault.open(&context(column, &row), &row.bytes);
             found.insert(
                 (column.as_str(), row.id.clone()),
-                (generation.clone(), opened),
+                (generation.clone(), opened.map(|opened| opened.to_vec())),
             );
         }
     }
     found
+}
+
+/// Where a sealed value belongs.
+fn context(column: SealedColumn, row: &SealedRow) -> Context<'_> {
+    Context {
+        account: &row.account,
+        provider: if row.provider.is_empty() {
+            "-"
+        } else {
+            &row.provider
+        },
+        merchant: if row.merchant.is_empty() {
+            "-"
+        } else {
+            &row.merchant
+        },
+        record: match column {
+            SealedColumn::Account => "account",
+            SealedColumn::Record | SealedColumn::SetupRedirect | SealedColumn::PaymentRedirect => {
+                &row.id
+            }
+        },
+        purpose: match column {
+            SealedColumn::Record => Purpose::Token,
+            SealedColumn::Account => Purpose::Account,
+            SealedColumn::SetupRedirect | SealedColumn::PaymentRedirect => Purpose::Redirect,
+        },
+    }
+}
+
+/// What the store keeps of a generation to prove its end.
+async fn sample(world: &World, place: usize) -> Option<Vec<u8>> {
+    world.store.generations().await.unwrap()[place]
+        .sample
+        .clone()
+}
+
+/// Opens a sample with the keys as they are kept now.
+fn open_sample(world: &World, sample: &[u8]) -> Result<Vec<u8>, VaultError> {
+    let keys = KeyRing::from_custody(world.keys.clone()).unwrap();
+    let context = Context {
+        account: "-",
+        provider: "-",
+        merchant: "-",
+        record: "sample",
+        purpose: Purpose::Answer,
+    };
+    let opened = Vault::new(keys, Arc::new(SystemEntropy)).open(&context, sample);
+    opened.map(|opened| opened.to_vec())
 }
 
 fn number(length: usize) -> u64 {
@@ -299,6 +341,100 @@ async fn a_key_that_is_needed_is_not_destroyed() {
     assert!(again.generations.is_empty());
 }
 
+/// Nothing is destroyed that something stands under, though the rotation is finished: a row of before it,
+/// put back by somebody who writes to the file.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_needed_again_after_its_rotation_is_not_destroyed() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    filled(&world, 1).await;
+    files.execute("CREATE TABLE before_it AS SELECT * FROM records");
+    let old = rotate(&world.gateway, 3).await.retired.remove(0);
+    files.execute(PUT_BACK);
+    let refused = world.gateway.destroy_retired().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    let says = format!("{old} seals 1 of records.sealed");
+    assert!(refused.message().contains(&says), "{refused}");
+    assert!(world.gateway.key_file_without_retired().await.is_err());
+    assert!(world.keys.text().contains(&old));
+    assert_eq!(
+        world.store.generations().await.unwrap()[1].state,
+        GenerationState::Retiring
+    );
+    // Sealed anew it may go.
+    rotate(&world.gateway, 3).await;
+    let destroyed = world.gateway.destroy_retired().await.unwrap();
+    assert_eq!((destroyed.generations.len(), destroyed.refused), (2, 2));
+}
+
+/// The records as they were before a rotation, under the key of that time.
+const PUT_BACK: &str = "UPDATE records SET (sealed, generation) =
+    (SELECT b.sealed, b.generation FROM before_it b WHERE b.id = records.id)";
+
+/// A row that comes between the count and the mark: the store counts again in the mark's transaction.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_needed_since_the_count_is_not_destroyed() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    filled(&world, 1).await;
+    files.execute("CREATE TABLE before_it AS SELECT * FROM records");
+    let old = rotate(&world.gateway, 3).await.retired.remove(0);
+    // A missing sample is written behind the count, and with it comes the row.
+    files.execute(&format!(
+        "UPDATE generations SET sample = NULL;
+         CREATE TRIGGER race AFTER UPDATE OF sample ON generations BEGIN {PUT_BACK}; END"
+    ));
+    let refused = world.gateway.destroy_retired().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(
+        refused
+            .message()
+            .contains("needed after all; nothing was destroyed"),
+        "{refused}"
+    );
+    assert!(world.keys.text().contains(&old));
+    assert_eq!(
+        world.store.generations().await.unwrap()[1].state,
+        GenerationState::Retiring
+    );
+    assert_eq!(plaintexts(&world).await.len(), 3, "all of it opens");
+}
+
+/// The same in the store by itself, for each column of which something is left.
+#[tokio::test(start_paused = true)]
+async fn the_store_marks_no_generation_that_something_is_sealed_under() {
+    let world = World::new(Shape::Page);
+    filled(&world, 1).await;
+    let mut rotation = world.gateway.rotate_keys().await.unwrap();
+    let generations = world.store.generations().await.unwrap();
+    let [to, from] = [&generations[0].id, &generations[1].id];
+    for column in SealedColumn::ALL {
+        let mark = Change::MarkDestroyed(from.clone());
+        let refused = world.store.apply(vec![mark]).await;
+        assert!(
+            matches!(refused, Err(StoreError::Conflict(Subject::Generation))),
+            "{column:?} {refused:?}"
+        );
+        let rows = world.store.sealed(column, from, 0, 100).await.unwrap();
+        assert!(!rows.is_empty(), "{column:?}");
+        let rows = rows.into_iter().map(|row| ResealedRow {
+            place: row.place,
+            id: row.id,
+            bytes: row.bytes,
+        });
+        let resealed = Change::Reseal {
+            column,
+            from: from.clone(),
+            to: to.clone(),
+            rows: rows.collect(),
+        };
+        world.store.apply(vec![resealed]).await.unwrap();
+    }
+    let mark = Change::MarkDestroyed(from.clone());
+    world.store.apply(vec![mark]).await.unwrap();
+    while rotation.step(100).await.unwrap() {}
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_seal_that_comes_too_late_is_not_kept() {
     let world = World::new(Shape::TwoCalls);
@@ -411,8 +547,9 @@ async fn a_mounted_secret_is_rotated_by_a_person() {
     let text = world.gateway.key_file_without_retired().await.unwrap();
     world.keys.put(&text);
     let destroyed = world.gateway.destroy_retired().await.unwrap();
-    // The key was gone already, so there was nothing to seal a sample with.
-    assert_eq!((destroyed.generations.len(), destroyed.refused), (1, 0));
+    // The key was gone already; a sample was sealed while it was here.
+    assert_eq!((destroyed.generations.len(), destroyed.refused), (1, 1));
+    assert!(destroyed.untried.is_empty(), "{destroyed:?}");
     assert_eq!(plaintexts(&world).await.len(), 6);
 }
 
@@ -431,8 +568,89 @@ async fn a_mounted_secret_is_rotated_again_before_anything_is_destroyed() {
     let text = world.gateway.key_file_without_retired().await.unwrap();
     world.keys.put(&text);
     let destroyed = world.gateway.destroy_retired().await.unwrap();
-    assert_eq!(destroyed.generations.len(), 3);
+    assert_eq!(
+        (destroyed.generations.len(), destroyed.refused),
+        (3, 3),
+        "{destroyed:?}"
+    );
     assert_eq!(plaintexts(&world).await.len(), 3);
+}
+
+/// What is kept of a generation to prove its end opens as long as its key is here, and says nothing.
+#[tokio::test(start_paused = true)]
+async fn a_sample_of_what_retires_is_kept_opens_and_holds_nothing_secret() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    assert!(sample(&world, 0).await.is_none(), "it seals still");
+    let uses = world.gateway.keys().await.unwrap().generations[0].uses;
+    rotate(&world.gateway, 3).await;
+    let kept = sample(&world, 1).await.unwrap();
+    assert_eq!(*open_sample(&world, &kept).unwrap(), *b"cardless sample");
+    let retired = world.gateway.keys().await.unwrap().generations[1].clone();
+    assert_eq!(retired.uses, uses + 1, "it counts as a use");
+    world.gateway.destroy_retired().await.unwrap();
+    assert_eq!(sample(&world, 1).await.unwrap(), kept);
+    assert!(open_sample(&world, &kept).is_err());
+}
+
+/// A run that was interrupted between taking the key away and proving it.
+#[tokio::test(start_paused = true)]
+async fn a_destruction_that_was_interrupted_is_proven_by_the_next() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    let old = rotate(&world.gateway, 3).await.retired.remove(0);
+    let mark = Change::MarkDestroyed(old.clone());
+    world.store.apply(vec![mark]).await.unwrap();
+    let text = world.gateway.key_file_without_retired().await.unwrap();
+    world.keys.put(&text);
+    let destroyed = world.another_worker().destroy_retired().await.unwrap();
+    assert_eq!((destroyed.generations, destroyed.refused), (vec![old], 1));
+    assert!(destroyed.untried.is_empty());
+}
+
+/// A generation whose key went before samples were kept, and one whose sample somebody has spoilt: there
+/// is nothing to try, and no proof is claimed.
+#[tokio::test(start_paused = true)]
+async fn where_no_sample_can_be_tried_none_is_claimed() {
+    for spoilt in ["NULL", "x'00'", "(SELECT sealed FROM records LIMIT 1)"] {
+        let files = Files::new();
+        let world = World::on(files.store("x.db"));
+        filled(&world, 1).await;
+        let old = rotate(&world.gateway, 3).await.retired.remove(0);
+        let text = world.gateway.key_file_without_retired().await.unwrap();
+        world.keys.put(&text);
+        let sql = format!("UPDATE generations SET sample = {spoilt} WHERE id = '{old}'");
+        files.execute(&sql);
+        let destroyed = world.gateway.destroy_retired().await.unwrap();
+        assert_eq!(
+            destroyed.generations,
+            std::slice::from_ref(&old),
+            "{spoilt}"
+        );
+        assert_eq!((destroyed.refused, destroyed.untried), (0, vec![old]));
+    }
+}
+
+/// As long as the key is here, a sample that is missing or that does not open is made anew: what is
+/// refused afterwards did open before.
+#[tokio::test(start_paused = true)]
+async fn a_sample_that_does_not_open_is_made_anew_while_the_key_is_here() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    filled(&world, 1).await;
+    files.execute("CREATE TABLE before_it AS SELECT * FROM records");
+    rotate(&world.gateway, 3).await;
+    // One is a whole record of that generation, from elsewhere.
+    for spoilt in ["NULL", "x'00'", "(SELECT sealed FROM before_it)"] {
+        files.execute(&format!(
+            "UPDATE generations SET sample = {spoilt} WHERE state = 'retiring'"
+        ));
+        world.gateway.key_file_without_retired().await.unwrap();
+        let kept = sample(&world, 1).await.unwrap();
+        open_sample(&world, &kept).unwrap();
+    }
+    let destroyed = world.gateway.destroy_retired().await.unwrap();
+    assert_eq!(destroyed.refused, 1);
 }
 
 /// A database from before a rotation does not know the generation that the keys have since: it has
@@ -515,6 +733,12 @@ async fn a_backup_from_before_a_destroyed_generation_opens_nothing() {
     let sealed = plaintexts(&world).await.len();
     files.back_up();
     let restored = |store: Arc<dyn Store>| world.builder().store(store).build().unwrap();
+    let backup = files.store("backup.db");
+    let before = opened(&world, backup.as_ref()).await;
+    assert_eq!(before.len(), sealed);
+    for (place, (_, opened)) in &before {
+        assert!(opened.is_ok(), "{place:?}");
+    }
 
     // Before the generation is destroyed the backup is good.
     let early = restored(files.store("backup.db"));
@@ -534,24 +758,11 @@ async fn a_backup_from_before_a_destroyed_generation_opens_nothing() {
     assert!(late.link(&world.key(), &link_request()).await.is_err());
     assert!(late.rotate_keys().await.is_err());
     // Not one record of it opens with any key that is left.
-    let store = files.store("backup.db");
-    let keys = KeyRing::from_custody(world.keys.clone()).unwrap();
-    let vault = Vault::new(keys, Arc::new(SystemEntropy));
-    let mut refused = 0;
-    for (column, generation, _) in store.count_sealed().await.unwrap() {
-        for row in store.sealed(column, &generation, 0, 1000).await.unwrap() {
-            let context = Context {
-                account: &row.account,
-                provider: "-",
-                merchant: "-",
-                record: "account",
-                purpose: Purpose::Account,
-            };
-            assert!(vault.open(&context, &row.bytes).is_err());
-            refused += 1;
-        }
+    let after = opened(&world, backup.as_ref()).await;
+    assert!(after.keys().eq(before.keys()));
+    for (place, (_, opened)) in &after {
+        assert_eq!(*opened, Err(VaultError::Opaque), "{place:?}");
     }
-    assert_eq!(refused, sealed);
     // The store of today is as good as ever.
     assert_eq!(
         world.gateway.setup(&setup.body.id).await.unwrap(),

@@ -274,3 +274,60 @@ const NOWHERE: [&str; 8] = [
     "--aduno",
     "127.0.0.1:9",
 ];
+
+/// Files of `/proc` about a process that may not be dumped belong to root, whoever runs it: nobody else
+/// reads its memory or attaches to it. Root itself tries it as somebody who is not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_is_neither_dumped_nor_read_by_its_user() {
+    use std::fs::Permissions;
+    use std::io::Write as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Stdio};
+
+    /// `nobody` of every Linux.
+    const NOBODY: u32 = 65_534;
+
+    let folder = TempDir::new().unwrap();
+    let all = |path: &Path| std::fs::set_permissions(path, Permissions::from_mode(0o755));
+    all(folder.path()).unwrap();
+    let ours = std::fs::metadata(folder.path()).unwrap().uid();
+    let user = if ours == 0 { NOBODY } else { ours };
+    let start = |program: &Path, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(folder.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        if ours == 0 {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.spawn().unwrap()
+    };
+    let owner = |process: &Child| {
+        let of_process = format!("/proc/{}/mem", process.id());
+        std::fs::metadata(of_process).unwrap().uid()
+    };
+
+    let mut other = start(Path::new("/bin/cat"), &[]);
+    assert_eq!(owner(&other), user, "the control");
+    drop(other.stdin.take());
+    other.wait().unwrap();
+
+    // Where whoever runs it may go.
+    let program = folder.path().join("cardless");
+    std::fs::copy(env!("CARGO_BIN_EXE_cardless"), &program).unwrap();
+    all(&program).unwrap();
+    let mut ours = start(&program, &["scope", "--scan", "-"]);
+    let mut input = ours.stdin.take().unwrap();
+    // More than a pipe holds: once it is written, the verb is at work.
+    input.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    assert_eq!(owner(&ours), 0);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", ours.id())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<&str> = core.unwrap().split_whitespace().skip(4).take(2).collect();
+    assert_eq!(core, ["0", "0"], "{limits}");
+    drop(input);
+    assert_eq!(ours.wait().unwrap().code(), Some(0));
+}

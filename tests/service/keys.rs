@@ -102,7 +102,7 @@ async fn keys_are_rotated_while_payments_go_on_and_the_program_is_killed() {
     let (code, out, err) = desk.run(&["rotate", "keys", "--destroy-retired"]);
     assert_eq!(code, 0, "{err}");
     assert!(
-        out.contains("1 records sealed under them a moment ago are refused now"),
+        out.contains("1 records sealed under them while their keys were here are refused now"),
         "{out}"
     );
     assert!(
@@ -156,6 +156,50 @@ async fn a_restored_backup_from_before_a_destroyed_generation_is_refused() {
     // Today's database is as good as ever.
     let (code, out, err) = desk.run(&opening);
     assert_eq!((code, out.contains(ACCOUNT)), (0, true), "{err}");
+}
+
+/// A person takes the old key out, as of a mounted secret; then there is a proof only if a sample of it
+/// was kept, and the program says so either way.
+#[test]
+fn a_key_that_somebody_else_took_out_is_proven_gone_or_said_not_to_be() {
+    for (kept, json, says) in [
+        (
+            true,
+            false,
+            "1 records sealed under them while their keys were here are refused now",
+        ),
+        (true, true, "\"refused\":1,\"untried\":[]"),
+        (false, false, "not proven of kek_"),
+        (false, true, "\"refused\":0,\"untried\":[\"kek_"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let run = |arguments: &[&str]| {
+            let (code, out, err) = under(&folder, "", arguments);
+            assert_eq!(code, 0, "{err}");
+            out
+        };
+        run(&["init"]);
+        run(&["client", "list"]);
+        run(&["rotate", "keys"]);
+        let destroy = ["rotate", "keys", "--destroy-retired"];
+        run(&[&destroy[..], &["--write-to", "new.keys"]].concat());
+        std::fs::rename(place("new.keys"), place("cardless.keys")).unwrap();
+        if !kept {
+            let database = rusqlite::Connection::open(place("cardless.db")).unwrap();
+            let spoil = "UPDATE generations SET sample = NULL";
+            assert_eq!(database.execute(spoil, []).unwrap(), 2);
+        }
+        let more: &[&str] = if json { &["--json"] } else { &[] };
+        let out = run(&[&destroy[..], more].concat());
+        let out = if json {
+            out.replace([' ', '\n'], "")
+        } else {
+            out
+        };
+        assert!(out.contains(says), "{out}");
+        assert!(!out.contains("0 records"), "{out}");
+    }
 }
 
 const PASSPHRASE: &str = "CARDLESS__KEYS__PASSPHRASE";

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::post;
 use bytes::Bytes;
 use cardless::client::Client;
 use cardless::config::{Environment, Settings};
@@ -14,12 +16,17 @@ use cardless::message::{
     Amount, Capture, Initiator, LinkRequest, PayRequest, PaymentStatus, SetupStatus,
 };
 use cardless::registry;
-use cardless_contract::SystemClock;
+use cardless::webhook::{SIGNATURE_HEADER, SigningSecrets};
+use cardless_contract::{Clock as _, Secrets, SystemClock};
+use cardless_sandbox::aduno::WEBHOOK_KEY;
 use cardless_sandbox::{Addresses, Running, Sandbox, Servers};
 use cardless_transport::HttpClient;
-use http::header;
+use http::{HeaderMap, header};
+use ring::hmac;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::people::run;
 use crate::world::{ACCOUNT, ALL};
@@ -131,7 +138,8 @@ impl Service {
         methods
     }
 
-    async fn pay(&self, method: &str, number: usize) {
+    /// Pays, and answers the payment's handle.
+    async fn pay(&self, method: &str, number: usize) -> String {
         let request = PayRequest {
             account: ACCOUNT.to_owned(),
             payment_method: Some(method.to_owned()),
@@ -145,6 +153,27 @@ impl Service {
         let key = format!("pay-{number}");
         let payment = self.client.pay(&key, &request).await.unwrap().body;
         assert_eq!(payment.status, PaymentStatus::Captured, "{payment:?}");
+        payment.id
+    }
+
+    /// Brings a webhook of Aduno that is signed by this key to its door; answers the status.
+    async fn webhook(&self, key: &[u8], number: usize) -> u16 {
+        let now = SystemClock::default().now().millis();
+        let body =
+            format!("{{\"transactionId\":\"26112812000000000{number}\",\"status\":\"settled\"}}");
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let mac = hmac::sign(&key, format!("{now}{body}").as_bytes());
+        let mac: String = mac
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let request = http::Request::post(format!("{}/webhooks/aduno", self.base))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("datatrans-signature", format!("t={now},s0={mac}"))
+            .body(Bytes::from(body));
+        let answer = self.http.send(request.unwrap()).await.unwrap();
+        answer.status().as_u16()
     }
 
     /// Writes settings, and tells the service to read them.
@@ -199,7 +228,7 @@ async fn a_passphrase_is_taken_over_while_the_service_runs() {
             assert_eq!(code, 0, "{err}");
         }
         for method in &methods {
-            service.pay(method, paid).await;
+            drop(service.pay(method, paid).await);
             paid += 1;
         }
         let file = std::fs::read_to_string(service.folder.path().join("cardless.keys")).unwrap();
@@ -213,7 +242,7 @@ async fn a_passphrase_is_taken_over_while_the_service_runs() {
         service.settings
     );
     service.reload(&wrong, STAY).await;
-    service.pay(&methods[0], paid).await;
+    drop(service.pay(&methods[0], paid).await);
     let log = service.log.lock().unwrap().join("\n");
     assert!(!log.contains("canary"), "{log}");
 }
@@ -228,7 +257,7 @@ async fn settings_are_reloaded_while_payments_go_on() {
     let charge = async {
         let mut paid = 0;
         while !stop.load(Ordering::Relaxed) {
-            service.pay(&methods[paid % methods.len()], paid).await;
+            drop(service.pay(&methods[paid % methods.len()], paid).await);
             paid += 1;
         }
         paid
@@ -252,7 +281,7 @@ async fn settings_are_reloaded_while_payments_go_on() {
     let (paid, ()) = tokio::join!(charge, operate);
     assert!(paid > 0);
     for (number, method) in methods.iter().enumerate() {
-        service.pay(method, paid + number).await;
+        drop(service.pay(method, paid + number).await);
     }
     assert_eq!(
         service.said("refuses the new credentials in [providers."),
@@ -280,4 +309,121 @@ async fn settings_are_reloaded_while_payments_go_on() {
             .count(),
         2
     );
+}
+
+/// A receiver of events on loopback.
+struct Receiver {
+    url: String,
+    came: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Receiver {
+    async fn start() -> Self {
+        let (send, came) = mpsc::unbounded_channel();
+        let hook = post(move |headers: HeaderMap, body: Bytes| async move {
+            send.send((headers, body)).unwrap();
+            http::StatusCode::NO_CONTENT
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let router = Router::new().route("/hook", hook);
+        let served = cardless::serve::serve(listener, router, std::future::pending());
+        let task = tokio::spawn(async move { served.await.unwrap() });
+        Self { url, came, task }
+    }
+
+    /// The delivery that tells of a payment.
+    async fn of(&mut self, payment: &str) -> (HeaderMap, Bytes) {
+        loop {
+            let (headers, body) = self.came.recv().await.unwrap();
+            let event: Value = serde_json::from_slice(&body).unwrap();
+            if event["data"]["payment"] == payment {
+                return (headers, body);
+            }
+        }
+    }
+}
+
+/// The secret of events after the switch, and the one before it.
+const NEW_EVENTS: &str = "whsec_bmV3LXNlY3JldC1vZi0zMi1ieXRlcy0tLS0tLS0tLS0=";
+const OLD_EVENTS: &str = "whsec_b2xkLXNlY3JldC1vZi0zMi1ieXRlcy0tLS0tLS0tLS0=";
+
+/// Two keys of a provider's webhooks and two secrets of our events are live while they are switched;
+/// what is taken out counts no more, without a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhook_keys_and_the_secret_of_events_are_switched_with_an_overlap() {
+    let service = Service::start().await;
+    let mut receiver = Receiver::start().await;
+    let method = &service.link().await[0];
+    let old_key: Vec<u8> = WEBHOOK_KEY
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
+    let new_key = vec![0x5a; 32];
+    let new_text = "5a".repeat(32);
+    let present = format!("webhook_key = \"{WEBHOOK_KEY}\"");
+    assert!(service.settings.contains(&present));
+    let secrets = |text: &str| SigningSecrets::new(&Secrets::new(vec![text.to_owned()]).unwrap());
+    let (old_events, new_events) = (secrets(OLD_EVENTS).unwrap(), secrets(NEW_EVENTS).unwrap());
+
+    for (stage, (keys, events, takes_old, takes_new)) in [
+        (
+            format!("\"{WEBHOOK_KEY}\""),
+            format!("\"{OLD_EVENTS}\""),
+            true,
+            false,
+        ),
+        (
+            format!("[\"{new_text}\", \"{WEBHOOK_KEY}\"]"),
+            format!("[\"{NEW_EVENTS}\", \"{OLD_EVENTS}\"]"),
+            true,
+            true,
+        ),
+        (
+            format!("\"{new_text}\""),
+            format!("\"{NEW_EVENTS}\""),
+            false,
+            true,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let settings = service
+            .settings
+            .replace(&present, &format!("webhook_key = {keys}"));
+        let settings = format!(
+            "{settings}\n[events]\nurl = \"{}\"\nsecret = {events}\n",
+            receiver.url
+        );
+        service.reload(&settings, IN_FORCE).await;
+
+        let by_old = service.webhook(&old_key, stage).await;
+        let by_new = service.webhook(&new_key, stage + 5).await;
+        let expected = |taken| if taken { 200 } else { 401 };
+        assert_eq!(
+            (by_old, by_new),
+            (expected(takes_old), expected(takes_new)),
+            "{stage}"
+        );
+
+        let payment = service.pay(method, stage).await;
+        let (headers, body) = receiver.of(&payment).await;
+        let now = SystemClock::default().now();
+        let fits = |secrets: &SigningSecrets| secrets.verify(&headers, &body, now).is_ok();
+        assert_eq!(
+            (fits(&old_events), fits(&new_events)),
+            (takes_old, takes_new),
+            "{stage}"
+        );
+        let signatures = headers[SIGNATURE_HEADER]
+            .to_str()
+            .unwrap()
+            .split(' ')
+            .count();
+        assert_eq!(signatures, usize::from(takes_old) + usize::from(takes_new));
+    }
+    receiver.task.abort();
 }

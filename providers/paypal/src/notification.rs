@@ -420,7 +420,6 @@ fn payment(order: Option<&str>, reference: Option<&str>, object: Option<&str>) -
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
 
     use async_trait::async_trait;
     use cardless_transport::{HttpClient, Request, Response, SendError};
@@ -450,16 +449,8 @@ mod tests {
     }
 
     /// The recorded deliveries; `None` where they are not installed.
-    fn vectors(test: &str) -> Option<serde_json::Value> {
-        let shared = std::env::var_os("CARDLESS_SHARED").map_or_else(
-            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-            PathBuf::from,
-        );
-        let Ok(text) = std::fs::read(shared.join("specs/paypal/webhook_vectors.json")) else {
-            println!("skipped: {test}");
-            return None;
-        };
-        Some(serde_json::from_slice(&text).unwrap())
+    fn vectors() -> Option<serde_json::Value> {
+        cardless_testkit::shared::json("specs/paypal/webhook_vectors.json")
     }
 
     fn pem(text: &serde_json::Value) -> Vec<CertificateDer<'static>> {
@@ -541,7 +532,7 @@ mod tests {
 
     #[tokio::test]
     async fn real_deliveries_verify_and_a_forgery_is_harmless() {
-        let Some(file) = vectors("real_deliveries_verify_and_a_forgery_is_harmless") else {
+        let Some(file) = vectors() else {
             return;
         };
         for vector in file["vectors"].as_array().unwrap() {
@@ -558,7 +549,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_way_of_being_wrong_has_its_error() {
-        let Some(file) = vectors("each_way_of_being_wrong_has_its_error") else {
+        let Some(file) = vectors() else {
             return;
         };
         let case = || Case::of(&file, &file["vectors"][0]);
@@ -625,7 +616,7 @@ mod tests {
 
     #[tokio::test]
     async fn certificates_are_checked() {
-        let Some(file) = vectors("certificates_are_checked") else {
+        let Some(file) = vectors() else {
             return;
         };
         let case = || Case::of(&file, &file["vectors"][0]);

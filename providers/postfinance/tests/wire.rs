@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::panic, reason = "helpers of tests")]
 #![expect(clippy::indexing_slicing, reason = "helpers of tests")]
-#![expect(clippy::print_stdout, reason = "a skipped test says so")]
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "what is not expected fails the test"
@@ -22,6 +21,7 @@ use cardless_contract::{
     SetupPayment, SetupProgress, SetupReference, SetupRequest, Subject, Timestamp, VoidRequest,
 };
 use cardless_postfinance::{Config, PostFinance};
+use cardless_testkit::shared;
 use cardless_transport::{HttpClient, Request, Response, SendError};
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
@@ -389,8 +389,8 @@ async fn headers_are_those_of_the_fact_sheet() {
 
 #[tokio::test]
 async fn jwt_vectors_byte_for_byte() {
-    let Some(vectors) = shared("specs/postfinance/test-vectors.json") else {
-        return skipped("jwt_vectors_byte_for_byte");
+    let Some(vectors) = shared::json("specs/postfinance/test-vectors.json") else {
+        return;
     };
     let token_of = |script: &Script| {
         let sent = script.sent.lock().unwrap();
@@ -1363,8 +1363,8 @@ async fn revoking_twice_is_done() {
 
 #[tokio::test]
 async fn the_vendors_webhook_vector_and_one_flipped_byte() {
-    let Some(vectors) = shared("specs/postfinance/test-vectors.json") else {
-        return skipped("the_vendors_webhook_vector_and_one_flipped_byte");
+    let Some(vectors) = shared::json("specs/postfinance/test-vectors.json") else {
+        return;
     };
     let vector = &vectors["webhook_signature"];
     let text = |name: &str| vector[name].as_str().unwrap().to_owned();
@@ -1420,8 +1420,8 @@ async fn the_vendors_webhook_vector_and_one_flipped_byte() {
 
 #[tokio::test]
 async fn a_webhook_of_another_space_or_without_a_key_is_refused() {
-    let Some(vectors) = shared("specs/postfinance/test-vectors.json") else {
-        return skipped("a_webhook_of_another_space_or_without_a_key_is_refused");
+    let Some(vectors) = shared::json("specs/postfinance/test-vectors.json") else {
+        return;
     };
     let vector = &vectors["webhook_signature"];
     let text = |name: &str| vector[name].as_str().unwrap().to_owned();
@@ -1538,20 +1538,6 @@ fn assert_silent(error: &ProviderError) {
         assert!(!text.contains(CANARY), "{text}");
         source = error.source();
     }
-}
-
-/// A file of the shared folder beside the workspace, or `None` where there is none.
-fn shared(path: &str) -> Option<Value> {
-    let root = std::env::var_os("CARDLESS_SHARED").map_or_else(
-        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
-        std::path::PathBuf::from,
-    );
-    let text = std::fs::read_to_string(root.join(path)).ok()?;
-    Some(serde_json::from_str(&text).unwrap())
-}
-
-fn skipped(test: &str) {
-    println!("{test}: skipped, the shared folder is not there");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Judges requests and answers by the providers' published OpenAPI documents.
 //!
-//! The documents lie beside the workspace in `../shared` (or where `CARDLESS_SHARED` points) and
-//! are read when a judge is made; without them there is no judge.
+//! The documents lie in the shared folder (module [`shared`]) and are read when a judge is
+//! made; without them there is no judge.
 
 mod agreements;
 mod client;
@@ -10,7 +10,6 @@ mod house;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cardless_transport::{Request, Response};
@@ -20,13 +19,7 @@ use serde_json::{Value, json};
 pub use client::JudgedClient;
 use document::{Document, Operation};
 
-/// Where the documents lie, if they are there: `CARDLESS_SHARED`, or `../shared` beside the
-/// workspace.
-pub fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = std::env::var_os("CARDLESS_SHARED").map_or(beside, PathBuf::from);
-    folder.is_dir().then_some(folder)
-}
+use crate::shared;
 
 /// Something in an exchange that the provider's document does not allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -362,8 +355,7 @@ impl fmt::Debug for Inner {
 /// A document, if the folder of documents is there. A folder without it is a mistake, and no
 /// reason to judge nothing.
 fn read(path: &str) -> Option<Document> {
-    let bytes = std::fs::read(shared()?.join(path)).unwrap();
-    Some(Document::new(serde_json::from_slice(&bytes).unwrap()))
+    shared::json(path).map(Document::new)
 }
 
 fn name_faults(request: &Request, faults: Vec<String>) -> Vec<Fault> {

@@ -22,4 +22,5 @@ pub mod declared;
 pub mod judge;
 pub mod lines;
 pub mod opinion;
+pub mod shared;
 pub mod stub;

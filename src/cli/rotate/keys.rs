@@ -145,10 +145,20 @@ async fn destroy(gateway: &Gateway, json: bool) -> Outcome {
         destroyed.counted,
         destroyed.generations.join(", ")
     ))?;
-    say(format_args!(
-        "destroyed in {}; {} records sealed under them a moment ago are refused now",
-        destroyed.place, destroyed.refused
-    ))?;
+    say(format_args!("destroyed in {}", destroyed.place))?;
+    if destroyed.refused > 0 {
+        say(format_args!(
+            "{} records sealed under them while their keys were here are refused now",
+            destroyed.refused
+        ))?;
+    }
+    if !destroyed.untried.is_empty() {
+        say(format_args!(
+            "not proven of {}: no record sealed under it was kept while its key was here, so none could \
+             be tried; only that it is not among the keys is known",
+            destroyed.untried.join(", ")
+        ))?;
+    }
     say(
         "Running services forget them within a minute. Copies of the key file still hold them: \
          destroy those yourself. The old file was overwritten before it was given up; a file \

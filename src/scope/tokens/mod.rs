@@ -277,7 +277,8 @@ mod tests {
                 | Class::Number
                 | Class::CallerText
                 | Class::PersonText
-                | Class::Answer => false,
+                | Class::Answer
+                | Class::Sample => false,
             };
             let place = (column.table, column.name);
             assert_eq!(graded.contains(&place), worth, "{place:?}");

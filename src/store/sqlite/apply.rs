@@ -315,6 +315,9 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             to,
             rows,
         } => generation::reseal(connection, *column, from, to, rows),
+        Change::KeepSample { generation, sample } => {
+            generation::keep_sample(connection, generation, sample)
+        }
         Change::MarkDestroyed(id) => generation::destroy(connection, id),
         Change::SetDestroyed { generation, at } => {
             generation::destroyed(connection, generation, *at)

@@ -104,13 +104,13 @@ pub(super) fn activate(connection: &Connection, row: &GenerationRow, at: Timesta
 fn insert(connection: &Connection, row: &GenerationRow) -> Result<()> {
     one(
         connection,
-        "INSERT INTO generations (id, state, uses, created_at, retired_at, destroyed_at)
-         VALUES (:id, :state, :uses, :created_at, :retired_at, :destroyed_at)",
+        "INSERT INTO generations (id, state, uses, created_at, retired_at, destroyed_at, sample)
+         VALUES (:id, :state, :uses, :created_at, :retired_at, :destroyed_at, :sample)",
         named_params! {
             ":id": row.id, ":state": row.state.as_str(), ":uses": number(row.uses),
             ":created_at": row.created_at.millis(),
             ":retired_at": row.retired_at.map(|at| at.millis()),
-            ":destroyed_at": row.destroyed_at.map(|at| at.millis()),
+            ":destroyed_at": row.destroyed_at.map(|at| at.millis()), ":sample": row.sample,
         },
         Subject::Generation,
     )
@@ -123,6 +123,16 @@ pub(super) fn reserve(connection: &Connection, id: &str, uses: u64, limit: u64) 
         "UPDATE generations SET uses = uses + ?2
          WHERE id = ?1 AND state = 'active' AND uses + ?2 <= ?3",
         params![id, number(uses), number(limit)],
+        Subject::Generation,
+    )
+}
+
+/// Keeps a record by which the generation's end can be proven.
+pub(super) fn keep_sample(connection: &Connection, id: &str, sample: &[u8]) -> Result<()> {
+    one(
+        connection,
+        "UPDATE generations SET sample = ?2, uses = uses + 1 WHERE id = ?1",
+        params![id, sample],
         Subject::Generation,
     )
 }
@@ -250,6 +260,7 @@ pub(super) fn generations(connection: &Connection) -> Result<Vec<GenerationRow>>
                 created_at: time(row, "created_at")?,
                 retired_at: time_if_any(row, "retired_at")?,
                 destroyed_at: time_if_any(row, "destroyed_at")?,
+                sample: row.get("sample")?,
             })
         },
     )

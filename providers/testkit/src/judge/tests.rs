@@ -11,19 +11,6 @@ const SPACE: (&str, &str) = ("Space", "405");
 const KEY: (&str, &str) = ("Idempotency-Key", "0b1e0f0e-6a1f-4d52-9d0e-2f5b1c7f9a11");
 const REQUEST_ID: (&str, &str) = ("PayPal-Request-Id", "abc-o");
 
-/// The judge, or a note that the documents are not there.
-fn judge(provider: &str, test: &str) -> Option<Judge> {
-    let judge = Judge::for_provider(provider);
-    if judge.is_none() {
-        skipped(test);
-    }
-    judge
-}
-
-fn skipped(test: &str) {
-    eprintln!("skipped: {test}: the published documents are not there");
-}
-
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Request {
     let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
     let mut builder = http::Request::builder()
@@ -107,7 +94,7 @@ fn authorize() -> Value {
 
 #[test]
 fn aduno_refuses_what_is_wrong() {
-    let Some(judge) = judge("aduno", "aduno_refuses_what_is_wrong") else {
+    let Some(judge) = Judge::for_provider("aduno") else {
         return;
     };
     let path = "/v1/transactions/authorize";
@@ -153,7 +140,7 @@ fn aduno_refuses_what_is_wrong() {
 
 #[test]
 fn aduno_passes_what_is_documented() {
-    let Some(judge) = judge("aduno", "aduno_passes_what_is_documented") else {
+    let Some(judge) = Judge::for_provider("aduno") else {
         return;
     };
     passes(
@@ -192,7 +179,7 @@ fn aduno_passes_what_is_documented() {
 
 #[test]
 fn aduno_answers_are_judged() {
-    let Some(judge) = judge("aduno", "aduno_answers_are_judged") else {
+    let Some(judge) = Judge::for_provider("aduno") else {
         return;
     };
     let asked = aduno("GET", "/v1/transactions/260101120000000001", None);
@@ -227,7 +214,7 @@ fn transaction() -> Value {
 
 #[test]
 fn postfinance_refuses_what_is_wrong() {
-    let Some(judge) = judge("postfinance", "postfinance_refuses_what_is_wrong") else {
+    let Some(judge) = Judge::for_provider("postfinance") else {
         return;
     };
     let path = "/payment/transactions";
@@ -308,7 +295,7 @@ fn postfinance_refuses_what_is_wrong() {
 
 #[test]
 fn postfinance_passes_what_is_documented() {
-    let Some(judge) = judge("postfinance", "postfinance_passes_what_is_documented") else {
+    let Some(judge) = Judge::for_provider("postfinance") else {
         return;
     };
     passes(
@@ -340,7 +327,7 @@ fn postfinance_passes_what_is_documented() {
 
 #[test]
 fn postfinance_answers_are_judged() {
-    let Some(judge) = judge("postfinance", "postfinance_answers_are_judged") else {
+    let Some(judge) = Judge::for_provider("postfinance") else {
         return;
     };
     let asked = postfinance("GET", "/payment/transactions/7/payment-page-url", None);
@@ -382,7 +369,7 @@ fn order() -> Value {
 
 #[test]
 fn paypal_refuses_what_is_wrong() {
-    let Some(judge) = judge("paypal", "paypal_refuses_what_is_wrong") else {
+    let Some(judge) = Judge::for_provider("paypal") else {
         return;
     };
     let path = "/v2/checkout/orders";
@@ -452,7 +439,7 @@ fn paypal_refuses_what_is_wrong() {
 
 #[test]
 fn paypal_passes_what_is_documented() {
-    let Some(judge) = judge("paypal", "paypal_passes_what_is_documented") else {
+    let Some(judge) = Judge::for_provider("paypal") else {
         return;
     };
     passes(
@@ -519,7 +506,7 @@ fn paypal_passes_what_is_documented() {
 
 #[test]
 fn paypal_answers_are_judged() {
-    let Some(judge) = judge("paypal", "paypal_answers_are_judged") else {
+    let Some(judge) = Judge::for_provider("paypal") else {
         return;
     };
     let asked = paypal("POST", "/v2/checkout/orders", Some(order()));

@@ -45,7 +45,13 @@ fn payment(
     let ends_it: &[&str] = match row.state {
         PaymentState::Captured => &["capture.succeeded", "void.succeeded"],
         PaymentState::Voided => &["void.succeeded"],
-        _ => &[],
+        PaymentState::ActionRequired
+        | PaymentState::Pending
+        | PaymentState::Unknown
+        | PaymentState::Authorized
+        | PaymentState::Declined
+        | PaymentState::Failed
+        | PaymentState::Parked => &[],
     };
     let by_operation = operations.iter().any(|one| {
         let kinds = kinds_of(evidence, &one.id);
