@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cardless_contract::{MovementState, Outcome};
+use cardless_contract::{MovementState, Outcome, Payment as Seen};
 
 use super::link::on_a_task;
 use super::operate::{Begun, Earlier, exceeds, must_be};
@@ -15,7 +15,8 @@ use crate::error::{Code, Error};
 use crate::journal::Leased as _;
 use crate::message::{Answer, Refund, RefundRequest};
 use crate::store::{
-    CaptureText, KeyRow, OperationRow, OperationState, OperationType, PaymentRow, PaymentState,
+    CaptureText, Change, KeyRow, OperationRow, OperationState, OperationType, PaymentRow,
+    PaymentState,
 };
 
 /// Captures by their provider's ids, and what each took.
@@ -42,6 +43,7 @@ impl Gateway {
             return inner.replay_refund(&row).await;
         }
         let there = inner.captures_there(&row).await?;
+        inner.sums_fit(&row).await?;
         let begun = inner
             .begin_operation(
                 key,
@@ -121,21 +123,7 @@ impl Inner {
         if ours.values().sum::<i64>() == row.captured {
             return Ok(Captures::new());
         }
-        let unread = Error::new(
-            Code::ProviderUnavailable,
-            "The payment was captured elsewhere, and its provider does not say by which captures. \
-             Nothing was given back; try again.",
-        );
-        let seen = match provider.lookup(&lookup_request(row)?).await {
-            Ok(Outcome::Done(seen) | Outcome::Pending(seen) | Outcome::Review(seen)) => seen,
-            Ok(Outcome::ActionRequired(..) | Outcome::Declined(_) | Outcome::Unmapped(_)) => {
-                return Err(unread);
-            }
-            Err(error) => {
-                self.heard(&row.account, &row.id, &error).await;
-                return Err(unread.with_source(error));
-            }
-        };
+        let seen = self.read_before(row).await?;
         let done = seen
             .captures
             .into_iter()
@@ -145,6 +133,53 @@ impl Inner {
             Some((id.as_str().to_owned(), capture.amount.minor()))
         });
         Ok(named.collect())
+    }
+
+    /// Where a refund is found by its sum only, what somebody has given back in the back office is booked
+    /// before ours begins: ours would be taken for done by it.
+    async fn sums_fit(&self, row: &PaymentRow) -> Result<(), Error> {
+        let provider = self.provider(&row.provider)?;
+        if row.captured == 0 || !provider.capabilities().refunds_by_sum {
+            return Ok(());
+        }
+        let seen = self.read_before(row).await?;
+        let there = seen.refunded.map_or(0, |sum| sum.minor());
+        // Read after the answer: what of ours is in it stands here, done or reserved.
+        let row = self.payment_row(&row.id).await?;
+        if there <= row.refunded + row.reserved_refund {
+            return Ok(());
+        }
+        let wake = Change::WakePayment {
+            id: row.id.clone(),
+            at: self.journal.now(),
+        };
+        self.journal.write(vec![wake]).await.map_err(stored)?;
+        self.wake.notify_one();
+        Err(Error::new(
+            Code::InvalidState,
+            "More was given back at the provider than our books have; they are being brought up to it. \
+             Nothing was given back for this request; read the payment and try again.",
+        ))
+    }
+
+    /// What the provider says of a payment of which a part is to be given back.
+    async fn read_before(&self, row: &PaymentRow) -> Result<Seen, Error> {
+        let provider = self.provider(&row.provider)?;
+        let unread = Error::new(
+            Code::ProviderUnavailable,
+            "Only the provider knows what was captured or given back elsewhere, and it does not say. \
+             Nothing was given back; try again.",
+        );
+        match provider.lookup(&lookup_request(row)?).await {
+            Ok(Outcome::Done(seen) | Outcome::Pending(seen) | Outcome::Review(seen)) => Ok(seen),
+            Ok(Outcome::ActionRequired(..) | Outcome::Declined(_) | Outcome::Unmapped(_)) => {
+                Err(unread)
+            }
+            Err(error) => {
+                self.heard(&row.account, &row.id, &error).await;
+                Err(unread.with_source(error))
+            }
+        }
     }
 
     fn new_refund(

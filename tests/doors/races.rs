@@ -282,6 +282,9 @@ async fn captures(provider: Provider) {
                     .filter(|(told, _)| told.status < 300)
                     .map(|(_, part)| *part)
                     .collect();
+                for told in told.iter().filter(|told| told.status >= 300) {
+                    assert!([409, 422].contains(&told.status), "{name}: {}", told.body);
+                }
                 assert_eq!((taken.len(), &moved), (1, &taken), "{name}");
                 assert_eq!(payment.captured.minor(), taken[0], "{name}");
             } else {

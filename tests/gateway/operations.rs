@@ -770,3 +770,29 @@ async fn a_capture_elsewhere_while_one_of_ours_is_open_is_booked_after_it() {
     assert_eq!(world.payment(&payment.id).await.captured.minor(), 1500);
     world.books_fit(&payment.id).await;
 }
+
+/// Somebody gives back in the back office, and nobody tells. A refund of ours of the same amount would be
+/// taken for done by theirs, were it lost.
+#[tokio::test(start_paused = true)]
+async fn a_refund_of_somebody_else_is_booked_before_ours_begins() {
+    let world = World::new(Shape::Holds);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world
+        .fake
+        .change(&payment.id, |object| object.refunded = 1000);
+    let (key, request) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    assert_eq!(refund.unwrap_err().code(), Code::InvalidState);
+    assert_eq!(world.fake.calls("refund "), 0);
+    world.run_for(Duration::from_secs(5)).await;
+    assert_eq!(world.payment(&payment.id).await.refunded.minor(), 1000);
+    world.fake.fault("refund", Fault::LostBefore);
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    let refund = refund.unwrap().body.id;
+    world.run_minutes(10).await;
+    let standing = world.gateway.refund_by_id(&refund).await.unwrap().status;
+    assert_eq!(standing, OperationStatus::Succeeded);
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+    assert_eq!(world.payment(&payment.id).await.refunded.minor(), 2000);
+}

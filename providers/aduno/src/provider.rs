@@ -90,6 +90,8 @@ fn capabilities() -> Capabilities {
         several_captures: false,
         partial_refund: true,
         refund_per_capture: false,
+        // `providers/aduno.md` §5.6: the history shows sums.
+        refunds_by_sum: true,
         setup_takes_payment: true,
         reserve_holds: true,
         find_by_reference: false,
