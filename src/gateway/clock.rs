@@ -12,7 +12,7 @@ use super::audit::{Actor, AuditAction, AuditObject};
 use super::resolve::INTERVAL;
 use super::{COMMIT_WITHIN, Gateway, Inner, MAX_SKEW, stored};
 use crate::error::{Causes, Error};
-use crate::journal::{Journal, LEASE};
+use crate::journal::{Journal, LEASE, Leased, Reload};
 use crate::store::{Change, StoreError, Subject};
 
 /// What a jump is, and not the ordinary work of a time service, which moves a clock slowly.
@@ -185,6 +185,13 @@ impl Inner {
             self.look_at_clock().await?;
         }
         Ok(self.clock.steps() != since)
+    }
+
+    /// Reads a leased row as it was reckoned with. `None` if somebody else has it now.
+    pub(super) async fn read_anew<T: Leased + Reload>(&self, row: &T) -> Result<Option<T>, Error> {
+        let present = T::reload(self.journal.store(), row.id()).await;
+        let held = |present: &T| present.lease_until() == row.lease_until();
+        Ok(present.map_err(stored)?.filter(held))
     }
 
     /// A machine that starts may show a time that is ahead, and nothing stored tells of it. So after a

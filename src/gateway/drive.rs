@@ -103,8 +103,10 @@ impl Drive {
         for _ in 0..MAX_STEPS {
             // What is marked as sent now is not judged by its age.
             if !self.fresh && self.inner.has_stepped(self.steps).await? {
-                self.look_anew().await?;
-                break;
+                self.read_anew().await?;
+                if self.lost() {
+                    break;
+                }
             }
             let flow = match self.row.step {
                 Step::Linking => self.linking().await?,
@@ -122,12 +124,13 @@ impl Drive {
     }
 
     /// The clock has jumped: what was read of times before is nothing to go by.
-    async fn look_anew(&mut self) -> Result<Flow, Error> {
-        self.save(|row, now| {
-            let parked = row.state == PaymentState::Parked;
-            release_row(row, (!parked).then_some(now));
-        })
-        .await
+    async fn read_anew(&mut self) -> Result<(), Error> {
+        self.steps = self.inner.clock.steps();
+        match self.inner.read_anew(&self.row).await? {
+            Some(row) => self.row = row,
+            None => self.lease_gone = true,
+        }
+        Ok(())
     }
 
     // Step: linking.

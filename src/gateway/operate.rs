@@ -507,12 +507,19 @@ impl Inner {
     /// Asks about an open operation, and sends it again where that is safe.
     pub(super) async fn drive_operation(
         self: Arc<Self>,
-        row: OperationRow,
+        mut row: OperationRow,
     ) -> Result<OperationRow, Error> {
         if !row.is_open() && row.state != OperationState::Parked {
             return self.operation_quiet(row).await;
         }
-        let steps = self.clock.steps();
+        let mut steps = self.clock.steps();
+        if self.has_stepped(steps).await? {
+            steps = self.clock.steps();
+            match self.read_anew(&row).await? {
+                Some(present) => row = present,
+                None => return Ok(row),
+            }
+        }
         let provider = self.provider(&row.provider)?;
         let payment = self.payment_row(&row.payment).await?;
         if payment.reservation.is_none() {
@@ -521,9 +528,6 @@ impl Inner {
         }
         let request = lookup(&row, &payment)?;
         let key = key_of(&row.id, "o")?;
-        if self.has_stepped(steps).await? {
-            return self.look_anew(row).await;
-        }
         // What an answer proves, it proves of the moment of its question.
         let asked_at = self.journal.now();
         let question = |shows, tells| Question {
@@ -828,7 +832,7 @@ impl Inner {
         })
     }
 
-    /// The clock has jumped: what was read of times before is nothing to go by.
+    /// The clock has jumped since the question: what was read of times before is nothing to go by.
     async fn look_anew(&self, row: OperationRow) -> Result<OperationRow, Error> {
         let now = self.journal.now();
         self.change_operation(&row, |row| {

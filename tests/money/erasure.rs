@@ -127,7 +127,7 @@ async fn erased(provider: &str, loss: &str) {
     // Another process goes on with it, and a third.
     for _ in 0..3 {
         world.restart();
-        world.sandbox.advance(LEASE);
+        world.pass(LEASE).await;
         world.gateway.reconcile().await.unwrap();
     }
     let open = world.gateway.erasure(ACCOUNT).await.unwrap().body;

@@ -22,10 +22,10 @@ async fn a_first_payments_page_that_comes_late_can_be_paid_to_its_end() {
         world.inject(provider, begin, "drop_before");
         let setup = world.begin(provider, Some(4990)).await;
         assert_eq!(setup.status, SetupStatus::Unknown, "{provider}");
-        world.sandbox.advance(20 * MINUTE);
+        world.pass(20 * MINUTE).await;
         world.gateway.reconcile().await.unwrap();
         let page = world.gateway.setup(&setup.id).await.unwrap().redirect_url;
-        world.sandbox.advance(NEARLY_A_PAGES_TIME);
+        world.pass(NEARLY_A_PAGES_TIME).await;
         world.gateway.reconcile().await.unwrap();
         let id = setup.payment.unwrap();
         let waits = world.gateway.payment(&id).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_payments_page_that_comes_late_can_be_paid_to_its_end() {
     world.inject("aduno", "POST /v1/transactions", "drop_before");
     let payment = world.pay(&request).await;
     assert_eq!(payment.status, PaymentStatus::Unknown);
-    world.sandbox.advance(14 * MINUTE);
+    world.pass(14 * MINUTE).await;
     world.gateway.reconcile().await.unwrap();
     let page = world
         .gateway
@@ -59,7 +59,7 @@ async fn a_payments_page_that_comes_late_can_be_paid_to_its_end() {
         .await
         .unwrap()
         .redirect_url;
-    world.sandbox.advance(NEARLY_A_PAGES_TIME);
+    world.pass(NEARLY_A_PAGES_TIME).await;
     world.gateway.reconcile().await.unwrap();
     world.decide("aduno", &page.unwrap(), "approve").await;
     world.settle().await;
@@ -74,10 +74,10 @@ async fn a_registration_whose_page_comes_late_has_all_of_its_time() {
     world.inject("aduno", "POST /v1/transactions", "drop_before");
     let setup = world.begin("aduno", None).await;
     assert_eq!(setup.status, SetupStatus::Unknown);
-    world.sandbox.advance(20 * MINUTE);
+    world.pass(20 * MINUTE).await;
     world.gateway.reconcile().await.unwrap();
     let page = world.gateway.setup(&setup.id).await.unwrap().redirect_url;
-    world.sandbox.advance(NEARLY_A_PAGES_TIME);
+    world.pass(NEARLY_A_PAGES_TIME).await;
     world.gateway.reconcile().await.unwrap();
     world.decide("aduno", &page.unwrap(), "approve").await;
     let setup = world.gateway.setup(&setup.id).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_setup_ends_with_its_payment() {
     let setup = world.begin("postfinance", Some(4990)).await;
     // The sandbox's page lives for three hours; neither the hour that a customer is expected to
     // take nor a provider that can't be reached ends it before.
-    world.sandbox.advance(2 * 60 * MINUTE);
+    world.pass(2 * 60 * MINUTE).await;
     world.gateway.reconcile().await.unwrap();
     let waits = world.gateway.setup(&setup.id).await.unwrap();
     assert_eq!(waits.status, SetupStatus::AwaitingCustomer);
@@ -102,7 +102,7 @@ async fn a_setup_ends_with_its_payment() {
     let waits = world.gateway.setup(&setup.id).await.unwrap();
     assert_eq!(waits.status, SetupStatus::AwaitingCustomer);
     world.sandbox.clear_faults();
-    world.sandbox.advance(days(1));
+    world.pass(days(1)).await;
     world.settle().await;
     let payment = world.gateway.payment(&setup.payment.unwrap()).await;
     assert_eq!(payment.unwrap().status, PaymentStatus::Declined);

@@ -140,7 +140,7 @@ async fn a_hold_that_lapses_is_noticed_whether_or_not_its_end_was_told() {
         request.capture = Capture::Manual;
         let id = world.pay(&request).await.id;
         for _ in 0..6 {
-            world.sandbox.advance(7 * DAY);
+            world.pass(7 * DAY).await;
             let a_moment = tokio::time::sleep(std::time::Duration::from_secs(2));
             world.gateway.run(a_moment).await;
         }
@@ -175,7 +175,7 @@ async fn a_hold_that_lapses_after_a_part_was_taken_ends_as_captured_and_is_erase
         assert_eq!(payment.status, PaymentStatus::Authorized, "{provider}");
         assert!(world.gateway.verify().await.unwrap().is_clean());
 
-        world.sandbox.advance(35 * DAY);
+        world.pass(35 * DAY).await;
         let report = world.gateway.verify().await.unwrap();
         let found = report.differences.iter().map(|found| found.what);
         assert!(found.eq(["status"]), "{provider}: {report:?}");
@@ -372,7 +372,7 @@ async fn a_lost_reply_of_a_revocation_revokes() {
             assert_eq!(methods.data[0].status, MethodStatus::Revoked, "{case}");
             // Nothing is left to be done.
             let asked = world.count_sent(step(provider, "revoke"));
-            world.sandbox.advance(DAY);
+            world.pass(DAY).await;
             world.settle().await;
             assert_eq!(world.count_sent(step(provider, "revoke")), asked, "{case}");
             assert!(world.sandbox.ledger().is_empty(), "{case}");
@@ -620,7 +620,7 @@ async fn a_worker_that_has_slept_sends_nothing_any_more() {
     let world = World::new();
     let method = world.link("paypal").await;
     // By then the access token is too old, so that one is fetched before the order is made.
-    world.sandbox.advance(DAY);
+    world.pass(DAY).await;
     world.nap.after("/v1/oauth2/token");
     let (gateway, key) = (world.gateway.clone(), world.key());
     let request = World::charge(&method, 4990, "invoice-1");
@@ -628,7 +628,7 @@ async fn a_worker_that_has_slept_sends_nothing_any_more() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    world.sandbox.advance(DAY);
+    world.pass(DAY).await;
     let report = world.gateway.reconcile().await.unwrap();
     assert_eq!((report.looked_at, report.concluded), (1, 1));
     world.nap.wake();

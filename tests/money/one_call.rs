@@ -30,7 +30,7 @@ async fn a_customer_who_approves_is_charged_once() {
         let method = world.link("paypal").await;
         let payment = world.pay(&present(&method, capture)).await;
         assert_eq!(payment.status, PaymentStatus::ActionRequired);
-        world.sandbox.advance(A_WHILE);
+        world.pass(A_WHILE).await;
         world.gateway.reconcile().await.unwrap();
         assert!(world.sandbox.ledger().is_empty());
         let page = payment.redirect_url.unwrap();
@@ -65,7 +65,7 @@ async fn a_customer_who_stays_away_is_not_charged() {
     let world = World::one_call();
     let method = world.link("paypal").await;
     let payment = world.pay(&present(&method, Capture::Automatic)).await;
-    world.sandbox.advance(5 * A_WHILE);
+    world.pass(5 * A_WHILE).await;
     world.settle().await;
     let ended = world.gateway.payment(&payment.id).await.unwrap();
     assert_eq!(ended.status, PaymentStatus::Failed);

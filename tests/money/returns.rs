@@ -28,7 +28,7 @@ async fn a_browser_does_not_make_us_ask_about_what_is_settled() {
         for _ in 0..5 {
             let to = world.gateway.returned(&back).await.unwrap().location;
             assert!(to.ends_with("status=captured"), "{to}");
-            world.sandbox.advance(A_MOMENT);
+            world.pass(A_MOMENT).await;
         }
         assert_eq!(world.sandbox.requests(None).len(), asked, "{provider}");
     }
@@ -56,7 +56,7 @@ async fn a_browser_makes_us_ask_about_what_is_open_now_and_then_only() {
             }
             assert_eq!(world.sandbox.requests(None).len(), asked, "{provider}");
             for _ in 0..20 {
-                world.sandbox.advance(A_MOMENT);
+                world.pass(A_MOMENT).await;
                 world.gateway.returned(&back).await.unwrap();
             }
             assert!(world.sandbox.requests(None).len() >= asked + 20);

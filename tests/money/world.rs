@@ -16,16 +16,19 @@ use cardless_sandbox::{
 use cardless_transport::{HttpClient, InProcessClient, Request, Response, SendError};
 use http::Method;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How long a client waits for a stalled answer, in tokio's paused time.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A clock that goes on as tokio's paused time does. One that a test moved by itself would be a clock
+/// that jumps.
 #[derive(Debug)]
-struct Morning;
+struct Morning(Instant);
 
 impl Clock for Morning {
     fn now(&self) -> Timestamp {
-        Timestamp::from_seconds(1_795_000_000)
+        Timestamp::from_seconds(1_795_000_000).plus(self.0.elapsed())
     }
 }
 
@@ -107,7 +110,7 @@ impl World {
     }
 
     fn with(url: &str, order_flow: &'static str) -> Self {
-        let sandbox = Sandbox::new(Arc::new(Morning));
+        let sandbox = Sandbox::new(Arc::new(Morning(Instant::now())));
         let key_file = KeyRing::generate(&SystemEntropy).unwrap().to_string();
         let nap = Arc::new(Nap::default());
         let (store, gateway) = process(&sandbox, &nap, url, &key_file, order_flow);
@@ -256,6 +259,12 @@ impl World {
         self.gateway.pay(&self.key(), request).await.unwrap().body
     }
 
+    /// Time passes, and the sandbox concludes what falls due.
+    pub(crate) async fn pass(&self, time: Duration) {
+        tokio::time::advance(time).await;
+        self.sandbox.tick();
+    }
+
     /// Lets the clock run and the resolver ask until nothing is open.
     pub(crate) async fn settle(&self) {
         for _ in 0..40 {
@@ -264,7 +273,7 @@ impl World {
                 assert_eq!(report.errors, 0);
                 return;
             }
-            self.sandbox.advance(Duration::from_secs(20));
+            self.pass(Duration::from_secs(20)).await;
         }
         panic!("still open: {:?}", self.gateway.reconcile().await);
     }
