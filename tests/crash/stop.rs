@@ -75,7 +75,8 @@ async fn live(template: Arc<Template>, case: Case) -> Ended {
             ..Ended::default()
         };
     }
-    if case.point.class == Class::Sync {
+    // Something else may have been in the midst of a commit as it stopped.
+    if case.point.class == Class::Sync || world.is_locked() {
         return Ended {
             unanswered,
             ..alone(world, case, &call, first, asked).await

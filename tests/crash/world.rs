@@ -45,6 +45,7 @@ pub(crate) struct World {
     ahead_seconds: AtomicU64,
     starts: AtomicU32,
     api_key: String,
+    database: PathBuf,
 }
 
 /// One process of the service.
@@ -174,6 +175,7 @@ impl World {
             ahead_seconds: AtomicU64::new(0),
             starts: AtomicU32::new(0),
             api_key: template.api_key.clone(),
+            database: store.join("cardless.db"),
         };
         world.deliver(Deliver::Never, PUBLIC_URL);
         world
@@ -188,6 +190,13 @@ impl World {
                 deliver,
             });
         }
+    }
+
+    /// Whether a process stands in the midst of a write, so that nobody else can write.
+    pub(crate) fn is_locked(&self) -> bool {
+        let database = rusqlite::Connection::open(&self.database).unwrap();
+        database.busy_timeout(Duration::ZERO).unwrap();
+        database.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_err()
     }
 
     /// Starts a process of the service and waits until it listens.
