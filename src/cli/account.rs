@@ -143,7 +143,7 @@ async fn restrict(context: &Context, who: Person, restricted: bool) -> Outcome {
 
 async fn erase(context: &Context, arguments: Erase) -> Outcome {
     let gateway = open(context, &arguments.who, Providers::Needed)?;
-    gateway.keep_merchants().await?;
+    gateway.require_merchants().await?;
     let account = &arguments.who.account;
     let until = Instant::now() + Duration::from_secs(arguments.wait);
     let mut answer = gateway.erase(&new_key()?, account).await?;

@@ -281,10 +281,10 @@ impl Context {
         Ok(gateway.acting_as(Actor::command_line(login)))
     }
 
-    /// The same, with the providers, each at the merchant at which everything open is.
+    /// The same, with the providers, each at the merchant that is in force.
     async fn open_at_providers(&self, settings: &Settings) -> Result<Gateway, Failure> {
         let gateway = self.open(settings, Providers::Needed)?;
-        gateway.keep_merchants().await?;
+        gateway.require_merchants().await?;
         Ok(gateway)
     }
 

@@ -11,7 +11,7 @@ use cardless::scope::{self, Build, InForce, SettingsFacts};
 use cardless::serve;
 
 use super::reload::{Fixed, Reloader};
-use super::{Context, Failure, Outcome, say};
+use super::{Context, Failure, Outcome, Providers, say};
 
 pub(super) async fn run(context: &Context) -> Outcome {
     let mut settings = context.settings()?;
@@ -28,7 +28,8 @@ pub(super) async fn run(context: &Context) -> Outcome {
     if settings.service.public_url == format!("http://{listen}") {
         settings.service.public_url = format!("http://{bound}");
     }
-    let gateway = context.open_at_providers(&settings).await?;
+    let gateway = context.open(&settings, Providers::Needed)?;
+    gateway.keep_merchants().await?;
     gateway.open_keys().await?;
     let signals = Signals::new()?;
     let (build, read) = (Build::of_process().id, shown.digest());

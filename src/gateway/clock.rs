@@ -13,7 +13,7 @@ use super::resolve::INTERVAL;
 use super::{COMMIT_WITHIN, Gateway, Inner, MAX_SKEW, stored};
 use crate::error::{Causes, Error};
 use crate::journal::{Journal, LEASE, Leased, Reload};
-use crate::store::{Change, StoreError, Subject};
+use crate::store::{Change, ClockSeen, StoreError, Subject};
 
 /// What a jump is, and not the ordinary work of a time service, which moves a clock slowly.
 const STEP: Duration = Duration::from_secs(5);
@@ -48,6 +48,8 @@ struct Shown {
     /// What both showed at the last look; `None` before the first.
     last: Option<(Timestamp, Instant)>,
     steps: u64,
+    /// By how much the clock may be ahead, since nobody had looked for long.
+    may_be_ahead: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -56,8 +58,6 @@ struct Rounds {
     settled_at: Option<Instant>,
     /// When it was last made sure that what the clock shows is remembered.
     seen_at: Option<Instant>,
-    /// Nobody had looked for a while before this process did.
-    was_silent: bool,
     /// The latest step in the store that this process has reckoned with, or has seen to be another's.
     known: i64,
 }
@@ -67,6 +67,11 @@ struct Rounds {
 pub(super) struct Steps(u64);
 
 impl ClockWatch {
+    /// What of this time is certain: an answer proves nothing before it.
+    pub(super) fn certain(&self, wall: Timestamp) -> Timestamp {
+        wall.minus(self.shown().may_be_ahead)
+    }
+
     pub(super) fn steps(&self) -> Steps {
         Steps(self.shown().steps)
     }
@@ -75,6 +80,13 @@ impl ClockWatch {
     pub(super) fn is_steady(&self, wall: Timestamp) -> bool {
         let last = self.shown().last;
         last.is_some_and(|last| jump_since(last, wall, Instant::now()).is_none())
+    }
+
+    /// Nothing that is open is older than its certain time: rows that were read before say nothing.
+    fn held(&self) {
+        let mut shown = self.shown();
+        shown.may_be_ahead = Duration::ZERO;
+        shown.steps += 1;
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
@@ -90,6 +102,16 @@ fn jump_since(
 ) -> Option<Timestamp> {
     let expected = then.plus(steady.duration_since(at));
     (wall.since(expected).max(expected.since(wall)) >= STEP).then_some(expected)
+}
+
+/// By how much a clock may be ahead that nobody has looked at since it was seen.
+fn may_be_ahead(seen: ClockSeen, wall: Timestamp) -> Duration {
+    let silence = wall.since(seen.at);
+    if silence > SHORT_SILENCE {
+        seen.may_be_ahead.max(silence)
+    } else {
+        seen.may_be_ahead
+    }
 }
 
 /// Looks at the clock all the time, whatever else goes on, until it is dropped.
@@ -198,15 +220,15 @@ impl Inner {
     /// silence, what was sent before it is asked about for as long as if it had left now. Answers
     /// whether that is done.
     pub(super) async fn hold_proofs(&self) -> bool {
-        let mut rounds = self.clock.rounds.lock().await;
-        if rounds.was_silent {
-            let hold = Change::HoldProofs(self.journal.now());
-            if let Err(error) = self.journal.write(vec![hold]).await {
-                tracing::error!(error = %Causes(&error), "what was sent before is not looked at yet");
-                return false;
-            }
-            rounds.was_silent = false;
+        if self.clock.shown().may_be_ahead.is_zero() {
+            return true;
         }
+        let hold = Change::HoldProofs(self.journal.now());
+        if let Err(error) = self.journal.write(vec![hold]).await {
+            tracing::error!(error = %Causes(&error), "what was sent before is not looked at yet");
+            return false;
+        }
+        self.clock.held();
         true
     }
 
@@ -226,8 +248,11 @@ impl Inner {
             },
             None => {
                 let seen = store.clock_seen().await?;
-                rounds.was_silent = seen.is_some_and(|seen| wall.since(seen) > SHORT_SILENCE);
-                self.reckon_at_start(wall).await?
+                let ahead = seen.map_or(Duration::ZERO, |seen| may_be_ahead(seen, wall));
+                let stepped = self.reckon_at_start(wall).await?;
+                // What is stored by then has been reckoned with.
+                self.clock.shown().may_be_ahead = if stepped { Duration::ZERO } else { ahead };
+                stepped
             }
         };
         if stepped || last.is_none() {
@@ -268,7 +293,8 @@ impl Inner {
         known: i64,
     ) -> Result<bool, StoreError> {
         let store = self.journal.store();
-        let latest = store.latest_sent().await?.max(store.clock_seen().await?);
+        let seen = store.clock_seen().await?.map(|seen| seen.at);
+        let latest = store.latest_sent().await?.max(seen);
         let ahead = latest.filter(|latest| latest.since(wall) > MAX_SKEW);
         if let Some(latest) = ahead {
             self.step_clock(Jump::guessed(wall, latest), known).await?;
@@ -290,20 +316,28 @@ impl Inner {
     /// written says nothing of that: it may have been written by a clock that is ahead.
     async fn reckon_with_silence(&self, wall: Timestamp, known: i64) -> Result<bool, StoreError> {
         let seen = self.journal.store().clock_seen().await?;
-        let long = seen.filter(|&seen| wall.since(seen) > LONG_SILENCE);
+        let long = seen.filter(|seen| wall.since(seen.at) > LONG_SILENCE);
         if let Some(seen) = long {
-            self.step_clock(Jump::seen(wall, seen), known).await?;
+            self.step_clock(Jump::seen(wall, seen.at), known).await?;
         }
         Ok(long.is_some())
     }
 
     /// Remembers what the clock shows, if that has not been done for long or it shows less than before.
     async fn see_clock(&self, wall: Timestamp) -> Result<(), StoreError> {
+        let now = ClockSeen {
+            at: wall,
+            may_be_ahead: self.clock.shown().may_be_ahead,
+        };
         let seen = self.journal.store().clock_seen().await?;
-        if seen.is_some_and(|seen| seen <= wall && wall.since(seen) < SEE_EVERY / 2) {
+        let is_known = |seen: ClockSeen| {
+            let lately = seen.at <= wall && wall.since(seen.at) < SEE_EVERY / 2;
+            lately && seen.may_be_ahead >= now.may_be_ahead
+        };
+        if seen.is_some_and(is_known) {
             return Ok(());
         }
-        self.journal.write(vec![Change::SeeClock(wall)]).await
+        self.journal.write(vec![Change::SeeClock(now)]).await
     }
 
     /// Reckons with a jump, unless another process has done so since the step that is `known`.

@@ -96,7 +96,13 @@ impl Drive {
     }
 
     async fn run(mut self) -> Result<PaymentRow, Error> {
-        self.adopt_method().await?;
+        if !self.fresh {
+            // The jumps are counted first: what is read now is reckoned with all of them.
+            self.read_anew().await?;
+        }
+        if !self.lost() {
+            self.adopt_method().await?;
+        }
         if self.lost() {
             return Ok(self.row);
         }
@@ -123,7 +129,7 @@ impl Drive {
         Ok(self.row)
     }
 
-    /// The clock has jumped: what was read of times before is nothing to go by.
+    /// What was read of times before a jump of the clock is nothing to go by.
     async fn read_anew(&mut self) -> Result<(), Error> {
         self.steps = self.inner.clock.steps();
         match self.inner.read_anew(&self.row).await? {
@@ -255,9 +261,10 @@ impl Drive {
             }
             Repeat::AfterQuestion => {
                 let earliest = quiet_at(last, capabilities);
+                let certain = self.inner.clock.certain(now);
                 match self.provider.find(&self.reference()?).await {
                     Ok(Found::Yes(id)) => Ok(Again::Found(id)),
-                    Ok(Found::No) if now >= earliest => Ok(Again::Send),
+                    Ok(Found::No) if certain >= earliest => Ok(Again::Send),
                     // "Not found" proves nothing before the longest delay is over.
                     Ok(Found::No) => Ok(Again::Wait(earliest)),
                     Ok(Found::CannotTell) => Ok(Again::Never),
@@ -570,9 +577,10 @@ impl Drive {
             .row
             .last_sent_at
             .map(|at| quiet_at(at, self.provider.capabilities()));
-        if let Some(at) = quiet.filter(|&at| at > now) {
+        let certain = self.inner.clock.certain(now);
+        if let Some(at) = quiet.filter(|&at| at > certain) {
             let state = self.row.state;
-            return self.ask_again(state, at).await;
+            return self.ask_again(state, at.max(now)).await;
         }
         self.look().await
     }

@@ -584,7 +584,8 @@ async fn send<T, F>(
 where
     F: Future<Output = cardless_contract::Result<T>>,
 {
-    let by = marked.plus(RESEND_WITHIN);
+    // By a clock that was put back since, no more time than there is.
+    let by = marked.min(clock.now()).plus(RESEND_WITHIN);
     leaving_by(clock, by, async {
         let until = tokio::time::Instant::now() + RESEND_WITHIN;
         for pause in NOT_SENT_PAUSES {

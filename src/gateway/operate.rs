@@ -119,7 +119,7 @@ pub(super) enum Earlier {
 /// A question about an operation that the provider did not show.
 #[derive(Debug, Clone, Copy)]
 struct Question {
-    /// When it was asked: what happened later, its answer does not say.
+    /// When it was asked, as far as that is certain: what happened later, its answer does not say.
     asked_at: Timestamp,
     /// The jumps of the clock that this and the operation's times are reckoned with.
     steps: Steps,
@@ -512,13 +512,14 @@ impl Inner {
         if !row.is_open() && row.state != OperationState::Parked {
             return self.operation_quiet(row).await;
         }
-        let mut steps = self.clock.steps();
-        if self.has_stepped(steps).await? {
-            steps = self.clock.steps();
-            match self.read_anew(&row).await? {
-                Some(present) => row = present,
-                None => return Ok(row),
-            }
+        if !self.clock.is_steady(self.journal.now()) {
+            self.look_at_clock().await?;
+        }
+        // The jumps are counted first: what is read now is reckoned with all of them.
+        let steps = self.clock.steps();
+        match self.read_anew(&row).await? {
+            Some(present) => row = present,
+            None => return Ok(row),
         }
         let provider = self.provider(&row.provider)?;
         let payment = self.payment_row(&row.payment).await?;
@@ -529,7 +530,7 @@ impl Inner {
         let request = lookup(&row, &payment)?;
         let key = key_of(&row.id, "o")?;
         // What an answer proves, it proves of the moment of its question.
-        let asked_at = self.journal.now();
+        let asked_at = self.clock.certain(self.journal.now());
         let question = |shows, tells| Question {
             asked_at,
             steps,
@@ -624,7 +625,7 @@ impl Inner {
                 .await;
         }
         if question.shows {
-            let at = quiet_at;
+            let at = quiet_at.max(now);
             return self
                 .change_operation(&row, |row| release_row(row, Some(at)))
                 .await;

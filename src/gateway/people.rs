@@ -514,7 +514,7 @@ impl Inner {
     ) -> Result<(By, Heard<Reading>), Error> {
         let provider = self.provider(&row.provider)?;
         // What an answer proves, it proves of the moment of its question.
-        let now = self.journal.now();
+        let now = self.clock.certain(self.journal.now());
         let heard = self.hear_payment(provider.as_ref(), row).await?;
         let payable = page_moves_money(row, provider.capabilities()) && is_payable(&heard.reading);
         if payable && wanted != PaymentState::Captured {
@@ -612,7 +612,7 @@ impl Inner {
     ) -> Result<(By, OperationState, Heard<OperationReading>), Error> {
         let provider = self.provider(&row.provider)?;
         // What an answer proves, it proves of the moment of its question.
-        let now = self.journal.now();
+        let now = self.clock.certain(self.journal.now());
         let heard = self.hear_operation(provider.as_ref(), payment, row).await?;
         let quiet = quiet_at(row.last_sent_at, provider.capabilities());
         let (by, state) = decide_operation(row, &heard.reading, wanted, quiet, now)?;

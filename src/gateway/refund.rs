@@ -42,6 +42,13 @@ impl Gateway {
         if let Some(row) = inner.seen_key(key, &digest).await? {
             return inner.replay_refund(&row).await;
         }
+        if row.captured > 0 && row.reservation.is_none() {
+            return Err(Error::new(
+                Code::InvalidState,
+                "A person has called this payment captured, and nobody knows its id at the provider. \
+                 Give back in the provider's back office.",
+            ));
+        }
         let there = inner.captures_there(&row).await?;
         inner.sums_fit(&row).await?;
         let begun = inner
@@ -193,13 +200,6 @@ impl Inner {
         let capabilities = provider.capabilities();
         if row.captured == 0 {
             must_be(row, &[PaymentState::Captured], "refunded")?;
-        }
-        if row.reservation.is_none() {
-            return Err(Error::new(
-                Code::InvalidState,
-                "A person has called this payment captured, and nobody knows its id at the provider. \
-                 Give back in the provider's back office.",
-            ));
         }
         let left = row.captured - row.refunded - row.reserved_refund;
         let asked = match &request.amount {

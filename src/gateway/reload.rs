@@ -131,6 +131,31 @@ impl Gateway {
         inner.set_merchants(&inner.live.parts()).await
     }
 
+    /// Refuses unless these are the merchants in force, and remembers those only of which nothing is known:
+    /// for whoever works beside a service, with settings that it may not have taken yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidState`] if the service works at another merchant, or in another way.
+    /// [`Code::StoreUnavailable`].
+    pub async fn require_merchants(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let parts = inner.live.parts();
+        for (name, provider) in &parts.providers {
+            let there = inner.journal.store().merchant(name).await.map_err(stored)?;
+            if there.is_some_and(|there| !fits(&there, provider.as_ref())) {
+                return Err(Error::new(
+                    Code::InvalidState,
+                    format!(
+                        "The settings name another merchant of {name}, or another way to work, than those in \
+                         force. Start or reload the service with them first, or use the settings that it has."
+                    ),
+                ));
+            }
+        }
+        inner.set_merchants(&parts).await
+    }
+
     /// Judges as [`keep_merchants`](Self::keep_merchants) does, and remembers nothing: whoever works
     /// with the settings before these goes on.
     ///
@@ -187,6 +212,19 @@ impl Inner {
         let providers = parts.providers.iter().filter(|(name, _)| asked(name));
         let required = providers.map(|(name, provider)| required(name, provider.as_ref()));
         self.journal.lease(row, required.collect()).await
+    }
+
+    /// The providers that this process would ask at a merchant that is not in force.
+    pub(super) async fn elsewhere(&self) -> Result<Vec<String>, StoreError> {
+        let parts = self.live.parts();
+        let mut elsewhere = Vec::new();
+        for (name, provider) in &parts.providers {
+            let there = self.journal.store().merchant(name).await?;
+            if there.is_some_and(|there| !fits(&there, provider.as_ref())) {
+                elsewhere.push(name.clone());
+            }
+        }
+        Ok(elsewhere)
     }
 
     /// Refuses to lose a provider, its merchant or its way to work while something is open there.
@@ -319,6 +357,12 @@ impl fmt::Debug for Live {
         let parts = self.parts();
         f.debug_list().entries(parts.providers.keys()).finish()
     }
+}
+
+/// Whether an adapter works at the merchant that is in force, and in its way.
+fn fits(there: &MerchantRow, provider: &dyn PaymentProvider) -> bool {
+    let mode = there.mode.as_deref();
+    there.merchant == provider.merchant() && mode.is_none_or(|mode| mode == provider.mode())
 }
 
 /// That the merchant and the way to work of this adapter are in force.

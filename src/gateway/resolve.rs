@@ -112,7 +112,7 @@ impl Gateway {
         let mut keys = KeyWatch::new();
         // By the clock that only goes on: one that is put back holds nothing up.
         let mut forget_at = Instant::now();
-        let mut proofs_are_held = false;
+        let mut elsewhere = Vec::new();
         self.inner.watch_clock().await;
         let watching = Watching::start(&self.inner);
         loop {
@@ -125,8 +125,8 @@ impl Gateway {
                     self.inner.forget().await;
                     forget_at = Instant::now() + FORGET_EVERY;
                 }
-                proofs_are_held = proofs_are_held || self.inner.hold_proofs().await;
-                found = proofs_are_held && self.inner.spawn_due(&mut tasks).await;
+                found = self.inner.hold_proofs().await
+                    && self.inner.spawn_due(&mut tasks, &mut elsewhere).await;
             }
             while tasks.try_join_next().is_some() {}
             let pause = if found { Duration::ZERO } else { INTERVAL };
@@ -221,9 +221,14 @@ impl Inner {
         self.journal.write(vec![forget]).await
     }
 
-    /// Starts what is due; answers whether there may be more.
-    async fn spawn_due(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> bool {
-        let due = match self.journal.store().due(self.journal.now(), BATCH).await {
+    /// Starts what is due, but for providers that are asked elsewhere by those in force; answers whether
+    /// there may be more.
+    async fn spawn_due(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        elsewhere: &mut Vec<String>,
+    ) -> bool {
+        let due = match self.due(elsewhere).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(
@@ -258,6 +263,21 @@ impl Inner {
         // Leases are taken by the tasks: wait for them, so that the next look finds others.
         while tasks.join_next().await.is_some() {}
         false
+    }
+
+    async fn due(&self, elsewhere: &mut Vec<String>) -> Result<Vec<Due>, StoreError> {
+        let found = self.elsewhere().await?;
+        if *elsewhere != found {
+            if !found.is_empty() {
+                tracing::error!(
+                    providers = ?found,
+                    "other settings are in force for these providers: nothing of theirs is driven here until a reload"
+                );
+            }
+            *elsewhere = found;
+        }
+        let now = self.journal.now();
+        self.journal.store().due(now, elsewhere, BATCH).await
     }
 
     pub(super) async fn drive(self: Arc<Self>, due: Due) -> Result<Standing, Error> {

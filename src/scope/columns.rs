@@ -171,7 +171,10 @@ const TABLES: &[(&str, Classes)] = &[
             (Class::Time, &["created_at", "revoked_at"]),
         ],
     ),
-    ("clock_seen", &[(Class::Time, &["at"])]),
+    (
+        "clock_seen",
+        &[(Class::Time, &["at"]), (Class::Number, &["may_be_ahead"])],
+    ),
     (
         "clock_steps",
         &[(Class::Time, &["at"]), (Class::Number, &["millis"])],

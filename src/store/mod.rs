@@ -130,6 +130,16 @@ impl fmt::Display for Subject {
     }
 }
 
+/// What the machine's clock showed, and how far that may be from the truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockSeen {
+    /// What it showed.
+    pub at: Timestamp,
+    /// By how much it may have been ahead: for as long as nobody had looked before, if that was long. Zero
+    /// once [`Change::HoldProofs`] was done since.
+    pub may_be_ahead: Duration,
+}
+
 /// One change. A batch of them is applied in order, whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -230,10 +240,11 @@ pub enum Change {
         known: i64,
     },
     /// Take what is open for sent at this, if it was sent before: no answer proves before the longest
-    /// delay has passed that it never arrived.
+    /// delay has passed that it never arrived. Then nothing is judged by a clock that may have been ahead
+    /// before.
     HoldProofs(Timestamp),
     /// Remember what the machine's clock shows.
-    SeeClock(Timestamp),
+    SeeClock(ClockSeen),
     /// Let nothing wait for longer than it can have to: what was put off by a clock that was ahead
     /// would stand still until then.
     LimitWaits {
@@ -554,8 +565,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Whether a webhook with this event came before.
     async fn has_webhook(&self, provider: &str, event: &str) -> Result<bool>;
 
-    /// Payments, operations and setups to look at: due by `now` and leased by nobody.
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>>;
+    /// Payments, operations, setups, revocations and erasures to look at: due by `now`, leased by nobody, and
+    /// not at the providers `without`; with any of these, no erasure.
+    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Result<Vec<Due>>;
 
     /// Everything open, due or not, oldest first and after `after`: for `reconcile`.
     async fn open(&self, after: Option<&str>, limit: u32) -> Result<Vec<Due>>;
@@ -571,7 +583,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn latest_sent(&self) -> Result<Option<Timestamp>>;
 
     /// What the machine's clock showed when it was last looked at ([`Change::SeeClock`]).
-    async fn clock_seen(&self) -> Result<Option<Timestamp>>;
+    async fn clock_seen(&self) -> Result<Option<ClockSeen>>;
 
     /// The number of the latest step of the clock that was reckoned with; 0 if there is none.
     async fn latest_step(&self) -> Result<i64>;

@@ -10,6 +10,9 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use crate::world::signal;
 
+/// How many bytes of what is sent are shown: a request's method, and nothing that is secret.
+const SHOWN: &str = "4";
+
 /// How long strace may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -106,7 +109,7 @@ impl Strace {
     async fn attach(pid: u32, calls: &str, rules: &[&str]) -> Self {
         let mut command = Command::new("strace");
         command
-            .args(["-f", "-yy", "-s", "0", "-p", &pid.to_string()])
+            .args(["-f", "-yy", "-s", SHOWN, "-p", &pid.to_string()])
             .args(["-e", "signal=STOP", "-e", &format!("trace={calls}")])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

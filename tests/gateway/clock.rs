@@ -581,22 +581,60 @@ async fn a_jump_ahead_in_the_middle_of_a_batch_proves_nothing() {
     }
 }
 
-/// A machine starts with a clock that is an hour ahead, while a commit of before is still on its way.
+/// A machine starts with a clock that is an hour ahead, while a commit of before is still on its way; whoever
+/// looks first, and however often.
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_starts_with_a_clock_ahead_proves_nothing() {
+    for first in [
+        "a service",
+        "a person",
+        "a service that dies",
+        "nobody else",
+    ] {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        world.run_for(MINUTE).await;
+        let late = Fault::Late(Duration::from_secs(100));
+        world.fake.fault("commit", late);
+        let payment = world.pay(&charge("r-1")).await;
+        world.clock.forward(HOUR);
+        match first {
+            "a person" => drop(world.another_worker().reconcile().await.unwrap()),
+            "a service that dies" => world.another_worker().look_at_clock().await.unwrap(),
+            "nobody else" => {
+                // One process that only ever reconciles brings it to its end too.
+                let alone = world.another_worker();
+                for _ in 0..6 {
+                    alone.reconcile().await.unwrap();
+                    tokio::time::advance(30 * MINUTE).await;
+                }
+            }
+            _ => {}
+        }
+        let started = world.another_worker();
+        started.run(tokio::time::sleep(10 * MINUTE)).await;
+        assert_eq!(
+            world.payment(&payment.id).await.status,
+            PaymentStatus::Captured,
+            "{first}"
+        );
+        world.books_fit(&payment.id).await;
+    }
+}
+
+/// Whoever runs a verb now and then, and no service, comes to ends by it.
+#[tokio::test(start_paused = true)]
+async fn what_is_looked_at_now_and_then_ends() {
     let world = World::new(Shape::TwoCalls);
     world.linked().await;
-    world.run_for(MINUTE).await;
-    let late = Fault::Late(Duration::from_secs(100));
-    world.fake.fault("commit", late);
+    world.fake.fault("commit", Fault::LostBefore);
     let payment = world.pay(&charge("r-1")).await;
-    world.clock.forward(HOUR);
-    let started = world.another_worker();
-    started.run(tokio::time::sleep(10 * MINUTE)).await;
-    assert_eq!(
-        world.payment(&payment.id).await.status,
-        PaymentStatus::Captured
-    );
+    for _ in 0..4 {
+        tokio::time::advance(20 * MINUTE).await;
+        world.another_worker().reconcile().await.unwrap();
+    }
+    let payment = world.payment(&payment.id).await;
+    assert_eq!(payment.status, PaymentStatus::Failed, "{payment:?}");
     world.books_fit(&payment.id).await;
 }
 

@@ -356,22 +356,24 @@ async fn a_payment_without_an_id_there_is_looked_for() {
 /// Nobody could ask about such a refund.
 #[tokio::test(start_paused = true)]
 async fn what_has_no_id_there_is_given_back_in_the_back_office() {
-    let world = World::new(Shape::Page);
-    world.linked().await;
-    let payment = world.pay(&charge("r-1")).await;
-    let mut row = world.store.payment(&payment.id).await.unwrap().unwrap();
-    row.reservation = None;
-    world
-        .store
-        .apply(vec![Change::UpdatePayment(row)])
-        .await
-        .unwrap();
-    let (key, request) = (world.key(), give(Some(1000)));
-    let refund = world.gateway.refund(&key, &payment.id, &request).await;
-    let error = refund.unwrap_err();
-    assert_eq!(error.code(), Code::InvalidState);
-    assert!(error.to_string().contains("back office"), "{error}");
-    assert_eq!(world.fake.calls("refund "), 0);
+    for shape in crate::fake::SHAPES {
+        let world = World::new(shape);
+        world.linked().await;
+        let payment = world.pay(&charge("r-1")).await;
+        let mut row = world.store.payment(&payment.id).await.unwrap().unwrap();
+        row.reservation = None;
+        world
+            .store
+            .apply(vec![Change::UpdatePayment(row)])
+            .await
+            .unwrap();
+        let (key, request) = (world.key(), give(Some(1000)));
+        let refund = world.gateway.refund(&key, &payment.id, &request).await;
+        let error = refund.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidState, "{shape:?}");
+        assert!(error.to_string().contains("back office"), "{error}");
+        assert_eq!(world.fake.calls("refund "), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -203,6 +203,32 @@ async fn another_way_to_work_waits_until_nothing_is_open() {
     );
 }
 
+/// A verb beside a service changes nothing in force, whatever its settings say; and what it may not ask
+/// about stands in nobody's way.
+#[tokio::test(start_paused = true)]
+async fn a_verb_with_other_settings_changes_nothing_in_force() {
+    let world = World::new(Shape::TwoCalls);
+    let first = world.another_worker();
+    first.require_merchants().await.unwrap();
+    world.gateway.keep_merchants().await.unwrap();
+    world.linked().await;
+    let new = successor(&world);
+    new.other_merchant.store(true, Ordering::Relaxed);
+    let verb = world.another_with(&new);
+    let refused = verb.require_merchants().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(refused.to_string().contains("reload the service"));
+    world.fake.fault("commit", Fault::LostBefore);
+    let open = world.pay(&charge("r-1")).await;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let now = cardless_contract::Clock::now(world.clock.as_ref());
+    let due = async |without: &[String]| world.store.due(now, without, 10).await.unwrap().len();
+    assert_eq!((due(&[]).await, due(&["fake".to_owned()]).await), (1, 0));
+    verb.run(tokio::time::sleep(Duration::from_secs(5))).await;
+    let row = world.store.payment(&open.id).await.unwrap().unwrap();
+    assert!(row.next_at.unwrap() <= now, "nobody has looked: {row:?}");
+}
+
 /// Settings that are only looked at are not in force: whoever works with those before goes on. Once
 /// others are, it begins nothing more.
 #[tokio::test(start_paused = true)]

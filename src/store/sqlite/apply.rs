@@ -1,13 +1,15 @@
 //! Changes as SQL.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, Params, Transaction, named_params, params};
 
 use super::{
     audit, client, clock, database, erasure, exchange, generation, handle, merchant, rotation,
 };
 use crate::store::{
-    AccountRow, Change, MethodRow, OperationRow, PaymentRow, RecordRow, ResolutionRow, Result,
-    SealedColumn, SealedText, SetupRow, StoreError, Subject,
+    AccountRow, Change, ClockSeen, MethodRow, OperationRow, PaymentRow, RecordRow, ResolutionRow,
+    Result, SealedColumn, SealedText, SetupRow, StoreError, Subject,
 };
 
 /// Applies a batch within a savepoint, so that its failure takes back only itself.
@@ -126,7 +128,11 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             known,
         } => {
             clock::remember(connection, *at, *millis, *known)?;
-            clock::see(connection, *at)?;
+            let now = ClockSeen {
+                at: *at,
+                may_be_ahead: Duration::ZERO,
+            };
+            clock::see(connection, now)?;
             if *millis < 0 {
                 clock::back(connection, *at, *millis, *sent_by, *accepted_by)
             } else {
@@ -134,7 +140,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             }
         }
         Change::HoldProofs(at) => clock::forward(connection, *at),
-        Change::SeeClock(at) => clock::see(connection, *at),
+        Change::SeeClock(seen) => clock::see(connection, *seen),
         Change::LimitWaits {
             leases_by,
             open_by,

@@ -7,8 +7,8 @@ use rusqlite::{Connection, params};
 use cardless_contract::Timestamp;
 
 use super::apply::{execute, one};
-use super::read::{maybe, time_if_any};
-use crate::store::{Result, Subject};
+use super::read::{maybe, time, time_if_any};
+use crate::store::{ClockSeen, Result, Subject};
 
 /// Two processes that notice one step do so within this time, in milliseconds.
 const SAME_STEP_MILLIS: i64 = 300_000;
@@ -99,7 +99,8 @@ pub(super) fn forward(connection: &Connection, at: Timestamp) -> Result<()> {
         );
         execute(connection, &sql, [at.millis()], Subject::Clock)?;
     }
-    Ok(())
+    let sql = "UPDATE clock_seen SET may_be_ahead = 0";
+    execute(connection, sql, [], Subject::Clock).map(drop)
 }
 
 /// Whoever is at something is at it for no longer than this.
@@ -179,23 +180,30 @@ pub(super) fn latest_sent(connection: &Connection) -> Result<Option<Timestamp>> 
 }
 
 /// What the clock showed when it was last looked at.
-pub(super) fn seen(connection: &Connection) -> Result<Option<Timestamp>> {
-    let seen = maybe(
+pub(super) fn seen(connection: &Connection) -> Result<Option<ClockSeen>> {
+    maybe(
         connection,
-        "SELECT max(at) AS at FROM clock_seen",
+        "SELECT at, may_be_ahead FROM clock_seen ORDER BY at DESC LIMIT 1",
         [],
-        |row| time_if_any(row, "at"),
-    )?;
-    Ok(seen.flatten())
+        |row| {
+            let ahead: i64 = row.get("may_be_ahead")?;
+            Ok(ClockSeen {
+                at: time(row, "at")?,
+                may_be_ahead: Duration::from_millis(u64::try_from(ahead).unwrap_or(0)),
+            })
+        },
+    )
 }
 
 /// Remembers what the clock shows, also where that is earlier than before.
-pub(super) fn see(connection: &Connection, at: Timestamp) -> Result<()> {
+pub(super) fn see(connection: &Connection, clock: ClockSeen) -> Result<()> {
+    let before = seen(connection)?.map_or(Duration::ZERO, |seen| seen.may_be_ahead);
+    let ahead = before.max(clock.may_be_ahead).as_millis();
     execute(connection, "DELETE FROM clock_seen", [], Subject::Clock)?;
     one(
         connection,
-        "INSERT INTO clock_seen (at) VALUES (?1)",
-        [at.millis()],
+        "INSERT INTO clock_seen (at, may_be_ahead) VALUES (?1, ?2)",
+        params![clock.at.millis(), i64::try_from(ahead).unwrap_or(i64::MAX)],
         Subject::Clock,
     )
 }

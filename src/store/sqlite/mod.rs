@@ -32,11 +32,11 @@ use tokio::sync::oneshot;
 
 use super::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
-    ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
-    HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles, OperationRow,
-    OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, Result,
-    RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue,
-    TokenRow,
+    ClientKeyRow, ClientRow, ClockSeen, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow,
+    GenerationRow, HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles,
+    OperationRow, OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow,
+    Result, RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn,
+    StoredValue, TokenRow,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -61,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0018_clock_seen.sql"),
     include_str!("0019_payments_by_state.sql"),
     include_str!("0020_samples.sql"),
+    include_str!("0021_may_be_ahead.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
@@ -602,8 +603,9 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>> {
-        self.read(move |connection| read::due(connection, now, limit))
+    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Result<Vec<Due>> {
+        let without = serde_json::Value::from(without).to_string();
+        self.read(move |connection| read::due(connection, now, &without, limit))
             .await
     }
 
@@ -630,7 +632,7 @@ impl Store for SqliteStore {
         self.read(clock::latest_sent).await
     }
 
-    async fn clock_seen(&self) -> Result<Option<Timestamp>> {
+    async fn clock_seen(&self) -> Result<Option<ClockSeen>> {
         self.read(clock::seen).await
     }
 

@@ -289,22 +289,31 @@ pub(super) fn key(connection: &Connection, client: &str, key: &[u8]) -> Result<O
     )
 }
 
-pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<Due>> {
+/// What is due, but at the providers of a JSON list.
+pub(super) fn due(
+    connection: &Connection,
+    now: Timestamp,
+    without: &str,
+    limit: u32,
+) -> Result<Vec<Due>> {
+    let elsewhere = "provider IN (SELECT value FROM json_each(?3))";
     many(
         connection,
-        "SELECT kind, id FROM (
-             SELECT 'payment' AS kind, id, next_at FROM payments
-                 WHERE next_at <= ?1 AND lease_until <= ?1
-             UNION ALL SELECT 'operation', id, next_at FROM operations
-                 WHERE next_at <= ?1 AND lease_until <= ?1
-             UNION ALL SELECT 'setup', id, next_at FROM setups
-                 WHERE next_at <= ?1 AND lease_until <= ?1
-             UNION ALL SELECT 'revocation', id, next_at FROM payment_methods
-                 WHERE next_at <= ?1
-             UNION ALL SELECT 'erasure', id, next_at FROM erasures
-                 WHERE next_at <= ?1 AND lease_until <= ?1)
-         ORDER BY next_at, id LIMIT ?2",
-        params![now.millis(), limit],
+        &format!(
+            "SELECT kind, id FROM (
+                 SELECT 'payment' AS kind, id, next_at FROM payments
+                     WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
+                 UNION ALL SELECT 'operation', id, next_at FROM operations
+                     WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
+                 UNION ALL SELECT 'setup', id, next_at FROM setups
+                     WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
+                 UNION ALL SELECT 'revocation', id, next_at FROM payment_methods
+                     WHERE next_at <= ?1 AND NOT {elsewhere}
+                 UNION ALL SELECT 'erasure', id, next_at FROM erasures
+                     WHERE next_at <= ?1 AND lease_until <= ?1 AND json_array_length(?3) = 0)
+             ORDER BY next_at, id LIMIT ?2"
+        ),
+        params![now.millis(), limit, without],
         due_row,
     )
 }

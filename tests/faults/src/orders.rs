@@ -384,7 +384,7 @@ async fn settle(world: &World) -> Result<(), Broken> {
         gateway.run(tokio::time::sleep(REST)).await;
         let now = cardless_contract::Clock::now(&world.sandbox.clock());
         let open = world.store.open(None, 10).await?;
-        if open.is_empty() && world.store.due(now, 10).await?.is_empty() {
+        if open.is_empty() && world.store.due(now, &[], 10).await?.is_empty() {
             return Ok(());
         }
         tokio::time::sleep(BETWEEN_ROUNDS).await;

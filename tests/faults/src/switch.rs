@@ -8,10 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cardless::store::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
-    ClientKeyRow, ClientRow, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow, GenerationRow,
-    HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles, OperationRow,
-    OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow, RotationRow,
-    SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue, TokenRow,
+    ClientKeyRow, ClientRow, ClockSeen, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow,
+    GenerationRow, HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles,
+    OperationRow, OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow,
+    RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue,
+    TokenRow,
 };
 use cardless_contract::Timestamp;
 use tokio::sync::Notify;
@@ -333,8 +334,8 @@ impl Store for Disk {
         through!(self, key(client, key))
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Answer<Vec<Due>> {
-        through!(self, due(now, limit))
+    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Answer<Vec<Due>> {
+        through!(self, due(now, without, limit))
     }
 
     async fn open(&self, after: Option<&str>, limit: u32) -> Answer<Vec<Due>> {
@@ -349,7 +350,7 @@ impl Store for Disk {
         through!(self, latest_sent())
     }
 
-    async fn clock_seen(&self) -> Answer<Option<Timestamp>> {
+    async fn clock_seen(&self) -> Answer<Option<ClockSeen>> {
         through!(self, clock_seen())
     }
 
