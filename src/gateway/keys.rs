@@ -226,19 +226,21 @@ impl Inner {
     /// Makes the generation that the store says is active the one that seals here. A store that
     /// knows none yet takes over those of the keys.
     pub(super) async fn follow_generations(&self) -> Result<Vec<GenerationRow>, Error> {
-        let store = self.journal.store();
-        let mut rows = store.generations().await.map_err(stored)?;
-        if rows.is_empty() {
-            let adopt = self.adopt(self.own_generations())?;
-            self.journal.write(adopt).await.map_err(stored)?;
-            rows = store.generations().await.map_err(stored)?;
-        }
-        let active = rows
-            .iter()
-            .find(|row| row.state == GenerationState::Active)
-            .ok_or_else(|| stored(StoreError::Unreadable("generations")))?;
-        self.vault.activate(&active.id).map_err(unfit)?;
+        let rows = self.known_generations().await?;
+        self.vault.activate(&active_of(&rows)?.id).map_err(unfit)?;
         Ok(rows)
+    }
+
+    /// The generations that the store knows, whether they are here or not.
+    pub(super) async fn known_generations(&self) -> Result<Vec<GenerationRow>, Error> {
+        let store = self.journal.store();
+        let rows = store.generations().await.map_err(stored)?;
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+        let adopt = self.adopt(self.own_generations())?;
+        self.journal.write(adopt).await.map_err(stored)?;
+        store.generations().await.map_err(stored)
     }
 
     /// The generations of the store, and those that only the keys have: of a database that was
@@ -484,6 +486,13 @@ fn refuse_exhausted(rows: &[GenerationRow], id: &str, block: u64) -> Result<(), 
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+/// The generation that seals by these rows.
+pub(super) fn active_of(rows: &[GenerationRow]) -> Result<&GenerationRow, Error> {
+    rows.iter()
+        .find(|row| row.state == GenerationState::Active)
+        .ok_or_else(|| stored(StoreError::Unreadable("generations")))
 }
 
 /// How much a generation has sealed of what there is.

@@ -134,29 +134,39 @@ impl Vault {
     }
 
     /// The keys where, and with the passphrase with which, they are to be kept from now on. They
-    /// must be of this installation, and no older than those that are held.
+    /// must be of this installation, and hold `active`, the generation that seals by the store: this
+    /// vault may not have been able to follow.
     ///
     /// # Errors
     ///
     /// [`KeyFileError`].
-    pub(crate) fn read_at(&self, custody: &Arc<dyn Custody>) -> Result<KeyRing, KeyFileError> {
+    pub(crate) fn read_at(
+        &self,
+        custody: &Arc<dyn Custody>,
+        active: &str,
+    ) -> Result<KeyRing, KeyFileError> {
         let read = self.read_again(custody)?;
-        refuse_older(&self.generations(), &read.generations, None)?;
+        refuse_older(
+            &self.generations(),
+            &read.generations,
+            Some(active.as_bytes()),
+        )?;
         Ok(read)
     }
 
-    /// Takes keys that [`Vault::read_at`] gave: from now on they are read where these were. Answers
-    /// what was held before. Keys that were given as text stay as they are.
+    /// Takes keys that [`Vault::read_at`] gave: from now on they are read where these were, and
+    /// `active` can be made what seals. Answers what was held before. Keys that were given as text
+    /// stay as they are.
     ///
     /// # Errors
     ///
     /// [`KeyFileError`] if they have become too old meanwhile; then nothing has changed.
-    pub(crate) fn take(&self, read: KeyRing) -> Result<Held, KeyFileError> {
+    pub(crate) fn take(&self, read: KeyRing, active: &str) -> Result<Held, KeyFileError> {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         if source.is_none() {
             return Ok(Held(None));
         }
-        let generations = self.open_with(read.generations, None)?;
+        let generations = self.open_with(read.generations, Some(active.as_bytes()))?;
         let before = std::mem::replace(&mut *source, read.source);
         Ok(Held(Some((before, generations))))
     }
