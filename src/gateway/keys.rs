@@ -81,9 +81,13 @@ pub struct KeyGeneration {
     /// When it stopped sealing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<Timestamp>,
-    /// When it was proven to be gone.
+    /// When it was found to be gone from the keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destroyed_at: Option<Timestamp>,
+    /// Of one that is gone, whether a record that was sealed under it was tried then, and refused.
+    /// Without that, all that is known is that it was not among the keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<bool>,
 }
 
 /// Looks after the keys while the service runs, by a clock that only ever goes on.
@@ -152,6 +156,7 @@ impl Gateway {
             created_at: row.created_at,
             retired_at: row.retired_at,
             destroyed_at: row.destroyed_at,
+            tried: row.destroyed_at.map(|_| row.tried),
         });
         Ok(KeysReport {
             place: self.inner.vault.name(),
@@ -376,6 +381,7 @@ impl Inner {
             created_at: info.created_at,
             retired_at: None,
             destroyed_at: None,
+            tried: false,
             sample: None,
         });
         rows.collect()
@@ -528,6 +534,7 @@ mod tests {
             created_at,
             retired_at: None,
             destroyed_at: None,
+            tried: false,
             sample: None,
         }
     }

@@ -158,6 +158,7 @@ impl Inner {
                 created_at: made.map_or(now, |info| info.created_at),
                 retired_at: None,
                 destroyed_at: None,
+                tried: false,
                 sample: None,
             },
             at: now,

@@ -388,12 +388,14 @@ pub enum Change {
     },
     /// A retiring generation may go from the keys. A conflict if anything is still sealed under it.
     MarkDestroyed(String),
-    /// A generation so marked is proven to be gone.
+    /// A generation so marked is gone from the keys.
     SetDestroyed {
         /// The generation.
         generation: String,
         /// When.
         at: Timestamp,
+        /// Whether its sample was tried, and did not open.
+        tried: bool,
     },
     /// A new public key of a client; its name or the key itself standing already is a conflict.
     InsertClientKey(ClientKeyRow),

@@ -628,7 +628,29 @@ async fn where_no_sample_can_be_tried_none_is_claimed() {
             "{spoilt}"
         );
         assert_eq!((destroyed.refused, destroyed.untried), (0, vec![old]));
+        let shown = world.gateway.keys().await.unwrap().generations;
+        assert_eq!((shown[0].tried, shown[1].tried), (None, Some(false)));
     }
+}
+
+/// Of generations that were destroyed by an earlier version, nobody wrote down whether anything was tried.
+#[tokio::test(start_paused = true)]
+async fn a_destruction_of_before_it_was_written_down_is_not_called_tried() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    filled(&world, 1).await;
+    rotate(&world.gateway, 3).await;
+    world.gateway.destroy_retired().await.unwrap();
+    let tried = async || world.gateway.keys().await.unwrap().generations[1].tried;
+    assert_eq!(tried().await, Some(true));
+    files.execute(
+        "ALTER TABLE generations DROP COLUMN tried;
+         PRAGMA user_version = 20",
+    );
+    drop(files.store("x.db"));
+    let upgraded = world.builder().store(files.store("x.db")).build().unwrap();
+    let shown = upgraded.keys().await.unwrap().generations;
+    assert_eq!(shown[1].tried, Some(false));
 }
 
 /// As long as the key is here, a sample that is missing or that does not open is made anew: what is

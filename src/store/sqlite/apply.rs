@@ -319,9 +319,11 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             generation::keep_sample(connection, generation, sample)
         }
         Change::MarkDestroyed(id) => generation::destroy(connection, id),
-        Change::SetDestroyed { generation, at } => {
-            generation::destroyed(connection, generation, *at)
-        }
+        Change::SetDestroyed {
+            generation,
+            at,
+            tried,
+        } => generation::destroyed(connection, generation, *at, *tried),
         Change::InsertClientKey(row) => exchange::insert_key(connection, row),
         Change::RevokeClientKey { client, kid, at } => {
             exchange::revoke_key(connection, client, kid, *at)

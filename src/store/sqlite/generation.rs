@@ -104,13 +104,15 @@ pub(super) fn activate(connection: &Connection, row: &GenerationRow, at: Timesta
 fn insert(connection: &Connection, row: &GenerationRow) -> Result<()> {
     one(
         connection,
-        "INSERT INTO generations (id, state, uses, created_at, retired_at, destroyed_at, sample)
-         VALUES (:id, :state, :uses, :created_at, :retired_at, :destroyed_at, :sample)",
+        "INSERT INTO generations (id, state, uses, created_at, retired_at, destroyed_at, tried,
+             sample)
+         VALUES (:id, :state, :uses, :created_at, :retired_at, :destroyed_at, :tried, :sample)",
         named_params! {
             ":id": row.id, ":state": row.state.as_str(), ":uses": number(row.uses),
             ":created_at": row.created_at.millis(),
             ":retired_at": row.retired_at.map(|at| at.millis()),
-            ":destroyed_at": row.destroyed_at.map(|at| at.millis()), ":sample": row.sample,
+            ":destroyed_at": row.destroyed_at.map(|at| at.millis()), ":tried": row.tried,
+            ":sample": row.sample,
         },
         Subject::Generation,
     )
@@ -152,12 +154,18 @@ pub(super) fn destroy(connection: &Connection, id: &str) -> Result<()> {
     )
 }
 
-/// Says when a marked generation was proven to be gone.
-pub(super) fn destroyed(connection: &Connection, id: &str, at: Timestamp) -> Result<()> {
+/// Says when a marked generation was found to be gone, and whether its sample was tried.
+pub(super) fn destroyed(
+    connection: &Connection,
+    id: &str,
+    at: Timestamp,
+    tried: bool,
+) -> Result<()> {
     one(
         connection,
-        "UPDATE generations SET destroyed_at = ?2 WHERE id = ?1 AND state = 'destroyed'",
-        params![id, at.millis()],
+        "UPDATE generations SET destroyed_at = ?2, tried = ?3
+         WHERE id = ?1 AND state = 'destroyed'",
+        params![id, at.millis(), tried],
         Subject::Generation,
     )
 }
@@ -260,6 +268,7 @@ pub(super) fn generations(connection: &Connection) -> Result<Vec<GenerationRow>>
                 created_at: time(row, "created_at")?,
                 retired_at: time_if_any(row, "retired_at")?,
                 destroyed_at: time_if_any(row, "destroyed_at")?,
+                tried: row.get("tried")?,
                 sample: row.get("sample")?,
             })
         },
