@@ -186,9 +186,9 @@ impl Inner {
         })
     }
 
-    /// Whether something was sealed under a generation that another process has retired before it
-    /// was written. Then this follows, and it must be sealed again.
-    pub(super) async fn sealed_too_late<T>(
+    /// Whether something was refused because another process has retired a generation before it was
+    /// written. Then this follows, and it must be sealed, or begun, again.
+    pub(super) async fn came_too_late<T>(
         &self,
         result: &Result<T, Error>,
         turns: &mut u32,

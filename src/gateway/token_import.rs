@@ -604,7 +604,7 @@ impl TokenImport {
                 Err(error @ StoreError::Conflict(Subject::Generation)) => Err(stored(error)),
                 other => Ok(other),
             };
-            if !inner.sealed_too_late(&written, &mut turns).await? {
+            if !inner.came_too_late(&written, &mut turns).await? {
                 return written;
             }
         }

@@ -359,10 +359,13 @@ pub enum Change {
         /// How many in all.
         limit: u64,
     },
-    /// A new generation that seals from now on; the one before it retires.
+    /// A new generation that seals from now on; the one before it retires. A conflict if another than
+    /// that one is active.
     ActivateGeneration {
         /// The new one.
         row: GenerationRow,
+        /// The one before it.
+        retires: String,
         /// When.
         at: Timestamp,
     },

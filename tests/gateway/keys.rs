@@ -2,19 +2,20 @@
 //! generation, and none is lost; what is destroyed opens nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cardless::error::{Causes, Code, Error};
 use cardless::gateway::{Gateway, KeysRotated, MAX_USES, WARN_AGE};
 use cardless::message::*;
 use cardless::store::{
-    AccountRow, Change, GenerationState, ResealedRow, SealedColumn, SealedRow, SqliteStore, Store,
-    StoreError, Subject, Threads,
+    AccountRow, Change, GenerationRow, GenerationState, ResealedRow, SealedColumn, SealedRow,
+    SqliteStore, Store, StoreError, Subject, Threads,
 };
-use cardless::vault::{Context, KeyRing, Purpose, Vault, VaultError};
+use cardless::vault::{Context, Custody, KeyFileError, KeyRing, Purpose, Vault, VaultError};
 use cardless_contract::SystemEntropy;
+use zeroize::Zeroizing;
 
 use crate::fake::Shape;
 use crate::world::*;
@@ -292,6 +293,111 @@ async fn of_two_rotations_one_is_refused() {
     let rotated = second.finish().await.unwrap();
     assert_eq!(rotated.retired.len(), 1);
     assert_eq!(plaintexts(&world).await.len(), 12);
+}
+
+/// Keys that another process rotates from beginning to end just when they are read.
+#[derive(Debug)]
+struct Overtaken {
+    keys: Arc<Pocket>,
+    by: Mutex<Option<Gateway>>,
+}
+
+impl Custody for Overtaken {
+    fn name(&self) -> String {
+        self.keys.name()
+    }
+
+    fn fingerprint(&self) -> Result<[u8; 32], KeyFileError> {
+        self.keys.fingerprint()
+    }
+
+    fn read(&self) -> Result<Zeroizing<String>, KeyFileError> {
+        if let Some(other) = self.by.lock().unwrap().take() {
+            let rotating = std::thread::spawn(move || {
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = runtime.enable_time().build().unwrap();
+                runtime.block_on(rotate(&other, 100))
+            });
+            rotating.join().unwrap();
+        }
+        self.keys.read()
+    }
+
+    fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError> {
+        self.keys.replace(present, text)
+    }
+
+    fn as_kept(&self, text: &str) -> Result<Zeroizing<String>, KeyFileError> {
+        self.keys.as_kept(text)
+    }
+
+    fn remark(&self) -> Option<String> {
+        self.keys.remark()
+    }
+}
+
+/// A rotation retires only what it has seen sealing, so that a sample of each is kept, once.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_is_overtaken_by_a_whole_one_begins_anew() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 2).await;
+    let overtaken = Arc::new(Overtaken {
+        keys: world.keys.clone(),
+        by: Mutex::default(),
+    });
+    let keys = KeyRing::from_custody(overtaken.clone()).unwrap();
+    let slow = world.builder().keys(keys).build().unwrap();
+    slow.open_keys().await.unwrap();
+    *overtaken.by.lock().unwrap() = Some(world.another_worker());
+    let first = world.gateway.keys().await.unwrap().generations[0].clone();
+
+    let rotated = rotate(&slow, 100).await;
+
+    assert!(!rotated.resumed);
+    let rows = world.store.generations().await.unwrap();
+    let states: Vec<_> = rows.iter().map(|row| row.state.as_str()).collect();
+    assert_eq!(states, ["active", "retiring", "retiring"]);
+    assert_eq!(rows[0].id, rotated.generation);
+    for row in &rows[1..] {
+        let kept = row.sample.as_ref().unwrap();
+        open_sample(&world, kept).unwrap();
+    }
+    let retired = rows.iter().find(|row| row.id == first.id).unwrap();
+    assert_eq!(retired.uses, first.uses + 1, "one sample is made of it");
+    for (generation, _) in plaintexts(&world).await.values() {
+        assert_eq!(*generation, rotated.generation);
+    }
+    let ids = KeyRing::from_custody(world.keys.clone()).unwrap();
+    assert_eq!(ids.active_id(), rotated.generation);
+    assert_eq!(ids.generation_ids().count(), 3);
+    let destroyed = world.gateway.destroy_retired().await.unwrap();
+    assert_eq!((destroyed.generations.len(), destroyed.refused), (2, 2));
+    assert!(destroyed.untried.is_empty(), "{destroyed:?}");
+}
+
+/// The same in the store by itself.
+#[tokio::test(start_paused = true)]
+async fn the_store_retires_no_generation_but_the_one_that_is_named() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    rotate(&world.gateway, 100).await;
+    let before = world.store.generations().await.unwrap();
+    for retires in [before[1].id.as_str(), "kek_unknown"] {
+        let activate = Change::ActivateGeneration {
+            row: GenerationRow {
+                id: "kek_new".to_owned(),
+                ..before[0].clone()
+            },
+            retires: retires.to_owned(),
+            at: cardless_contract::Timestamp::from_seconds(1),
+        };
+        let refused = world.store.apply(vec![activate]).await;
+        assert!(
+            matches!(refused, Err(StoreError::Conflict(Subject::Generation))),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(world.store.generations().await.unwrap(), before);
 }
 
 #[tokio::test(start_paused = true)]

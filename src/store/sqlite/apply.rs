@@ -308,7 +308,9 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             uses,
             limit,
         } => generation::reserve(connection, generation, *uses, *limit),
-        Change::ActivateGeneration { row, at } => generation::activate(connection, row, *at),
+        Change::ActivateGeneration { row, retires, at } => {
+            generation::activate(connection, row, retires, *at)
+        }
         Change::Reseal {
             column,
             from,

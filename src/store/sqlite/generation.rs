@@ -3,7 +3,7 @@
 use cardless_contract::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
-use super::apply::{execute, one};
+use super::apply::one;
 use super::database;
 use super::read::{Read, ReadError, count, many, time, time_if_any, word};
 use crate::store::{
@@ -91,11 +91,17 @@ pub(super) fn adopt(connection: &Connection, rows: &[GenerationRow]) -> Result<(
 }
 
 /// Makes a new generation the active one, and the one before it retires.
-pub(super) fn activate(connection: &Connection, row: &GenerationRow, at: Timestamp) -> Result<()> {
-    execute(
+pub(super) fn activate(
+    connection: &Connection,
+    row: &GenerationRow,
+    retires: &str,
+    at: Timestamp,
+) -> Result<()> {
+    one(
         connection,
-        "UPDATE generations SET state = 'retiring', retired_at = ?1 WHERE state = 'active'",
-        [at.millis()],
+        "UPDATE generations SET state = 'retiring', retired_at = ?2
+         WHERE id = ?1 AND state = 'active'",
+        params![retires, at.millis()],
         Subject::Generation,
     )?;
     insert(connection, row)
