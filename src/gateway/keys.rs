@@ -236,6 +236,18 @@ impl Inner {
         Ok(rows)
     }
 
+    /// Follows the store before something is opened that was sealed under a generation which is not
+    /// here: the vault by itself takes no keys that lack what seals here, and that may have been destroyed
+    /// since. A failure is logged; what can't be opened then says so.
+    pub(super) async fn follow_to_open(&self, sealed: &[u8]) {
+        if self.vault.knows(sealed) {
+            return;
+        }
+        if let Err(error) = self.follow_generations().await {
+            tracing::error!(error = %Causes(&error), "the keys");
+        }
+    }
+
     /// The generations that the store knows, whether they are here or not.
     pub(super) async fn known_generations(&self) -> Result<Vec<GenerationRow>, Error> {
         let store = self.journal.store();

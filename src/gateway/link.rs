@@ -373,8 +373,8 @@ impl Inner {
         let row = self.payment_row(id).await?;
         match &row.redirect {
             Some(sealed) if row.method.is_some() && row.state == PaymentState::ActionRequired => {
-                self.open_redirect(&row.account, &row.provider, &row.id, sealed)
-                    .map(Some)
+                let opened = self.open_redirect(&row.account, &row.provider, &row.id, sealed);
+                opened.await.map(Some)
             }
             _ => Ok(None),
         }

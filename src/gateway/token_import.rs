@@ -387,6 +387,7 @@ impl ImportCheck {
             };
             after.clone_from(&last.method.id);
             for row in &rows {
+                inner.follow_to_open(&row.record.sealed).await;
                 compared += 1;
                 self.compare_one(&inner, row);
             }

@@ -811,6 +811,67 @@ async fn a_generation_that_only_the_keys_know_is_shown_and_destroyed() {
     assert_eq!(ids.generation_ids().collect::<Vec<_>>(), [kept.as_str()]);
 }
 
+/// An older copy of the keys is none that a row can have taken, by naming what was destroyed since: the
+/// others would not open any more.
+#[tokio::test(start_paused = true)]
+async fn an_older_copy_of_the_keys_is_refused_whatever_a_row_names() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    let charged = async |reference: &str, account: &str| {
+        let request = PayRequest {
+            account: account.to_owned(),
+            ..charge(reference)
+        };
+        world.pay(&request).await.status
+    };
+    link(&world.gateway, &world, "back").await;
+    files.execute("CREATE TABLE before_it AS SELECT * FROM records");
+    link(&world.gateway, &world, "other").await;
+    rotate(&world.gateway, 3).await;
+    let older = world.keys.text();
+    world.gateway.destroy_retired().await.unwrap();
+    rotate(&world.gateway, 3).await;
+    let latest = world.keys.text();
+    world.keys.put(&older);
+    files.execute(&format!(
+        "{PUT_BACK} WHERE id IN (SELECT id FROM before_it)"
+    ));
+    assert_eq!(charged("r-1", "back").await, PaymentStatus::Failed);
+    assert_eq!(charged("r-2", "other").await, PaymentStatus::Captured);
+    world.run_minutes(2).await;
+    world.gateway.ready().await.unwrap();
+    assert_eq!(charged("r-3", "other").await, PaymentStatus::Captured);
+    link(&world.gateway, &world, "third").await;
+    world.keys.put(&latest);
+    world.run_minutes(2).await;
+    link(&world.gateway, &world, "fourth").await;
+}
+
+/// A worker that has missed a rotation, and the end of what seals there, follows as soon as it is asked.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_missed_a_rotation_and_a_destruction_opens_on() {
+    let world = World::new(Shape::Page);
+    filled(&world, 2).await;
+    let setup = world.gateway.link(&world.key(), &link_request()).await;
+    let setup = setup.unwrap().body;
+    let others = [(); 3].map(|()| world.another_worker());
+    for other in &others {
+        other.open_keys().await.unwrap();
+    }
+    let keys = world.gateway.keys().await.unwrap();
+    rotate(&world.gateway, 100).await;
+    world.gateway.destroy_retired().await.unwrap();
+    assert!(!world.keys.text().contains(&keys.generations[0].id));
+
+    let [first, second, third] = &others;
+    let paid = first.pay(&world.key(), &charge("r-1")).await.unwrap().body;
+    assert_eq!(paid.status, PaymentStatus::Captured);
+    let page = second.setup(&setup.id).await.unwrap().redirect_url;
+    assert_eq!(page, setup.redirect_url);
+    let read = third.payment(&paid.id).await.unwrap();
+    assert_eq!(read.account, "a-1");
+}
+
 /// A copy of the keys that brings a destroyed generation back is no way around its end.
 #[tokio::test(start_paused = true)]
 async fn a_destroyed_generation_that_comes_back_is_destroyed_again() {
