@@ -29,7 +29,7 @@ pub struct KeysDestroyed {
     /// Those of them of which no such record was kept: that they are not among the keys is all that
     /// is known of them.
     pub untried: Vec<String>,
-    /// When it was proven.
+    /// When they were found to be gone.
     pub at: Timestamp,
 }
 
@@ -67,11 +67,13 @@ impl Gateway {
         let set = |id: &String| Change::SetDestroyed {
             generation: id.clone(),
             at,
+            tried: tried(id),
         };
         let mut batch: Vec<Change> = ids.iter().map(set).collect();
         batch.extend(ids.iter().map(|id| {
             let object = AuditObject::generation(id);
-            self.audit(AuditAction::RotateKeysDestroy, object).change()
+            let line = self.audit(AuditAction::RotateKeysDestroy, object);
+            line.detail("tried", tried(id)).change()
         }));
         inner.journal.write(batch).await.map_err(stored)?;
         Ok(KeysDestroyed {

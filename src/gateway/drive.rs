@@ -742,7 +742,7 @@ impl Drive {
         let mut turns = 0;
         loop {
             let saved = self.send_to_page(id, url).await;
-            if !self.inner.sealed_too_late(&saved, &mut turns).await? {
+            if !self.inner.came_too_late(&saved, &mut turns).await? {
                 return saved;
             }
         }

@@ -4,7 +4,8 @@
 //! A key pair is derived from the key file and a generation's id, so no private key is kept. A
 //! generation is made when the first message or reader of the key set comes, and again after
 //! [`ROTATE_AFTER`]. Its keys are published at once; it signs a day later, when whoever keeps the
-//! set has fetched it anew, and messages to the one before are taken for [`OVERLAP`] more.
+//! set has fetched it anew, and messages to the one before are taken for [`OVERLAP`] more. One that was
+//! made by a clock that was behind waits until the one before it would have been replaced anyway.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +59,7 @@ struct KeyPairs {
 
 /// A generation that counts now.
 struct Generation {
-    created_at: Timestamp,
+    published_at: Timestamp,
     keys: Arc<KeyPairs>,
 }
 
@@ -93,9 +94,9 @@ impl Gateway {
         let store = self.inner.journal.store();
         let rows = store.exchange_generations(MAX_GENERATIONS).await;
         let rows = rows.map_err(stored)?;
-        let ages = live(rows, now).map(|(id, created_at)| ExchangeKeyAge {
-            id,
-            created_at,
+        let ages = live(rows, now).map(|row| ExchangeKeyAge {
+            id: row.id,
+            created_at: row.created_at,
             renewed_after: ROTATE_AFTER,
         });
         Ok(ages.collect())
@@ -260,9 +261,11 @@ impl Inner {
             rows = store.exchange_generations(limit).await.map_err(stored)?;
         }
         live(rows, now)
-            .map(|(id, created_at)| {
-                let keys = self.key_pairs(&id)?;
-                Ok(Generation { created_at, keys })
+            .map(|row| {
+                Ok(Generation {
+                    published_at: row.published_at,
+                    keys: self.key_pairs(&row.id)?,
+                })
             })
             .collect()
     }
@@ -323,22 +326,48 @@ impl Inner {
     }
 }
 
-/// The newest generation, and each older one until [`OVERLAP`] after a successor was made.
-fn live(
-    rows: Vec<(String, Timestamp)>,
-    now: Timestamp,
-) -> impl Iterator<Item = (String, Timestamp)> {
+/// A generation by its row, and from when on its publication is reckoned.
+struct Dated {
+    id: String,
+    created_at: Timestamp,
+    published_at: Timestamp,
+}
+
+/// The newest generation, and each older one until [`OVERLAP`] after a successor was published.
+fn live(rows: Vec<(String, Timestamp)>, now: Timestamp) -> impl Iterator<Item = Dated> {
     let mut successor = None;
-    rows.into_iter().filter(move |(_, created_at)| {
+    dated(rows, now).into_iter().filter(move |row| {
         let replaced: Option<Timestamp> = successor;
-        successor = Some(replaced.map_or(*created_at, |at| at.min(*created_at)));
+        successor = Some(replaced.map_or(row.published_at, |at| at.min(row.published_at)));
         replaced.is_none_or(|at| now.since(at) < OVERLAP)
     })
 }
 
+/// The rows, the newest first, each published when it was made. One that is dated before one that was
+/// made before it is of a clock that was behind, unless that other one is dated in the future: nobody
+/// knows since when it has been published, only that the other one does its work until it is due.
+fn dated(rows: Vec<(String, Timestamp)>, now: Timestamp) -> Vec<Dated> {
+    let mut dated = Vec::with_capacity(rows.len());
+    let mut latest: Option<Timestamp> = None;
+    for (id, created_at) in rows.into_iter().rev() {
+        let behind = latest.filter(|latest| *latest > created_at);
+        if created_at <= now.plus(MAX_SKEW) {
+            latest = latest.max(Some(created_at));
+        }
+        dated.push(Dated {
+            id,
+            created_at,
+            published_at: behind.map_or(created_at, |latest| latest.plus(ROTATE_AFTER)),
+        });
+    }
+    dated.reverse();
+    dated
+}
+
 /// The key that signs: the newest that has been published for a day, or the oldest there is.
 fn signing(generations: &[Generation], now: Timestamp) -> Option<&SecretKey> {
-    let published = |generation: &&Generation| now.since(generation.created_at) >= PUBLISHED_BEFORE;
+    let published =
+        |generation: &&Generation| now.since(generation.published_at) >= PUBLISHED_BEFORE;
     generations
         .iter()
         .find(published)
@@ -379,7 +408,7 @@ mod tests {
                 ("a".to_owned(), day(0)),
             ]
         };
-        let ids = |now| live(rows(), now).map(|(id, _)| id).collect::<Vec<_>>();
+        let ids = |now| live(rows(), now).map(|row| row.id).collect::<Vec<_>>();
         assert_eq!(ids(day(181)), ["c", "b"]);
         assert_eq!(ids(day(209)), ["c", "b"]);
         assert_eq!(ids(day(210)), ["c"]);
@@ -388,7 +417,7 @@ mod tests {
             let ahead = ("ahead".to_owned(), day(400));
             vec![("b".to_owned(), day(90)), ahead, ("a".to_owned(), day(0))]
         };
-        let ids = |now| live(rows(), now).map(|(id, _)| id).collect::<Vec<_>>();
+        let ids = |now| live(rows(), now).map(|row| row.id).collect::<Vec<_>>();
         assert_eq!(ids(day(119)), ["b", "ahead", "a"]);
         assert_eq!(ids(day(120)), ["b"]);
     }

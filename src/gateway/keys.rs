@@ -81,9 +81,13 @@ pub struct KeyGeneration {
     /// When it stopped sealing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<Timestamp>,
-    /// When it was proven to be gone.
+    /// When it was found to be gone from the keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destroyed_at: Option<Timestamp>,
+    /// Of one that is gone, whether a record that was sealed under it was tried then, and refused.
+    /// Without that, all that is known is that it was not among the keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<bool>,
 }
 
 /// Looks after the keys while the service runs, by a clock that only ever goes on.
@@ -152,6 +156,7 @@ impl Gateway {
             created_at: row.created_at,
             retired_at: row.retired_at,
             destroyed_at: row.destroyed_at,
+            tried: row.destroyed_at.map(|_| row.tried),
         });
         Ok(KeysReport {
             place: self.inner.vault.name(),
@@ -181,9 +186,9 @@ impl Inner {
         })
     }
 
-    /// Whether something was sealed under a generation that another process has retired before it
-    /// was written. Then this follows, and it must be sealed again.
-    pub(super) async fn sealed_too_late<T>(
+    /// Whether something was refused because another process has retired a generation before it was
+    /// written. Then this follows, and it must be sealed, or begun, again.
+    pub(super) async fn came_too_late<T>(
         &self,
         result: &Result<T, Error>,
         turns: &mut u32,
@@ -226,19 +231,33 @@ impl Inner {
     /// Makes the generation that the store says is active the one that seals here. A store that
     /// knows none yet takes over those of the keys.
     pub(super) async fn follow_generations(&self) -> Result<Vec<GenerationRow>, Error> {
-        let store = self.journal.store();
-        let mut rows = store.generations().await.map_err(stored)?;
-        if rows.is_empty() {
-            let adopt = self.adopt(self.own_generations())?;
-            self.journal.write(adopt).await.map_err(stored)?;
-            rows = store.generations().await.map_err(stored)?;
-        }
-        let active = rows
-            .iter()
-            .find(|row| row.state == GenerationState::Active)
-            .ok_or_else(|| stored(StoreError::Unreadable("generations")))?;
-        self.vault.activate(&active.id).map_err(unfit)?;
+        let rows = self.known_generations().await?;
+        self.vault.activate(&active_of(&rows)?.id).map_err(unfit)?;
         Ok(rows)
+    }
+
+    /// Follows the store before something is opened that was sealed under a generation which is not
+    /// here: the vault by itself takes no keys that lack what seals here, and that may have been destroyed
+    /// since. A failure is logged; what can't be opened then says so.
+    pub(super) async fn follow_to_open(&self, sealed: &[u8]) {
+        if self.vault.knows(sealed) {
+            return;
+        }
+        if let Err(error) = self.follow_generations().await {
+            tracing::error!(error = %Causes(&error), "the keys");
+        }
+    }
+
+    /// The generations that the store knows, whether they are here or not.
+    pub(super) async fn known_generations(&self) -> Result<Vec<GenerationRow>, Error> {
+        let store = self.journal.store();
+        let rows = store.generations().await.map_err(stored)?;
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+        let adopt = self.adopt(self.own_generations())?;
+        self.journal.write(adopt).await.map_err(stored)?;
+        store.generations().await.map_err(stored)
     }
 
     /// The generations of the store, and those that only the keys have: of a database that was
@@ -374,6 +393,7 @@ impl Inner {
             created_at: info.created_at,
             retired_at: None,
             destroyed_at: None,
+            tried: false,
             sample: None,
         });
         rows.collect()
@@ -486,6 +506,13 @@ fn refuse_exhausted(rows: &[GenerationRow], id: &str, block: u64) -> Result<(), 
     }
 }
 
+/// The generation that seals by these rows.
+pub(super) fn active_of(rows: &[GenerationRow]) -> Result<&GenerationRow, Error> {
+    rows.iter()
+        .find(|row| row.state == GenerationState::Active)
+        .ok_or_else(|| stored(StoreError::Unreadable("generations")))
+}
+
 /// How much a generation has sealed of what there is.
 pub(super) fn sealed_under(counts: &[(SealedColumn, String, u64)], id: &str) -> u64 {
     let of_it = counts.iter().filter(|(_, generation, _)| generation == id);
@@ -519,6 +546,7 @@ mod tests {
             created_at,
             retired_at: None,
             destroyed_at: None,
+            tried: false,
             sample: None,
         }
     }

@@ -262,7 +262,7 @@ impl Inner {
                 Err(error @ StoreError::Conflict(Subject::Generation)) => Err(stored(error)),
                 other => Ok(other),
             };
-            if !self.sealed_too_late(&written, &mut turns).await? {
+            if !self.came_too_late(&written, &mut turns).await? {
                 return written;
             }
         }
@@ -373,8 +373,8 @@ impl Inner {
         let row = self.payment_row(id).await?;
         match &row.redirect {
             Some(sealed) if row.method.is_some() && row.state == PaymentState::ActionRequired => {
-                self.open_redirect(&row.account, &row.provider, &row.id, sealed)
-                    .map(Some)
+                let opened = self.open_redirect(&row.account, &row.provider, &row.id, sealed);
+                opened.await.map(Some)
             }
             _ => Ok(None),
         }
@@ -457,7 +457,7 @@ impl Inner {
         let mut turns = 0;
         loop {
             let written = self.show_page(&row, started, takes_payment).await;
-            if !self.sealed_too_late(&written, &mut turns).await? {
+            if !self.came_too_late(&written, &mut turns).await? {
                 return written;
             }
         }
@@ -619,7 +619,7 @@ impl Inner {
         let mut turns = 0;
         let written = loop {
             let written = self.keep_method(&row, token).await;
-            if !self.sealed_too_late(&written, &mut turns).await? {
+            if !self.came_too_late(&written, &mut turns).await? {
                 break written?;
             }
         };

@@ -270,6 +270,7 @@ impl Inner {
             &record.merchant,
             &record.id,
         );
+        self.follow_to_open(&record.sealed).await;
         self.vault
             .open_token(&context, &record.sealed)
             .map_err(|error| {

@@ -10,6 +10,7 @@ use cardless_contract::{PaymentProvider, Secrets};
 use cardless_transport::HttpClient;
 
 use super::deliver::Delivery;
+use super::keys::active_of;
 use super::{Gateway, Inner, Probe, probe_all, stored};
 use crate::error::{Code, Error};
 use crate::journal::Leased;
@@ -170,7 +171,8 @@ impl Gateway {
 
 impl Inner {
     /// The keys as they are kept at another place or under another passphrase, if everything that is
-    /// sealed opens with them. Nothing is taken yet.
+    /// sealed opens with them. Nothing is taken yet. They are held to what seals by the store: where
+    /// the keys were read so far, that may be out of reach.
     async fn read_keys(&self, custody: &Arc<dyn Custody>) -> Result<KeyRing, Error> {
         let unread = |error| {
             Error::new(
@@ -178,8 +180,9 @@ impl Inner {
                 format!("The keys can't be read with these settings: {error}."),
             )
         };
-        let rows = self.follow_generations().await?;
-        let read = self.vault.read_at(custody).map_err(unread)?;
+        let rows = self.known_generations().await?;
+        let active = &active_of(&rows)?.id;
+        let read = self.vault.read_at(custody, active).map_err(unread)?;
         let ids: Vec<&str> = read.generation_ids().collect();
         self.nothing_is_locked(&rows, &ids).await?;
         Ok(read)
@@ -187,17 +190,22 @@ impl Inner {
 
     /// Takes the keys and remembers the merchants: both, or nothing.
     async fn take_over(&self, new: &Parts, keys: Option<KeyRing>) -> Result<(), Error> {
-        let before = match keys {
-            Some(keys) => Some(self.vault.take(keys).map_err(|error| {
-                Error::new(
-                    Code::InvalidState,
-                    format!("The keys have changed meanwhile: {error}."),
-                )
-            })?),
-            None => None,
+        let Some(keys) = keys else {
+            return self.set_merchants(new).await;
         };
-        let written = self.set_merchants(new).await;
-        if let (Err(_), Some(before)) = (&written, before) {
+        let rows = self.known_generations().await?;
+        let before = self.vault.take(keys, &active_of(&rows)?.id);
+        let before = before.map_err(|error| {
+            Error::new(
+                Code::InvalidState,
+                format!("The keys have changed meanwhile: {error}."),
+            )
+        })?;
+        let written = match self.follow_generations().await {
+            Ok(_) => self.set_merchants(new).await,
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
             self.vault.put_back(before);
         }
         written

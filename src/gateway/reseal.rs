@@ -13,7 +13,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::audit::{Actor, AuditAction, AuditObject};
-use super::keys::unfit;
+use super::keys::{active_of, unfit};
 use super::{Gateway, Inner, stored, view};
 use crate::error::{Code, Error};
 use crate::store::{
@@ -84,13 +84,7 @@ impl Gateway {
     /// read or written; [`Code::StoreUnavailable`].
     pub async fn rotate_keys(&self) -> Result<KeyRotation, Error> {
         let inner = &self.inner;
-        let rows = inner.follow_generations().await?;
-        let unfinished = inner.unfinished_rotation(RotationKind::Keys).await?;
-        let resumed = unfinished.is_some();
-        let row = match unfinished {
-            Some(row) => row,
-            None => inner.begin_keys(&rows, &self.actor).await?,
-        };
+        let (row, resumed) = inner.take_up_keys(&self.actor).await?;
         // Another process may have begun it: what seals is what the store says now.
         inner.follow_generations().await?;
         let active = inner.vault.active_id();
@@ -138,7 +132,24 @@ impl Gateway {
 }
 
 impl Inner {
-    /// The new key is kept, then named by the store, in one transaction with the rotation.
+    /// The rotation that is unfinished, or else a new one; and whether it is resumed.
+    async fn take_up_keys(&self, actor: &Actor) -> Result<(RotationRow, bool), Error> {
+        let mut turns = 0;
+        loop {
+            let rows = self.follow_generations().await?;
+            if let Some(row) = self.unfinished_rotation(RotationKind::Keys).await? {
+                return Ok((row, true));
+            }
+            let begun = self.begin_keys(&rows, actor).await;
+            // Another process may have rotated them since the rows were read.
+            if !self.came_too_late(&begun, &mut turns).await? {
+                return begun.map(|row| (row, false));
+            }
+        }
+    }
+
+    /// The new key is kept, then named by the store, in one transaction with the rotation: unless
+    /// another generation seals by then than by these rows.
     async fn begin_keys(
         &self,
         rows: &[GenerationRow],
@@ -158,8 +169,10 @@ impl Inner {
                 created_at: made.map_or(now, |info| info.created_at),
                 retired_at: None,
                 destroyed_at: None,
+                tried: false,
                 sample: None,
             },
+            retires: active_of(rows)?.id.clone(),
             at: now,
         };
         let counts = self.count_sealed().await?;

@@ -224,7 +224,8 @@ impl TokenExport {
 
     /// A line with the tokens of the next page; `None` if there are none in it.
     async fn records(&mut self) -> Result<Option<String>, Error> {
-        let store = self.gateway.inner.journal.store();
+        let inner = Arc::clone(&self.gateway.inner);
+        let store = inner.journal.store();
         let rows = store.tokens(&self.after, PAGE).await.map_err(stored)?;
         if rows.is_empty() {
             self.stage = Stage::End;
@@ -239,6 +240,8 @@ impl TokenExport {
             }
             self.seen += 1;
             self.after.clone_from(&row.method.id);
+            inner.follow_to_open(&row.record.sealed).await;
+            inner.follow_to_open(&row.account.sealed_id).await;
             if let Some(record) = self.record(&row) {
                 self.report.records += 1;
                 records.push(record);

@@ -387,6 +387,7 @@ impl ImportCheck {
             };
             after.clone_from(&last.method.id);
             for row in &rows {
+                inner.follow_to_open(&row.record.sealed).await;
                 compared += 1;
                 self.compare_one(&inner, row);
             }
@@ -604,7 +605,7 @@ impl TokenImport {
                 Err(error @ StoreError::Conflict(Subject::Generation)) => Err(stored(error)),
                 other => Ok(other),
             };
-            if !inner.sealed_too_late(&written, &mut turns).await? {
+            if !inner.came_too_late(&written, &mut turns).await? {
                 return written;
             }
         }

@@ -28,6 +28,7 @@ impl Inner {
             .await
             .map_err(stored)?;
         let row = row.ok_or_else(|| Error::not_found("account"))?;
+        self.follow_to_open(&row.sealed_id).await;
         self.account_id_of(&row)
     }
 
@@ -47,13 +48,14 @@ impl Inner {
         Ok(row.map_or_else(|| method.to_owned(), |row| row.handle))
     }
 
-    pub(super) fn open_redirect(
+    pub(super) async fn open_redirect(
         &self,
         account: &str,
         provider: &str,
         object: &str,
         sealed: &SealedText,
     ) -> Result<String, Error> {
+        self.follow_to_open(&sealed.bytes).await;
         let opened = self
             .vault
             .open(&redirect_context(account, provider, object), &sealed.bytes)
@@ -78,8 +80,10 @@ impl Inner {
         if row.state == PaymentState::ActionRequired
             && let Some(sealed) = &row.redirect
         {
-            view.redirect_url =
-                Some(self.open_redirect(&row.account, &row.provider, &row.id, sealed)?);
+            view.redirect_url = Some(
+                self.open_redirect(&row.account, &row.provider, &row.id, sealed)
+                    .await?,
+            );
         }
         Ok(view)
     }
@@ -87,9 +91,10 @@ impl Inner {
     /// A setup as a caller sees it, with the present handle of the method that it has linked.
     pub(super) async fn setup_view(&self, row: &SetupRow, account: String) -> Result<Setup, Error> {
         let redirect_url = match (&row.redirect, row.state) {
-            (Some(sealed), SetupState::AwaitingCustomer) => {
-                Some(self.open_redirect(&row.account, &row.provider, &row.id, sealed)?)
-            }
+            (Some(sealed), SetupState::AwaitingCustomer) => Some(
+                self.open_redirect(&row.account, &row.provider, &row.id, sealed)
+                    .await?,
+            ),
             _ => None,
         };
         Ok(Setup {

@@ -54,6 +54,7 @@ async fn journal(entropy: Arc<dyn Entropy>) -> (Journal, PaymentRow) {
         created_at: NOW,
         retired_at: None,
         destroyed_at: None,
+        tried: false,
         sample: None,
     };
     let account = AccountRow {

@@ -243,7 +243,7 @@ const TABLES: &[(&str, Classes)] = &[
         &[
             (Class::Handle, &["id"]),
             (Class::Word, &["state"]),
-            (Class::Number, &["uses"]),
+            (Class::Number, &["tried", "uses"]),
             (Class::Time, &["created_at", "retired_at", "destroyed_at"]),
             (Class::Sample, &["sample"]),
         ],

@@ -270,7 +270,8 @@ const HISTORY: Claim = Claim {
     id: "crypto-3",
     requirements: &["3.7.4", "3.7.5"],
     says: "Keys were made, rotated, retired and destroyed as listed, and no rotation lies unfinished",
-    proof: "the store's list of rotations, and what was proven when a generation was destroyed",
+    proof: "the store's list of rotations, and what was found when a generation was destroyed: that a record \
+            sealed under it does not open, or, where it was not tried, that it is not among the keys",
 };
 
 pub(super) async fn section(sources: &Sources) -> Result<Section, Error> {
@@ -408,7 +409,8 @@ fn history(
             one.id.clone(),
             one.created_at.to_string(),
             match (one.destroyed_at, one.retired_at) {
-                (Some(at), _) => format!("destroyed {at}"),
+                (Some(at), _) if one.tried == Some(true) => format!("destroyed {at}"),
+                (Some(at), _) => format!("gone from the keys, not tried {at}"),
                 (None, Some(at)) => format!("retired {at}"),
                 (None, None) => "in use".to_owned(),
             },

@@ -370,10 +370,13 @@ pub enum Change {
         /// How many in all.
         limit: u64,
     },
-    /// A new generation that seals from now on; the one before it retires.
+    /// A new generation that seals from now on; the one before it retires. A conflict if another than
+    /// that one is active.
     ActivateGeneration {
         /// The new one.
         row: GenerationRow,
+        /// The one before it.
+        retires: String,
         /// When.
         at: Timestamp,
     },
@@ -399,12 +402,14 @@ pub enum Change {
     },
     /// A retiring generation may go from the keys. A conflict if anything is still sealed under it.
     MarkDestroyed(String),
-    /// A generation so marked is proven to be gone.
+    /// A generation so marked is gone from the keys.
     SetDestroyed {
         /// The generation.
         generation: String,
         /// When.
         at: Timestamp,
+        /// Whether its sample was tried, and did not open.
+        tried: bool,
     },
     /// A new public key of a client; its name or the key itself standing already is a conflict.
     InsertClientKey(ClientKeyRow),

@@ -66,8 +66,10 @@ pub struct GenerationRow {
     pub created_at: Timestamp,
     /// When it stopped sealing.
     pub retired_at: Option<Timestamp>,
-    /// When it was proven to open nothing any more.
+    /// When it was found to be gone from the keys.
     pub destroyed_at: Option<Timestamp>,
+    /// Whether its sample was tried then, and did not open.
+    pub tried: bool,
     /// A record that was sealed under it while its key was at hand, and that holds nothing secret: it
     /// must not open once the key is gone. It is never sealed anew.
     pub sample: Option<Vec<u8>>,

@@ -27,11 +27,14 @@ use generation::{Generation, Generations};
 use keyring::{HashKeys, Source};
 pub use keyring::{HashPurpose, KeyRing};
 use record::{Fresh, Record};
+use rotate::Needed;
 
 /// Seals and opens records, and makes keyed hashes, with the keys of one ring.
 ///
 /// Another process may rotate the keys meanwhile: a vault whose ring was read from a [`Custody`]
-/// reads it again when a record names a generation that it does not know.
+/// reads it again when a record names a generation that it does not know. Keys that lack what seals here
+/// are an older copy for all that a record can say; that another generation seals by now, only the store
+/// knows.
 pub struct Vault {
     generations: RwLock<Arc<Generations>>,
     hashes: HashKeys,
@@ -141,7 +144,7 @@ impl Vault {
         let mut generations = self.generations();
         if generations.named(record.key_name()).is_none() {
             // Sealed by a process that has rotated the keys, or by nobody.
-            self.reload_with(Some(record.key_name()))
+            self.reload_with(Needed::Also(record.key_name()))
                 .map_err(|_| VaultError::Opaque)?;
             generations = self.generations();
         }
@@ -195,6 +198,14 @@ impl Vault {
     pub(crate) fn generation_of(sealed: &[u8]) -> Option<&str> {
         let record = Record::parse(sealed).ok()?;
         std::str::from_utf8(record.key_name()).ok()
+    }
+
+    /// Whether the generation that a sealed record names is here, so that nothing is to be read again for
+    /// it. Of what is no record, nothing would be.
+    pub(crate) fn knows(&self, sealed: &[u8]) -> bool {
+        Record::parse(sealed).map_or(true, |record| {
+            self.generations().named(record.key_name()).is_some()
+        })
     }
 
     fn generations(&self) -> Arc<Generations> {

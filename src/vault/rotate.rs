@@ -45,6 +45,18 @@ pub(crate) struct Prepared {
     from: Option<Zeroizing<String>>,
 }
 
+/// Which generations keys that are read again must hold: without them they are an older copy, whatever
+/// else they hold. They may hold what was destroyed since.
+#[derive(Clone, Copy)]
+pub(super) enum Needed<'a> {
+    /// What seals here.
+    Active,
+    /// That, and the one that a record names. Anybody who can write a record can have it name any.
+    Also(&'a [u8]),
+    /// This one instead, which seals by the store: another process may have destroyed what seals here.
+    Instead(&'a [u8]),
+}
+
 /// The keys that a vault held before it took others, and where they were read.
 pub(crate) struct Held(Option<(Option<Source>, Arc<Generations>)>);
 
@@ -74,7 +86,7 @@ impl Vault {
             return Ok(());
         }
         if self.generations().named(id.as_bytes()).is_none() {
-            self.reload_with(Some(id.as_bytes()))?;
+            self.reload_with(Needed::Instead(id.as_bytes()))?;
         }
         // Its lock comes before that of the generations.
         let place = self.name();
@@ -96,16 +108,15 @@ impl Vault {
     /// [`KeyFileError`], also if they lack what seals here; then the vault goes on with the keys that
     /// it has.
     pub(crate) fn reload(&self) -> Result<(), KeyFileError> {
-        self.reload_with(None)
+        self.reload_with(Needed::Active)
     }
 
-    /// The same for keys that must hold this generation instead of what seals here, which another
-    /// process may have destroyed. What seals stays what it was, if it is still there.
+    /// The same for keys that must hold these. What seals stays what it was, if it is still there.
     ///
     /// # Errors
     ///
     /// [`KeyFileError`]; then the vault goes on with the keys that it has.
-    pub(super) fn reload_with(&self, wanted: Option<&[u8]>) -> Result<(), KeyFileError> {
+    pub(super) fn reload_with(&self, needed: Needed<'_>) -> Result<(), KeyFileError> {
         let mut held = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(source) = held.as_mut() else {
             return Ok(());
@@ -122,7 +133,7 @@ impl Vault {
         match self.read_again(&source.custody) {
             Ok(read) => {
                 // Not remembered: once another generation seals here, the same text may do.
-                let taken = self.open_with(read.generations, wanted);
+                let taken = self.open_with(read.generations, needed);
                 *held = taken.map(|_| read.source)?;
                 Ok(())
             }
@@ -134,29 +145,39 @@ impl Vault {
     }
 
     /// The keys where, and with the passphrase with which, they are to be kept from now on. They
-    /// must be of this installation, and no older than those that are held.
+    /// must be of this installation, and hold `active`, the generation that seals by the store: this
+    /// vault may not have been able to follow.
     ///
     /// # Errors
     ///
     /// [`KeyFileError`].
-    pub(crate) fn read_at(&self, custody: &Arc<dyn Custody>) -> Result<KeyRing, KeyFileError> {
+    pub(crate) fn read_at(
+        &self,
+        custody: &Arc<dyn Custody>,
+        active: &str,
+    ) -> Result<KeyRing, KeyFileError> {
         let read = self.read_again(custody)?;
-        refuse_older(&self.generations(), &read.generations, None)?;
+        refuse_older(
+            &self.generations(),
+            &read.generations,
+            Needed::Instead(active.as_bytes()),
+        )?;
         Ok(read)
     }
 
-    /// Takes keys that [`Vault::read_at`] gave: from now on they are read where these were. Answers
-    /// what was held before. Keys that were given as text stay as they are.
+    /// Takes keys that [`Vault::read_at`] gave: from now on they are read where these were, and
+    /// `active` can be made what seals. Answers what was held before. Keys that were given as text
+    /// stay as they are.
     ///
     /// # Errors
     ///
     /// [`KeyFileError`] if they have become too old meanwhile; then nothing has changed.
-    pub(crate) fn take(&self, read: KeyRing) -> Result<Held, KeyFileError> {
+    pub(crate) fn take(&self, read: KeyRing, active: &str) -> Result<Held, KeyFileError> {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         if source.is_none() {
             return Ok(Held(None));
         }
-        let generations = self.open_with(read.generations, None)?;
+        let generations = self.open_with(read.generations, Needed::Instead(active.as_bytes()))?;
         let before = std::mem::replace(&mut *source, read.source);
         Ok(Held(Some((before, generations))))
     }
@@ -176,11 +197,11 @@ impl Vault {
     fn open_with(
         &self,
         read: Generations,
-        wanted: Option<&[u8]>,
+        needed: Needed<'_>,
     ) -> Result<Arc<Generations>, KeyFileError> {
         let before = self.generations();
         self.change_generations(|held| {
-            refuse_older(held, &read, wanted)?;
+            refuse_older(held, &read, needed)?;
             let as_before = read.with_active(held.active().id());
             Ok(as_before.unwrap_or(read))
         })?;
@@ -424,21 +445,25 @@ impl Vault {
     }
 }
 
-/// Refuses keys that lack the generation that is wanted, or that seals here if none is: an older copy
-/// of them, whatever else it holds. It may hold what was destroyed since.
+/// Refuses keys that lack a generation which they must hold.
 fn refuse_older(
     held: &Generations,
     read: &Generations,
-    wanted: Option<&[u8]>,
+    needed: Needed<'_>,
 ) -> Result<(), KeyFileError> {
-    let wanted = wanted.unwrap_or_else(|| held.active().id().as_bytes());
-    if read.named(wanted).is_some() {
+    let active = held.active().id().as_bytes();
+    let needed = match needed {
+        Needed::Active => [active, active],
+        Needed::Also(id) => [active, id],
+        Needed::Instead(id) => [id, id],
+    };
+    let Some(lacking) = needed.iter().find(|id| read.named(id).is_none()) else {
         return Ok(());
-    }
+    };
     Err(KeyFileError(format!(
         "this is an older copy of the keys: it lacks {}, under which records are sealed. Put back the \
          latest one; until then the service goes on with the keys that it has",
-        String::from_utf8_lossy(wanted)
+        String::from_utf8_lossy(lacking)
     )))
 }
 

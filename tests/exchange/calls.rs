@@ -453,3 +453,28 @@ async fn given_keys_are_kept_to() {
     let fetching = world.client();
     get::<Value>(&fetching, &about(&op, None)).await.unwrap();
 }
+
+/// Nor does the service sign by a generation that its clock made while it was behind: nobody has fetched
+/// that.
+#[tokio::test]
+async fn keys_of_a_clock_that_was_behind_sign_nothing_at_once() {
+    let day = Duration::from_secs(86_400);
+    for age in [0, 45] {
+        let world = World::new().await;
+        let keys = world.gateway.exchange_keys().await.unwrap().to_string();
+        let client = world.client().with_service_keys(&keys).unwrap();
+        let op = format!("GET /v1/payments?account={ACCOUNT}");
+        world.clock.forward(age * day);
+        get::<Value>(&client, &about(&op, None)).await.unwrap();
+        world.clock.back(60 * day);
+        assert_ne!(
+            world.gateway.exchange_keys().await.unwrap().to_string(),
+            keys
+        );
+        world.clock.forward(60 * day);
+        for _ in 0..3 {
+            get::<Value>(&client, &about(&op, None)).await.unwrap();
+            world.clock.forward(day);
+        }
+    }
+}

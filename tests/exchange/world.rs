@@ -47,6 +47,11 @@ impl Hands {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    pub(crate) fn back(&self, by: Duration) {
+        let by = i64::try_from(by.as_secs()).unwrap();
+        self.0.fetch_sub(by, Ordering::SeqCst);
+    }
+
     pub(crate) fn seconds(&self) -> i64 {
         self.now().seconds()
     }

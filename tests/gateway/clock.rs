@@ -679,3 +679,34 @@ async fn exchange_keys_are_renewed_whatever_a_clock_showed_when_they_were_made()
     assert_eq!(renewed.len(), 4);
     assert_eq!(renewed[2..], due[..2]);
 }
+
+/// A clock that was behind for a moment makes no generation that takes over at once: nobody has fetched
+/// it. Nor is the one dropped that everybody uses, whatever its age is.
+#[tokio::test(start_paused = true)]
+async fn exchange_keys_of_a_clock_that_was_behind_take_over_when_the_others_are_due() {
+    for age in [0, 45, 59] {
+        let world = World::new(Shape::TwoCalls);
+        let published = async || {
+            let keys = world.gateway.exchange_keys().await.unwrap();
+            let ids = keys["keys"].as_array().unwrap().iter();
+            ids.map(|key| key["kid"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let first = published().await;
+        world.clock.forward(age * DAY);
+        assert_eq!(published().await, first);
+        world.clock.back(60 * DAY);
+        let behind = published().await;
+        assert_eq!((behind.len(), &behind[2..]), (4, first.as_slice()), "{age}");
+        world.clock.forward(60 * DAY);
+        assert_eq!(published().await, behind, "{age}");
+        // As if nothing had happened, the next is made when the first is due.
+        world.clock.forward(ROTATE_AFTER - age * DAY - SECOND);
+        assert_eq!(published().await, behind, "{age}");
+        world.clock.forward(SECOND);
+        let renewed = published().await;
+        assert_eq!(renewed[2..], behind, "{age}");
+        world.clock.forward(OVERLAP);
+        assert_eq!(published().await, renewed[..2], "{age}");
+    }
+}

@@ -2,19 +2,20 @@
 //! generation, and none is lost; what is destroyed opens nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cardless::error::{Causes, Code, Error};
 use cardless::gateway::{Gateway, KeysRotated, MAX_USES, WARN_AGE};
 use cardless::message::*;
 use cardless::store::{
-    AccountRow, Change, GenerationState, ResealedRow, SealedColumn, SealedRow, SqliteStore, Store,
-    StoreError, Subject, Threads,
+    AccountRow, Change, GenerationRow, GenerationState, ResealedRow, SealedColumn, SealedRow,
+    SqliteStore, Store, StoreError, Subject, Threads,
 };
-use cardless::vault::{Context, KeyRing, Purpose, Vault, VaultError};
+use cardless::vault::{Context, Custody, KeyFileError, KeyRing, Purpose, Vault, VaultError};
 use cardless_contract::SystemEntropy;
+use zeroize::Zeroizing;
 
 use crate::fake::Shape;
 use crate::world::*;
@@ -292,6 +293,111 @@ async fn of_two_rotations_one_is_refused() {
     let rotated = second.finish().await.unwrap();
     assert_eq!(rotated.retired.len(), 1);
     assert_eq!(plaintexts(&world).await.len(), 12);
+}
+
+/// Keys that another process rotates from beginning to end just when they are read.
+#[derive(Debug)]
+struct Overtaken {
+    keys: Arc<Pocket>,
+    by: Mutex<Option<Gateway>>,
+}
+
+impl Custody for Overtaken {
+    fn name(&self) -> String {
+        self.keys.name()
+    }
+
+    fn fingerprint(&self) -> Result<[u8; 32], KeyFileError> {
+        self.keys.fingerprint()
+    }
+
+    fn read(&self) -> Result<Zeroizing<String>, KeyFileError> {
+        if let Some(other) = self.by.lock().unwrap().take() {
+            let rotating = std::thread::spawn(move || {
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = runtime.enable_time().build().unwrap();
+                runtime.block_on(rotate(&other, 100))
+            });
+            rotating.join().unwrap();
+        }
+        self.keys.read()
+    }
+
+    fn replace(&self, present: &str, text: &str) -> Result<(), KeyFileError> {
+        self.keys.replace(present, text)
+    }
+
+    fn as_kept(&self, text: &str) -> Result<Zeroizing<String>, KeyFileError> {
+        self.keys.as_kept(text)
+    }
+
+    fn remark(&self) -> Option<String> {
+        self.keys.remark()
+    }
+}
+
+/// A rotation retires only what it has seen sealing, so that a sample of each is kept, once.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_is_overtaken_by_a_whole_one_begins_anew() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 2).await;
+    let overtaken = Arc::new(Overtaken {
+        keys: world.keys.clone(),
+        by: Mutex::default(),
+    });
+    let keys = KeyRing::from_custody(overtaken.clone()).unwrap();
+    let slow = world.builder().keys(keys).build().unwrap();
+    slow.open_keys().await.unwrap();
+    *overtaken.by.lock().unwrap() = Some(world.another_worker());
+    let first = world.gateway.keys().await.unwrap().generations[0].clone();
+
+    let rotated = rotate(&slow, 100).await;
+
+    assert!(!rotated.resumed);
+    let rows = world.store.generations().await.unwrap();
+    let states: Vec<_> = rows.iter().map(|row| row.state.as_str()).collect();
+    assert_eq!(states, ["active", "retiring", "retiring"]);
+    assert_eq!(rows[0].id, rotated.generation);
+    for row in &rows[1..] {
+        let kept = row.sample.as_ref().unwrap();
+        open_sample(&world, kept).unwrap();
+    }
+    let retired = rows.iter().find(|row| row.id == first.id).unwrap();
+    assert_eq!(retired.uses, first.uses + 1, "one sample is made of it");
+    for (generation, _) in plaintexts(&world).await.values() {
+        assert_eq!(*generation, rotated.generation);
+    }
+    let ids = KeyRing::from_custody(world.keys.clone()).unwrap();
+    assert_eq!(ids.active_id(), rotated.generation);
+    assert_eq!(ids.generation_ids().count(), 3);
+    let destroyed = world.gateway.destroy_retired().await.unwrap();
+    assert_eq!((destroyed.generations.len(), destroyed.refused), (2, 2));
+    assert!(destroyed.untried.is_empty(), "{destroyed:?}");
+}
+
+/// The same in the store by itself.
+#[tokio::test(start_paused = true)]
+async fn the_store_retires_no_generation_but_the_one_that_is_named() {
+    let world = World::new(Shape::TwoCalls);
+    filled(&world, 1).await;
+    rotate(&world.gateway, 100).await;
+    let before = world.store.generations().await.unwrap();
+    for retires in [before[1].id.as_str(), "kek_unknown"] {
+        let activate = Change::ActivateGeneration {
+            row: GenerationRow {
+                id: "kek_new".to_owned(),
+                ..before[0].clone()
+            },
+            retires: retires.to_owned(),
+            at: cardless_contract::Timestamp::from_seconds(1),
+        };
+        let refused = world.store.apply(vec![activate]).await;
+        assert!(
+            matches!(refused, Err(StoreError::Conflict(Subject::Generation))),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(world.store.generations().await.unwrap(), before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -628,7 +734,29 @@ async fn where_no_sample_can_be_tried_none_is_claimed() {
             "{spoilt}"
         );
         assert_eq!((destroyed.refused, destroyed.untried), (0, vec![old]));
+        let shown = world.gateway.keys().await.unwrap().generations;
+        assert_eq!((shown[0].tried, shown[1].tried), (None, Some(false)));
     }
+}
+
+/// Of generations that were destroyed by an earlier version, nobody wrote down whether anything was tried.
+#[tokio::test(start_paused = true)]
+async fn a_destruction_of_before_it_was_written_down_is_not_called_tried() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    filled(&world, 1).await;
+    rotate(&world.gateway, 3).await;
+    world.gateway.destroy_retired().await.unwrap();
+    let tried = async || world.gateway.keys().await.unwrap().generations[1].tried;
+    assert_eq!(tried().await, Some(true));
+    files.execute(
+        "ALTER TABLE generations DROP COLUMN tried;
+         PRAGMA user_version = 21",
+    );
+    drop(files.store("x.db"));
+    let upgraded = world.builder().store(files.store("x.db")).build().unwrap();
+    let shown = upgraded.keys().await.unwrap().generations;
+    assert_eq!(shown[1].tried, Some(false));
 }
 
 /// As long as the key is here, a sample that is missing or that does not open is made anew: what is
@@ -681,6 +809,67 @@ async fn a_generation_that_only_the_keys_know_is_shown_and_destroyed() {
     assert!(destroyed.generations.contains(&lost), "{destroyed:?}");
     let ids = KeyRing::from_custody(world.keys.clone()).unwrap();
     assert_eq!(ids.generation_ids().collect::<Vec<_>>(), [kept.as_str()]);
+}
+
+/// An older copy of the keys is none that a row can have taken, by naming what was destroyed since: the
+/// others would not open any more.
+#[tokio::test(start_paused = true)]
+async fn an_older_copy_of_the_keys_is_refused_whatever_a_row_names() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    let charged = async |reference: &str, account: &str| {
+        let request = PayRequest {
+            account: account.to_owned(),
+            ..charge(reference)
+        };
+        world.pay(&request).await.status
+    };
+    link(&world.gateway, &world, "back").await;
+    files.execute("CREATE TABLE before_it AS SELECT * FROM records");
+    link(&world.gateway, &world, "other").await;
+    rotate(&world.gateway, 3).await;
+    let older = world.keys.text();
+    world.gateway.destroy_retired().await.unwrap();
+    rotate(&world.gateway, 3).await;
+    let latest = world.keys.text();
+    world.keys.put(&older);
+    files.execute(&format!(
+        "{PUT_BACK} WHERE id IN (SELECT id FROM before_it)"
+    ));
+    assert_eq!(charged("r-1", "back").await, PaymentStatus::Failed);
+    assert_eq!(charged("r-2", "other").await, PaymentStatus::Captured);
+    world.run_minutes(2).await;
+    world.gateway.ready().await.unwrap();
+    assert_eq!(charged("r-3", "other").await, PaymentStatus::Captured);
+    link(&world.gateway, &world, "third").await;
+    world.keys.put(&latest);
+    world.run_minutes(2).await;
+    link(&world.gateway, &world, "fourth").await;
+}
+
+/// A worker that has missed a rotation, and the end of what seals there, follows as soon as it is asked.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_missed_a_rotation_and_a_destruction_opens_on() {
+    let world = World::new(Shape::Page);
+    filled(&world, 2).await;
+    let setup = world.gateway.link(&world.key(), &link_request()).await;
+    let setup = setup.unwrap().body;
+    let others = [(); 3].map(|()| world.another_worker());
+    for other in &others {
+        other.open_keys().await.unwrap();
+    }
+    let keys = world.gateway.keys().await.unwrap();
+    rotate(&world.gateway, 100).await;
+    world.gateway.destroy_retired().await.unwrap();
+    assert!(!world.keys.text().contains(&keys.generations[0].id));
+
+    let [first, second, third] = &others;
+    let paid = first.pay(&world.key(), &charge("r-1")).await.unwrap().body;
+    assert_eq!(paid.status, PaymentStatus::Captured);
+    let page = second.setup(&setup.id).await.unwrap().redirect_url;
+    assert_eq!(page, setup.redirect_url);
+    let read = third.payment(&paid.id).await.unwrap();
+    assert_eq!(read.account, "a-1");
 }
 
 /// A copy of the keys that brings a destroyed generation back is no way around its end.

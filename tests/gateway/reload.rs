@@ -7,6 +7,7 @@ use std::time::Duration;
 use cardless::error::Code;
 use cardless::gateway::Reload;
 use cardless::message::{PaymentStatus, SetupStatus};
+use cardless::vault::KeyRing;
 use tokio::sync::Notify;
 
 use crate::fake::{Fake, Fault, Kind, Shape, Watch};
@@ -399,6 +400,44 @@ async fn a_refused_reload_leaves_the_keys_where_they_are() {
     rotation.finish().await.unwrap();
     world.run_minutes(5).await;
     world.pay(&charge("r-2")).await;
+}
+
+/// Keys that were moved, and rotated there by others before the settings are read again: what seals now
+/// was never where this process has read them.
+#[tokio::test(start_paused = true)]
+async fn keys_that_were_moved_and_rotated_are_taken_over() {
+    let world = World::new(Shape::TwoCalls);
+    let method = world.linked().await;
+    let moved = world.keys.copy();
+    let before = world.keys.text();
+    let keys = KeyRing::from_custody(moved.clone()).unwrap();
+    let elsewhere = world.builder().keys(keys).build().unwrap();
+    world.keys.put("moved");
+    let mut rotation = elsewhere.rotate_keys().await.unwrap();
+    while rotation.step(100).await.unwrap() {}
+    let active = rotation.finish().await.unwrap().generation;
+    // It has looked for them where they were.
+    world.run_minutes(2).await;
+    let reload = |keys: &Arc<Pocket>| {
+        Reload::default()
+            .provider(world.fake.clone())
+            .keys(keys.clone())
+    };
+    let older = moved.copy();
+    older.put(&before);
+    let refused = world.gateway.reload(reload(&older)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(refused.to_string().contains("older copy"), "{refused}");
+
+    world.gateway.reload(reload(&moved)).await.unwrap();
+    world.gateway.ready().await.unwrap();
+    let paid = world.pay(&charge("r-1")).await;
+    assert_eq!(paid.payment_method.as_deref(), Some(method.as_str()));
+    assert_eq!(paid.status, PaymentStatus::Captured);
+    world.linked().await;
+    for (_, generation, _) in world.store.count_sealed().await.unwrap() {
+        assert_eq!(generation, active);
+    }
 }
 
 /// Keys from before a rotation are refused, at another place and in place: what was sealed since

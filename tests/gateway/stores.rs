@@ -301,6 +301,7 @@ async fn what_was_sealed_before_generations_were_kept_names_its_own() {
         created_at: Timestamp::from_seconds(1),
         retired_at: None,
         destroyed_at: None,
+        tried: false,
         sample: None,
     };
     for _ in 0..2 {

@@ -199,6 +199,23 @@ fn a_key_that_somebody_else_took_out_is_proven_gone_or_said_not_to_be() {
         };
         assert!(out.contains(says), "{out}");
         assert!(!out.contains("0 records"), "{out}");
+        // Nor is it called proven afterwards.
+        let status: Value = serde_json::from_str(&run(&["rotate", "status", "--json"])).unwrap();
+        assert_eq!(status["keys"]["generations"][1]["tried"], kept);
+        let status = run(&["rotate", "status"]);
+        assert_eq!(status.contains("gone, not tried"), !kept, "{status}");
+        let scope = run(&["scope", "--format", "json"]);
+        assert_eq!(
+            scope.contains("\"gone from the keys, not tried 2"),
+            !kept,
+            "{scope}"
+        );
+        assert_eq!(scope.contains("\"destroyed 2"), kept, "{scope}");
+        let lines: Value = serde_json::from_str(&run(&["audit", "list", "--json"])).unwrap();
+        let mut lines = lines["data"].as_array().unwrap().iter();
+        let line = lines.find(|line| line["action"] == "rotate.keys.destroy");
+        let tried = &line.unwrap()["details"]["tried"];
+        assert_eq!(tried, if kept { "true" } else { "false" });
     }
 }
 

@@ -247,6 +247,32 @@ async fn a_passphrase_is_taken_over_while_the_service_runs() {
     assert!(!log.contains("canary"), "{log}");
 }
 
+/// The same the other way round: the keys are rotated under the new passphrase, or where they were moved
+/// to, before the service has read the settings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_were_rotated_before_the_settings_are_read_are_taken_over() {
+    let service = Service::start().await;
+    let methods = service.link().await;
+    let path = |name: &str| service.folder.path().join(name);
+    let under = "passphrase = \"canary one\"";
+    for (paid, keys) in [under.to_owned(), format!("file = \"moved.keys\"\n{under}")]
+        .iter()
+        .enumerate()
+    {
+        let settings = format!("{}\n[keys]\n{keys}\n", service.settings);
+        std::fs::write(path("cardless.toml"), &settings).unwrap();
+        if keys.contains("moved") {
+            std::fs::rename(path("cardless.keys"), path("moved.keys")).unwrap();
+        }
+        let rotate = || run(&service.folder, &["rotate", "keys"]);
+        let (code, _, err) = tokio::task::block_in_place(rotate);
+        assert_eq!(code, 0, "{err}");
+        service.reload(&settings, IN_FORCE).await;
+        drop(service.pay(&methods[paid], paid).await);
+    }
+    assert_eq!(service.said(STAY), 0);
+}
+
 /// Two credentials are live at once, the new ones are switched on by a reload, wrong ones and a
 /// wrong file change nothing, and no payment sees any of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

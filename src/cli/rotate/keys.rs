@@ -177,7 +177,12 @@ pub(super) fn print_report(report: &KeysReport) -> Outcome {
             generation.state.to_owned(),
             generation.uses.to_string(),
             generation.sealed.to_string(),
-            if generation.present { "here" } else { "gone" }.to_owned(),
+            match (generation.present, generation.tried) {
+                (true, _) => "here",
+                (false, Some(false)) => "gone, not tried",
+                (false, _) => "gone",
+            }
+            .to_owned(),
             since.unwrap_or(generation.created_at).to_string(),
         ]);
     }

@@ -314,7 +314,9 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             uses,
             limit,
         } => generation::reserve(connection, generation, *uses, *limit),
-        Change::ActivateGeneration { row, at } => generation::activate(connection, row, *at),
+        Change::ActivateGeneration { row, retires, at } => {
+            generation::activate(connection, row, retires, *at)
+        }
         Change::Reseal {
             column,
             from,
@@ -325,9 +327,11 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             generation::keep_sample(connection, generation, sample)
         }
         Change::MarkDestroyed(id) => generation::destroy(connection, id),
-        Change::SetDestroyed { generation, at } => {
-            generation::destroyed(connection, generation, *at)
-        }
+        Change::SetDestroyed {
+            generation,
+            at,
+            tried,
+        } => generation::destroyed(connection, generation, *at, *tried),
         Change::InsertClientKey(row) => exchange::insert_key(connection, row),
         Change::RevokeClientKey { client, kid, at } => {
             exchange::revoke_key(connection, client, kid, *at)

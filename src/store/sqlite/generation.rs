@@ -3,7 +3,7 @@
 use cardless_contract::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
-use super::apply::{execute, one};
+use super::apply::one;
 use super::database;
 use super::read::{Read, ReadError, count, many, time, time_if_any, word};
 use crate::store::{
@@ -91,11 +91,17 @@ pub(super) fn adopt(connection: &Connection, rows: &[GenerationRow]) -> Result<(
 }
 
 /// Makes a new generation the active one, and the one before it retires.
-pub(super) fn activate(connection: &Connection, row: &GenerationRow, at: Timestamp) -> Result<()> {
-    execute(
+pub(super) fn activate(
+    connection: &Connection,
+    row: &GenerationRow,
+    retires: &str,
+    at: Timestamp,
+) -> Result<()> {
+    one(
         connection,
-        "UPDATE generations SET state = 'retiring', retired_at = ?1 WHERE state = 'active'",
-        [at.millis()],
+        "UPDATE generations SET state = 'retiring', retired_at = ?2
+         WHERE id = ?1 AND state = 'active'",
+        params![retires, at.millis()],
         Subject::Generation,
     )?;
     insert(connection, row)
@@ -104,13 +110,15 @@ pub(super) fn activate(connection: &Connection, row: &GenerationRow, at: Timesta
 fn insert(connection: &Connection, row: &GenerationRow) -> Result<()> {
     one(
         connection,
-        "INSERT INTO generations (id, state, uses, created_at, retired_at, destroyed_at, sample)
-         VALUES (:id, :state, :uses, :created_at, :retired_at, :destroyed_at, :sample)",
+        "INSERT INTO generations (id, state, uses, created_at, retired_at, destroyed_at, tried,
+             sample)
+         VALUES (:id, :state, :uses, :created_at, :retired_at, :destroyed_at, :tried, :sample)",
         named_params! {
             ":id": row.id, ":state": row.state.as_str(), ":uses": number(row.uses),
             ":created_at": row.created_at.millis(),
             ":retired_at": row.retired_at.map(|at| at.millis()),
-            ":destroyed_at": row.destroyed_at.map(|at| at.millis()), ":sample": row.sample,
+            ":destroyed_at": row.destroyed_at.map(|at| at.millis()), ":tried": row.tried,
+            ":sample": row.sample,
         },
         Subject::Generation,
     )
@@ -152,12 +160,18 @@ pub(super) fn destroy(connection: &Connection, id: &str) -> Result<()> {
     )
 }
 
-/// Says when a marked generation was proven to be gone.
-pub(super) fn destroyed(connection: &Connection, id: &str, at: Timestamp) -> Result<()> {
+/// Says when a marked generation was found to be gone, and whether its sample was tried.
+pub(super) fn destroyed(
+    connection: &Connection,
+    id: &str,
+    at: Timestamp,
+    tried: bool,
+) -> Result<()> {
     one(
         connection,
-        "UPDATE generations SET destroyed_at = ?2 WHERE id = ?1 AND state = 'destroyed'",
-        params![id, at.millis()],
+        "UPDATE generations SET destroyed_at = ?2, tried = ?3
+         WHERE id = ?1 AND state = 'destroyed'",
+        params![id, at.millis(), tried],
         Subject::Generation,
     )
 }
@@ -260,6 +274,7 @@ pub(super) fn generations(connection: &Connection) -> Result<Vec<GenerationRow>>
                 created_at: time(row, "created_at")?,
                 retired_at: time_if_any(row, "retired_at")?,
                 destroyed_at: time_if_any(row, "destroyed_at")?,
+                tried: row.get("tried")?,
                 sample: row.get("sample")?,
             })
         },

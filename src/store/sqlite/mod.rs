@@ -62,6 +62,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0019_payments_by_state.sql"),
     include_str!("0020_samples.sql"),
     include_str!("0021_may_be_ahead.sql"),
+    include_str!("0022_tried.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
