@@ -29,6 +29,7 @@ pub(super) fn clock(_: &Environment) -> Result<Arc<dyn Clock>, Failure> {
 mod moved {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
 
     use cardless::config::Environment;
     use cardless_contract::{Clock, SystemClock, Timestamp};
@@ -71,11 +72,18 @@ mod moved {
 
     impl Clock for FileClock {
         fn now(&self) -> Timestamp {
+            self.shows().0
+        }
+
+        /// What stands in the file is time that has passed.
+        fn shows(&self) -> (Timestamp, Duration) {
             let text = std::fs::read_to_string(&self.file).ok();
             if let Some(seconds) = text.and_then(|text| text.trim().parse().ok()) {
                 self.last.store(seconds, Ordering::SeqCst);
             }
-            SystemClock::with_offset_seconds(self.last.load(Ordering::SeqCst)).now()
+            let seconds = self.last.load(Ordering::SeqCst);
+            let moved = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+            (SystemClock::with_offset_seconds(seconds).now(), moved)
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cardless_contract::Timestamp;
+use cardless_contract::{Clock, Timestamp};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -43,10 +43,39 @@ pub(super) struct ClockWatch {
     rounds: tokio::sync::Mutex<Rounds>,
 }
 
+/// What both clocks show.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    wall: Timestamp,
+    /// How far that was moved on purpose.
+    moved: Duration,
+    steady: Instant,
+}
+
+impl Look {
+    fn at(clock: &dyn Clock) -> Self {
+        let (wall, moved) = clock.shows();
+        Self {
+            wall,
+            moved,
+            steady: Instant::now(),
+        }
+    }
+
+    /// What the clock would show without its jump since an earlier look, if it has jumped.
+    fn jumped_from(self, then: Self) -> Option<Timestamp> {
+        let passed = self.steady.duration_since(then.steady);
+        let moved = self.moved.saturating_sub(then.moved);
+        let expected = then.wall.plus(passed).plus(moved);
+        let off = self.wall.since(expected).max(expected.since(self.wall));
+        (off >= STEP).then_some(expected)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shown {
     /// What both showed at the last look; `None` before the first.
-    last: Option<(Timestamp, Instant)>,
+    last: Option<Look>,
     steps: u64,
     /// By how much the clock may be ahead, since nobody had looked for long.
     may_be_ahead: Duration,
@@ -77,9 +106,9 @@ impl ClockWatch {
     }
 
     /// Whether nothing is to be reckoned with.
-    pub(super) fn is_steady(&self, wall: Timestamp) -> bool {
+    pub(super) fn is_steady(&self, clock: &dyn Clock) -> bool {
         let last = self.shown().last;
-        last.is_some_and(|last| jump_since(last, wall, Instant::now()).is_none())
+        last.is_some_and(|last| Look::at(clock).jumped_from(last).is_none())
     }
 
     /// Nothing that is open is older than its certain time: rows that were read before say nothing.
@@ -92,16 +121,6 @@ impl ClockWatch {
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What the clock would show without its jump since a look, if it has jumped.
-fn jump_since(
-    (then, at): (Timestamp, Instant),
-    wall: Timestamp,
-    steady: Instant,
-) -> Option<Timestamp> {
-    let expected = then.plus(steady.duration_since(at));
-    (wall.since(expected).max(expected.since(wall)) >= STEP).then_some(expected)
 }
 
 /// By how much a clock may be ahead that nobody has looked at since it was seen.
@@ -200,10 +219,15 @@ impl Inner {
         self.reckon().await.map_err(stored)
     }
 
+    /// Whether nothing is to be reckoned with.
+    pub(super) fn clock_is_steady(&self) -> bool {
+        self.clock.is_steady(self.journal.clock().as_ref())
+    }
+
     /// Whether the clock has jumped since so many steps, so that times which were read then say nothing.
     /// It is reckoned with now if nobody has.
     pub(super) async fn has_stepped(&self, since: Steps) -> Result<bool, Error> {
-        if !self.clock.is_steady(self.journal.now()) {
+        if !self.clock_is_steady() {
             self.look_at_clock().await?;
         }
         Ok(self.clock.steps() != since)
@@ -235,10 +259,11 @@ impl Inner {
     async fn reckon(&self) -> Result<(), StoreError> {
         let mut rounds = self.clock.rounds.lock().await;
         let store = self.journal.store();
-        let (wall, steady) = (self.journal.now(), Instant::now());
+        let look = Look::at(self.journal.clock().as_ref());
+        let (wall, steady) = (look.wall, look.steady);
         let last = self.clock.shown().last;
         let stepped = match last {
-            Some(last) => match jump_since(last, wall, steady) {
+            Some(last) => match look.jumped_from(last) {
                 Some(expected) => {
                     let jump = Jump::seen(wall, expected);
                     self.step_clock(jump, rounds.known).await?;
@@ -262,7 +287,7 @@ impl Inner {
         }
         {
             let mut shown = self.clock.shown();
-            shown.last = Some((wall, steady));
+            shown.last = Some(look);
             shown.steps += u64::from(stepped);
         }
         if rounds.seen_at.is_none_or(|at| steady - at >= SEE_EVERY) {

@@ -635,7 +635,7 @@ impl Inner {
         let event = self
             .journal
             .event(&row.account, "setup.completed".to_owned(), &row.id);
-        self.change_setup(row, |row| {
+        self.change_with_payment(row, |row, payment| {
             row.state = SetupState::Completed;
             row.method = Some(method.id.clone());
             row.redirect = None;
@@ -650,6 +650,13 @@ impl Inner {
                     method: method.id.clone(),
                 },
             ];
+            // What the visit has paid may have ended before: nobody drives it any more.
+            let without = |payment: &PaymentRow| payment.method.is_none();
+            if let Some(mut payment) = payment.filter(without) {
+                payment.method = Some(method.id.clone());
+                payment.handle = Some(method.handle.clone());
+                batch.push(Change::UpdatePayment(payment));
+            }
             batch.extend(
                 row.payment
                     .clone()

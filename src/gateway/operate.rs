@@ -512,7 +512,7 @@ impl Inner {
         if !row.is_open() && row.state != OperationState::Parked {
             return self.operation_quiet(row).await;
         }
-        if !self.clock.is_steady(self.journal.now()) {
+        if !self.clock_is_steady() {
             self.look_at_clock().await?;
         }
         // The jumps are counted first: what is read now is reckoned with all of them.

@@ -120,7 +120,7 @@ impl Gateway {
             self.inner.flush_refusals(false).await;
             // By a clock that nobody has reckoned with, nothing is judged.
             let mut found = false;
-            if self.inner.clock.is_steady(self.inner.journal.now()) {
+            if self.inner.clock_is_steady() {
                 if Instant::now() >= forget_at {
                     self.inner.forget().await;
                     forget_at = Instant::now() + FORGET_EVERY;

@@ -11,11 +11,12 @@ use crate::world::{Answer, Call, Service, World};
 /// What passes between two runs of `reconcile`, in seconds: nothing while another process has the
 /// lease, then what a question waits for, then what a person would wait.
 #[rustfmt::skip]
-const ROUNDS: [u64; 16] =
-    [0, 0, 0, 0, 0, 0, 0, 0, 10, 60, 300, 3600, 3600, 6 * 3600, 24 * 3600, 0];
+const ROUNDS: [u64; 21] =
+    [0, 0, 0, 0, 0, 0, 0, 0, 10, 60, 60, 60, 60, 60, 60, 3600, 3600, 6 * 3600, 24 * 3600, 24 * 3600, 0];
 
-/// How many of these pass at once, while a customer's page waits.
-const AT_FIRST: usize = 8;
+/// How many of these pass at first, while a customer's page waits: until what was sent before a start
+/// can't be on its way.
+const AT_FIRST: usize = 12;
 
 /// What the caller, the customer and the operator do once the service runs again.
 pub(crate) async fn recover(

@@ -16,6 +16,12 @@ const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// The same, and how far the clock was moved on purpose until then, as if that time had passed: a test
+    /// does that, and it is no jump. A real clock is not moved.
+    fn shows(&self) -> (Timestamp, Duration) {
+        (self.now(), Duration::ZERO)
+    }
 }
 
 /// Where random bytes come from. Injected, so that a simulation can be repeated from its seed.
