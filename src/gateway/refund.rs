@@ -49,8 +49,20 @@ impl Gateway {
                  Give back in the provider's back office.",
             ));
         }
-        let there = inner.captures_there(&row).await?;
-        inner.sums_fit(&row).await?;
+        let read = async {
+            let there = inner.captures_there(&row).await?;
+            inner.sums_fit(&row).await.map(|()| there)
+        };
+        let there = match read.await {
+            Ok(there) => there,
+            // A twin may have begun it meanwhile.
+            Err(error) => {
+                return match inner.seen_key(key, &digest).await? {
+                    Some(row) => inner.replay_refund(&row).await,
+                    None => Err(error),
+                };
+            }
+        };
         let begun = inner
             .begin_operation(
                 key,
