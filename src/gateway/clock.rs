@@ -292,7 +292,7 @@ impl Inner {
         }
         if rounds.seen_at.is_none_or(|at| steady - at >= SEE_EVERY) {
             rounds.known = store.latest_step().await?;
-            self.see_clock(wall).await?;
+            self.see_clock(wall, last.is_none()).await?;
             rounds.seen_at = Some(steady);
         }
         if rounds.settled_at.is_some_and(|at| at <= steady) {
@@ -349,10 +349,12 @@ impl Inner {
     }
 
     /// Remembers what the clock shows, if that has not been done for long or it shows less than before.
-    async fn see_clock(&self, wall: Timestamp) -> Result<(), StoreError> {
+    /// How far it may be ahead is told once: a service may have held what is open since.
+    async fn see_clock(&self, wall: Timestamp, first: bool) -> Result<(), StoreError> {
+        let ahead = self.clock.shown().may_be_ahead;
         let now = ClockSeen {
             at: wall,
-            may_be_ahead: self.clock.shown().may_be_ahead,
+            may_be_ahead: if first { ahead } else { Duration::ZERO },
         };
         let seen = self.journal.store().clock_seen().await?;
         let is_known = |seen: ClockSeen| {

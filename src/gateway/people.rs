@@ -288,6 +288,8 @@ impl Gateway {
         let line = inner.audit(actor.clone(), AuditAction::PaymentResolve, object);
         let (inner, request) = (Arc::clone(&self.inner), request.clone());
         let resolved = on_a_task(async move {
+            // By a clock that nobody has looked at, a request may still be on its way.
+            inner.look_at_clock().await?;
             let payment = inner.payment_row(&request.payment).await?;
             match &request.operation {
                 None => inner.resolve_payment(payment, &request, &actor).await,

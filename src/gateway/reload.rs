@@ -142,8 +142,14 @@ impl Gateway {
     pub async fn require_merchants(&self) -> Result<(), Error> {
         let inner = &self.inner;
         let parts = inner.live.parts();
+        let mut batch = Vec::new();
         for (name, provider) in &parts.providers {
             let there = inner.journal.store().merchant(name).await.map_err(stored)?;
+            // What has come in between is another's to say.
+            if there.as_ref().is_none_or(|there| there.mode.is_none()) {
+                batch.push(required(name, provider.as_ref()));
+                batch.push(self.inner.in_force(name, provider.as_ref()));
+            }
             if there.is_some_and(|there| !fits(&there, provider.as_ref())) {
                 return Err(Error::new(
                     Code::InvalidState,
@@ -154,7 +160,10 @@ impl Gateway {
                 ));
             }
         }
-        inner.set_merchants(&parts).await
+        if batch.is_empty() {
+            return Ok(());
+        }
+        inner.journal.write(batch).await.map_err(stored)
     }
 
     /// Judges as [`keep_merchants`](Self::keep_merchants) does, and remembers nothing: whoever works
@@ -318,12 +327,17 @@ impl Inner {
             Some((there, Some(_))) => self.unless_open(name, there, other_mode).await?,
             Some((_, None)) | None => {}
         }
-        Ok(Some(Change::SetMerchant(MerchantRow {
+        Ok(Some(self.in_force(name, provider)))
+    }
+
+    /// Puts an adapter's merchant and way to work in force.
+    fn in_force(&self, name: &str, provider: &dyn PaymentProvider) -> Change {
+        Change::SetMerchant(MerchantRow {
             provider: name.to_owned(),
-            merchant: merchant.to_owned(),
-            mode: Some(mode.to_owned()),
+            merchant: provider.merchant().to_owned(),
+            mode: Some(provider.mode().to_owned()),
             since: self.journal.now(),
-        })))
+        })
     }
 
     /// Refuses while anything is open at this merchant of a provider.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cardless::gateway::{AuditQuery, OVERLAP, ROTATE_AFTER};
+use cardless::gateway::{AuditQuery, OVERLAP, ROTATE_AFTER, ResolveAs, ResolveRequest};
 use cardless::message::{OperationStatus, PaymentStatus, SetupStatus};
 use cardless::store::{Change, HeldTopicRow, OperationState, WebhookRow};
 use cardless_contract::Clock as _;
@@ -620,6 +620,36 @@ async fn a_machine_that_starts_with_a_clock_ahead_proves_nothing() {
         );
         world.books_fit(&payment.id).await;
     }
+}
+
+/// A person resolves at a machine that has started with a clock ahead: what was just sent may still arrive.
+#[tokio::test(start_paused = true)]
+async fn a_person_proves_nothing_by_a_clock_that_is_ahead() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.run_for(MINUTE).await;
+    let payment = world.pay(&charge("r-1")).await;
+    world
+        .fake
+        .fault("refund", Fault::Late(Duration::from_secs(100)));
+    let (key, request) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &request).await;
+    let refund = refund.unwrap().body.id;
+    let mut row = world.store.operation(&refund).await.unwrap().unwrap();
+    row.state = OperationState::Parked;
+    row.next_at = None;
+    let park = vec![Change::UpdateOperation(row)];
+    world.store.apply(park).await.unwrap();
+    world.clock.forward(3 * HOUR);
+    let resolve = ResolveRequest {
+        payment: payment.id.clone(),
+        operation: Some(refund),
+        end: ResolveAs::Failed,
+        note: "not there".to_owned(),
+        person: "kim".to_owned(),
+    };
+    let refused = world.another_worker().resolve(&resolve).await.unwrap_err();
+    assert!(refused.to_string().contains("on its way"), "{refused}");
 }
 
 /// Whoever runs a verb now and then, and no service, comes to ends by it.

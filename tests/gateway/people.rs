@@ -43,7 +43,7 @@ impl World {
             .apply(vec![Change::UpdatePayment(row)])
             .await
             .unwrap();
-        self.clock.forward(QUIET);
+        tokio::time::advance(QUIET).await;
     }
 
     async fn park_operation(&self, id: &str) {
@@ -55,7 +55,7 @@ impl World {
             .apply(vec![Change::UpdateOperation(row)])
             .await
             .unwrap();
-        self.clock.forward(QUIET);
+        tokio::time::advance(QUIET).await;
     }
 
     /// A charge whose commit never arrived, parked.
@@ -261,7 +261,7 @@ async fn nothing_ends_as_failed_while_it_may_be_on_its_way() {
                 .await;
         }
     }
-    world.clock.forward(QUIET);
+    tokio::time::advance(QUIET).await;
     let resolved = world.resolve(&end(&payment.id, ResolveAs::Failed)).await;
     assert!(resolved.unwrap().as_wanted);
 
@@ -275,7 +275,7 @@ async fn nothing_ends_as_failed_while_it_may_be_on_its_way() {
         let end = end(&payment.id, how);
         let payable = "still lets the customer pay";
         world.refuses(&end, Code::InvalidState, payable).await;
-        world.clock.forward(crate::fake::CUSTOMER_WINDOW);
+        tokio::time::advance(crate::fake::CUSTOMER_WINDOW).await;
         world.refuses(&end, Code::InvalidState, payable).await;
     }
     world.fake.change(&payment.id, |object| {
@@ -294,7 +294,7 @@ async fn nothing_ends_as_failed_while_it_may_be_on_its_way() {
     world
         .refuses(&failed, Code::InvalidState, "on its way")
         .await;
-    world.clock.forward(crate::fake::CUSTOMER_WINDOW);
+    tokio::time::advance(crate::fake::CUSTOMER_WINDOW).await;
     world.fake.fault("lookup", Fault::LostBefore);
     assert!(world.resolve(&failed).await.unwrap().as_wanted);
 }
@@ -453,7 +453,7 @@ async fn what_another_worker_drives_is_left_alone() {
         .refuses(&failed, Code::InProgress, "Another worker")
         .await;
     hanging.abort();
-    world.clock.forward(Duration::from_secs(200));
+    tokio::time::advance(Duration::from_secs(200)).await;
     assert!(world.resolve(&failed).await.unwrap().as_wanted);
     assert_eq!(world.reconcile().await.leased_until, None);
 }
@@ -739,7 +739,7 @@ async fn what_a_person_called_captured_unread_can_be_given_back() {
     let payment = world.pay(&charge("r-1")).await;
     assert_eq!(payment.status, PaymentStatus::Unknown);
     world.park(&payment.id).await;
-    world.clock.forward(QUIET);
+    tokio::time::advance(QUIET).await;
     world.fake.fault("lookup", Fault::LostBefore);
     let resolved = world
         .resolve(&end(&payment.id, ResolveAs::Captured))

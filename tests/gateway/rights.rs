@@ -308,7 +308,7 @@ async fn an_erasure_waits_for_a_person_where_a_person_must_look() {
     assert_eq!(waits(&erase(&world).await.body), [("payment", "parked")]);
     world.run_minutes(10).await;
     assert_eq!(standing(&world).await.status, ErasureStatus::Open);
-    world.clock.forward(LEASE);
+    tokio::time::advance(LEASE).await;
     let request = ResolveRequest {
         payment: parked.id.clone(),
         operation: None,

@@ -82,6 +82,9 @@ pub(super) fn back(
     );
     let times = params![millis, at, sent_by];
     execute(connection, &operations, times, Subject::Clock)?;
+    // Keys that were made by a clock that was ahead are of now.
+    let keys = "UPDATE exchange_generations SET created_at = ?1 WHERE created_at > ?1";
+    execute(connection, keys, [at], Subject::Clock)?;
     let setups = format!(
         "UPDATE setups SET next_at = next_at + ?1, version = version + 1 WHERE {OPEN_SETUPS}"
     );
