@@ -292,6 +292,14 @@ impl Inner {
         }
         if rounds.seen_at.is_none_or(|at| steady - at >= SEE_EVERY) {
             rounds.known = store.latest_step().await?;
+            if self
+                .step_back_from_what_is_ahead(wall, rounds.known)
+                .await?
+            {
+                // It went ahead and back between two looks.
+                self.clock.shown().steps += 1;
+                rounds.settled_at = Some(steady + LEASE + MAX_SKEW);
+            }
             self.see_clock(wall, last.is_none()).await?;
             rounds.seen_at = Some(steady);
         }
@@ -317,6 +325,16 @@ impl Inner {
         wall: Timestamp,
         known: i64,
     ) -> Result<bool, StoreError> {
+        let ahead = self.step_back_from_what_is_ahead(wall, known).await?;
+        self.limit_waits(wall, Leases::Kept).await?;
+        Ok(ahead)
+    }
+
+    async fn step_back_from_what_is_ahead(
+        &self,
+        wall: Timestamp,
+        known: i64,
+    ) -> Result<bool, StoreError> {
         let store = self.journal.store();
         let seen = store.clock_seen().await?.map(|seen| seen.at);
         let latest = store.latest_sent().await?.max(seen);
@@ -324,7 +342,6 @@ impl Inner {
         if let Some(latest) = ahead {
             self.step_clock(Jump::guessed(wall, latest), known).await?;
         }
-        self.limit_waits(wall, Leases::Kept).await?;
         Ok(ahead.is_some())
     }
 

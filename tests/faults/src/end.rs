@@ -125,6 +125,7 @@ impl Run {
         let Some((payment, operation)) = picked.cloned() else {
             return Ok(());
         };
+        self.all_look().await?;
         self.advance(Duration::from_secs(hours * 3600)).await;
         self.say(&payment, operation).await
     }

@@ -168,6 +168,7 @@ impl Run {
             } => self.late(*provider, *operation, *seconds)?,
             Step::Advance(seconds) => {
                 self.note(format!("{seconds} s pass"));
+                self.all_look().await?;
                 self.advance(Duration::from_secs(*seconds)).await;
             }
             Step::Skew(process, seconds) => {
@@ -258,6 +259,16 @@ impl Run {
     pub(crate) async fn advance(&self, time: Duration) {
         tokio::time::sleep(time).await;
         self.world.sandbox.tick();
+    }
+
+    /// Both processes look at the clock, as a real one does each second: before time passes.
+    pub(crate) async fn all_look(&self) -> Result<(), Broken> {
+        for index in 0..2 {
+            let gateway = self.world.process(index).gateway.clone();
+            let task = tokio::spawn(async move { gateway.look_at_clock().await });
+            self.answer(index, task).await?;
+        }
+        Ok(())
     }
 
     /// Starts anew what has died. What is started may die at its first look.
