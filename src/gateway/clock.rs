@@ -105,12 +105,6 @@ impl ClockWatch {
         Steps(self.shown().steps)
     }
 
-    /// Whether nothing is to be reckoned with.
-    pub(super) fn is_steady(&self, clock: &dyn Clock) -> bool {
-        let last = self.shown().last;
-        last.is_some_and(|last| Look::at(clock).jumped_from(last).is_none())
-    }
-
     /// Nothing that is open is older than its certain time: rows that were read before say nothing.
     fn held(&self) {
         let mut shown = self.shown();
@@ -221,23 +215,38 @@ impl Inner {
 
     /// Whether nothing is to be reckoned with.
     pub(super) fn clock_is_steady(&self) -> bool {
-        self.clock.is_steady(self.journal.clock().as_ref())
+        let last = self.clock.shown().last;
+        last.is_some_and(|last| self.look().jumped_from(last).is_none())
+    }
+
+    fn look(&self) -> Look {
+        Look::at(self.journal.clock().as_ref())
     }
 
     /// Whether the clock has jumped since so many steps, so that times which were read then say nothing.
     /// It is reckoned with now if nobody has.
     pub(super) async fn has_stepped(&self, since: Steps) -> Result<bool, Error> {
+        Ok(self.reckoned_steps().await? != since)
+    }
+
+    async fn reckoned_steps(&self) -> Result<Steps, Error> {
         if !self.clock_is_steady() {
             self.look_at_clock().await?;
         }
-        Ok(self.clock.steps() != since)
+        Ok(self.clock.steps())
     }
 
-    /// Reads a leased row as it was reckoned with. `None` if somebody else has it now.
-    pub(super) async fn read_anew<T: Leased + Reload>(&self, row: &T) -> Result<Option<T>, Error> {
+    /// A leased row, and the jumps that its times are reckoned with: these are counted before it is read.
+    /// `None` if somebody else has it now.
+    pub(super) async fn reckoned<T: Leased + Reload>(
+        &self,
+        row: &T,
+    ) -> Result<Option<(T, Steps)>, Error> {
+        let steps = self.reckoned_steps().await?;
         let present = T::reload(self.journal.store(), row.id()).await;
         let held = |present: &T| present.lease_until() == row.lease_until();
-        Ok(present.map_err(stored)?.filter(held))
+        let present = present.map_err(stored)?.filter(held);
+        Ok(present.map(|row| (row, steps)))
     }
 
     /// A machine that starts may show a time that is ahead, and nothing stored tells of it. So after a
@@ -259,7 +268,7 @@ impl Inner {
     async fn reckon(&self) -> Result<(), StoreError> {
         let mut rounds = self.clock.rounds.lock().await;
         let store = self.journal.store();
-        let look = Look::at(self.journal.clock().as_ref());
+        let look = self.look();
         let (wall, steady) = (look.wall, look.steady);
         let last = self.clock.shown().last;
         let stepped = match last {
@@ -292,9 +301,12 @@ impl Inner {
         }
         if rounds.seen_at.is_none_or(|at| steady - at >= SEE_EVERY) {
             rounds.known = store.latest_step().await?;
-            if self
-                .step_back_from_what_is_ahead(wall, rounds.known)
-                .await?
+            // The first look has done so.
+            let looked = last.is_some();
+            if looked
+                && self
+                    .step_back_from_what_is_ahead(wall, rounds.known)
+                    .await?
             {
                 // It went ahead and back between two looks.
                 self.clock.shown().steps += 1;

@@ -97,7 +97,6 @@ impl Drive {
 
     async fn run(mut self) -> Result<PaymentRow, Error> {
         if !self.fresh {
-            // The jumps are counted first: what is read now is reckoned with all of them.
             self.read_anew().await?;
         }
         if !self.lost() {
@@ -131,9 +130,8 @@ impl Drive {
 
     /// What was read of times before a jump of the clock is nothing to go by.
     async fn read_anew(&mut self) -> Result<(), Error> {
-        self.steps = self.inner.clock.steps();
-        match self.inner.read_anew(&self.row).await? {
-            Some(row) => self.row = row,
+        match self.inner.reckoned(&self.row).await? {
+            Some((row, steps)) => (self.row, self.steps) = (row, steps),
             None => self.lease_gone = true,
         }
         Ok(())

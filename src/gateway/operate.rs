@@ -507,20 +507,14 @@ impl Inner {
     /// Asks about an open operation, and sends it again where that is safe.
     pub(super) async fn drive_operation(
         self: Arc<Self>,
-        mut row: OperationRow,
+        row: OperationRow,
     ) -> Result<OperationRow, Error> {
         if !row.is_open() && row.state != OperationState::Parked {
             return self.operation_quiet(row).await;
         }
-        if !self.clock_is_steady() {
-            self.look_at_clock().await?;
-        }
-        // The jumps are counted first: what is read now is reckoned with all of them.
-        let steps = self.clock.steps();
-        match self.read_anew(&row).await? {
-            Some(present) => row = present,
-            None => return Ok(row),
-        }
+        let Some((row, steps)) = self.reckoned(&row).await? else {
+            return Ok(row);
+        };
         let provider = self.provider(&row.provider)?;
         let payment = self.payment_row(&row.payment).await?;
         if payment.reservation.is_none() {

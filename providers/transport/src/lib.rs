@@ -189,13 +189,18 @@ mod tests {
         }
     }
 
-    async fn send(path: &str) {
+    /// To a provider that answers with canaries.
+    fn transport() -> Transport {
         let client = InProcessClient::new(Arc::new(Canaries), Duration::from_secs(1));
-        let transport = Transport::new(
+        Transport::new(
             ProviderName::new("paypal").unwrap(),
             Arc::new(client),
             Hosts::new("https://api-m.paypal.com", &[]).unwrap(),
-        );
+        )
+    }
+
+    async fn send(path: &str) {
+        let transport = transport();
         let request = http::Request::post(format!("https://api-m.paypal.com{path}"))
             .header("authorization", "Bearer canary")
             .body(Bytes::from_static(b"canary"))
@@ -217,14 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_that_changes_anything_leaves_too_late() {
         let hands = Arc::new(Hands::default());
-        let transport = Transport::new(
-            ProviderName::new("paypal").unwrap(),
-            Arc::new(InProcessClient::new(
-                Arc::new(Canaries),
-                Duration::from_secs(1),
-            )),
-            Hosts::new("https://api-m.paypal.com", &[]).unwrap(),
-        );
+        let transport = transport();
         let by = cardless_contract::Timestamp::from_seconds(10);
         for (now, method, leaves) in [
             (10, "POST", true),
@@ -260,14 +258,7 @@ mod tests {
     async fn a_clock_that_is_put_back_gives_no_more_time_to_leave() {
         let hands = Arc::new(Hands::default());
         hands.0.store(3600, std::sync::atomic::Ordering::SeqCst);
-        let transport = Transport::new(
-            ProviderName::new("paypal").unwrap(),
-            Arc::new(InProcessClient::new(
-                Arc::new(Canaries),
-                Duration::from_secs(1),
-            )),
-            Hosts::new("https://api-m.paypal.com", &[]).unwrap(),
-        );
+        let transport = transport();
         for (waited, leaves) in [(9, true), (11, false)] {
             let by = cardless_contract::Timestamp::from_seconds(3610);
             hands.0.store(3600, std::sync::atomic::Ordering::SeqCst);

@@ -156,7 +156,7 @@ pub enum Delivery {
 pub enum Seen {
     /// The resolvers of both processes, which are at work.
     AtWork,
-    /// Nobody, until something is driven.
+    /// Nobody, until something is driven or time passes.
     Later,
     /// Nobody: no process is at work, and others begin anew.
     Never,
