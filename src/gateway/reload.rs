@@ -150,7 +150,7 @@ impl Gateway {
                 batch.push(required(name, provider.as_ref()));
                 batch.push(self.inner.in_force(name, provider.as_ref()));
             }
-            if there.is_some_and(|there| !fits(&there, provider.as_ref())) {
+            if there.is_some_and(|there| !there.fits(provider.merchant(), Some(provider.mode()))) {
                 return Err(Error::new(
                     Code::InvalidState,
                     format!(
@@ -237,7 +237,7 @@ impl Inner {
         let mut elsewhere = Vec::new();
         for (name, provider) in &parts.providers {
             let there = self.journal.store().merchant(name).await?;
-            if there.is_some_and(|there| !fits(&there, provider.as_ref())) {
+            if there.is_some_and(|there| !there.fits(provider.merchant(), Some(provider.mode()))) {
                 elsewhere.push(name.clone());
             }
         }
@@ -379,12 +379,6 @@ impl fmt::Debug for Live {
         let parts = self.parts();
         f.debug_list().entries(parts.providers.keys()).finish()
     }
-}
-
-/// Whether an adapter works at the merchant that is in force, and in its way.
-fn fits(there: &MerchantRow, provider: &dyn PaymentProvider) -> bool {
-    let mode = there.mode.as_deref();
-    there.merchant == provider.merchant() && mode.is_none_or(|mode| mode == provider.mode())
 }
 
 /// That the merchant and the way to work of this adapter are in force.

@@ -518,6 +518,13 @@ pub struct MerchantRow {
     pub since: Timestamp,
 }
 
+impl MerchantRow {
+    /// Whether it is of this merchant and way to work; of any way if nobody has said which.
+    pub(crate) fn fits(&self, merchant: &str, mode: Option<&str>) -> bool {
+        self.merchant == merchant && (self.mode.is_none() || self.mode.as_deref() == mode)
+    }
+}
+
 /// How the last question about something ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastAnswerRow {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cardless::error::{Code, Error};
 use cardless::gateway::{Case, CaseQuery, MAX_CASES, ResolveAs, ResolveRequest, Resolved};
 use cardless::message::*;
-use cardless::store::{Change, OperationState, PaymentState, Step};
+use cardless::store::{Change, OperationState, PaymentRow, PaymentState, Step};
 use cardless_contract::Timestamp;
 
 use crate::fake::{Fault, Kind, LONGEST_DELAY, Phase, SHAPES, Shape};
@@ -34,15 +34,13 @@ fn end_operation(payment: &str, operation: &str, how: ResolveAs) -> ResolveReque
 impl World {
     /// A payment that is parked as it stands, with nothing on its way.
     async fn park(&self, id: &str) {
-        let mut row = self.store.payment(id).await.unwrap().unwrap();
-        row.state = PaymentState::Parked;
-        row.step = Step::Waiting;
-        row.lease_until = Timestamp::from_millis(0);
-        row.next_at = None;
-        self.store
-            .apply(vec![Change::UpdatePayment(row)])
-            .await
-            .unwrap();
+        self.change_row(id, |row| {
+            row.state = PaymentState::Parked;
+            row.step = Step::Waiting;
+            row.lease_until = Timestamp::from_millis(0);
+            row.next_at = None;
+        })
+        .await;
         tokio::time::advance(QUIET).await;
     }
 
@@ -64,6 +62,14 @@ impl World {
         let payment = self.pay(&charge(reference)).await;
         self.park(&payment.id).await;
         payment.id
+    }
+
+    /// Changes a payment as nobody would.
+    async fn change_row(&self, id: &str, change: impl FnOnce(&mut PaymentRow)) {
+        let mut row = self.store.payment(id).await.unwrap().unwrap();
+        change(&mut row);
+        let batch = vec![Change::UpdatePayment(row)];
+        self.store.apply(batch).await.unwrap();
     }
 
     /// A refund of a captured charge that never arrived, parked.
@@ -319,14 +325,8 @@ async fn a_payment_without_an_id_there_is_looked_for() {
         let world = World::new(Shape::Page);
         world.linked().await;
         let payment = world.pay(&charge("r-1")).await;
-        let mut row = world.store.payment(&payment.id).await.unwrap().unwrap();
-        row.captured = 0;
-        row.reservation = None;
-        world
-            .store
-            .apply(vec![Change::UpdatePayment(row)])
-            .await
-            .unwrap();
+        let nothing_known = |row: &mut PaymentRow| (row.captured, row.reservation) = (0, None);
+        world.change_row(&payment.id, nothing_known).await;
         world.park(&payment.id).await;
         let case = world.gateway.case(&payment.id).await.unwrap();
         assert!(case.to_do[0].contains(&case.provider_reference), "{case:?}");
@@ -360,13 +360,9 @@ async fn what_has_no_id_there_is_given_back_in_the_back_office() {
         let world = World::new(shape);
         world.linked().await;
         let payment = world.pay(&charge("r-1")).await;
-        let mut row = world.store.payment(&payment.id).await.unwrap().unwrap();
-        row.reservation = None;
         world
-            .store
-            .apply(vec![Change::UpdatePayment(row)])
-            .await
-            .unwrap();
+            .change_row(&payment.id, |row| row.reservation = None)
+            .await;
         let (key, request) = (world.key(), give(Some(1000)));
         let refund = world.gateway.refund(&key, &payment.id, &request).await;
         let error = refund.unwrap_err();

@@ -92,8 +92,8 @@ pub(super) fn back(
     Ok(())
 }
 
-/// Reckons with a step forward: nothing that was sent is older than the step, so that no answer
-/// proves too early that it never arrived.
+/// Reckons with a step forward, known or feared: nothing that was sent is older than the step, so that
+/// no answer proves too early that it never arrived. Nothing is feared of the clock then.
 pub(super) fn forward(connection: &Connection, at: Timestamp) -> Result<()> {
     for (table, open) in [("payments", OPEN_PAYMENTS), ("operations", OPEN_OPERATIONS)] {
         let sql = format!(

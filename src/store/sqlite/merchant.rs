@@ -9,7 +9,7 @@ use crate::store::{MerchantRow, Result, StoreError, Subject};
 /// Counts what is open and changes the row in one transaction: nothing begins in between.
 pub(super) fn set(connection: &Connection, row: &MerchantRow) -> Result<()> {
     if let Some(before) = read::merchant(connection, &row.provider)?
-        && !fits(&before, &row.merchant, row.mode.as_deref())
+        && !before.fits(&row.merchant, row.mode.as_deref())
         && read::count_open_at(connection, &row.provider, &before.merchant)? > 0
     {
         return Err(StoreError::Conflict(Subject::Merchant));
@@ -30,14 +30,9 @@ pub(super) fn require(
     mode: &str,
 ) -> Result<()> {
     match read::merchant(connection, provider)? {
-        Some(row) if !fits(&row, merchant, Some(mode)) => {
+        Some(row) if !row.fits(merchant, Some(mode)) => {
             Err(StoreError::Conflict(Subject::Merchant))
         }
         Some(_) | None => Ok(()),
     }
-}
-
-/// Whether a row is of this merchant and way to work; of any way if nobody has said which.
-fn fits(row: &MerchantRow, merchant: &str, mode: Option<&str>) -> bool {
-    row.merchant == merchant && (row.mode.is_none() || row.mode.as_deref() == mode)
 }
