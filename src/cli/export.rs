@@ -6,18 +6,19 @@ use clap::Args;
 
 use cardless::exchange::transfer::MAX_RECORDS;
 use cardless::exchange::{PublicKey, Usage};
-use cardless::gateway::{ExportPart, ExportReport};
+use cardless::gateway::{ExportPart, ExportReport, Gateway, TokenExport};
 
 use super::client::read_keys;
 use super::partial::Partial;
 use super::progress::Progress;
-use super::{Context, Failure, Outcome, Providers, say, say_json};
+use super::{Context, Failure, Outcome, Providers, note, say, say_json};
 
 /// The arguments of `export`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The file to write: made readable by its owner only, and never in the place of another. Until
-    /// it is whole it is FILE.partial; one that was interrupted begins anew.
+    /// it is whole it is FILE.partial; one that was interrupted goes on, within a day, when it is run
+    /// again with the same arguments.
     #[arg(required_unless_present = "print_keys")]
     file: Option<PathBuf>,
     /// The recipient's public key: a file with a JWK, a JWK set or a PEM. Make sure that it is
@@ -49,10 +50,11 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
         limit: arguments.limit,
     };
     let mut to = Partial::begin(file)?;
-    let mut export = gateway.export_tokens(&recipient, &part).await?;
+    let mut export = begin(&gateway, &mut to, &recipient, &part).await?;
     let mut progress = Progress::new("methods looked at", gateway.count_payment_methods().await?);
+    progress.at(export.seen());
     while let Some(line) = export.next().await? {
-        to.write(&line)?;
+        to.add(&line, &export.mark()?)?;
         progress.at(export.seen());
     }
     to.finish()?;
@@ -70,6 +72,33 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
         "{} records do not open with the keys of this installation and are not in the file",
         report.left_out.unopened
     )))
+}
+
+/// Goes on with what is left of the file, or begins it.
+async fn begin(
+    gateway: &Gateway,
+    to: &mut Partial,
+    recipient: &PublicKey,
+    part: &ExportPart,
+) -> Result<TokenExport, Failure> {
+    if let Some(left) = to.left()? {
+        let resumed = gateway.resume_export(recipient, part, left).await?;
+        if let Some((export, bytes)) = resumed {
+            to.keep(bytes)?;
+            note(format_args!(
+                "{} goes on behind its {} tokens",
+                to.name(),
+                export.records()
+            ));
+            return Ok(export);
+        }
+        note(format_args!(
+            "{} begins anew: it is no part of this file that could go on",
+            to.name()
+        ));
+    }
+    to.keep(0)?;
+    Ok(gateway.export_tokens(recipient, part).await?)
 }
 
 /// This installation's public keys: what others seal to, and verify by.

@@ -171,19 +171,13 @@ pub(crate) fn main() -> ExitCode {
     // clap answers wrong use itself, with exit code 2.
     let cli = Cli::parse();
     if let Err(error) = dump::forbid() {
-        let mut stderr = std::io::stderr().lock();
-        drop(writeln!(
-            stderr,
-            "cardless: core dumps can't be forbidden: {error}"
-        ));
+        note(format_args!("core dumps can't be forbidden: {error}"));
     }
     log::start(log_level(&cli.verb));
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let mut stderr = std::io::stderr().lock();
-            // Nobody is left to tell if stderr is closed.
-            drop(writeln!(stderr, "cardless: {failure}"));
+            note(&failure);
             ExitCode::from(failure.exit_code())
         }
     }
@@ -342,6 +336,11 @@ fn say(line: impl fmt::Display) -> Outcome {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{}", harmless(&line.to_string()))?;
     Ok(stdout.flush()?)
+}
+
+/// Tells a person what is no result. Nobody is left to tell if stderr is closed.
+fn note(line: impl fmt::Display) {
+    drop(writeln!(std::io::stderr().lock(), "cardless: {line}"));
 }
 
 /// A text without what rewrites a terminal or turns its letters around: whoever can write to the

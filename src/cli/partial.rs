@@ -1,12 +1,13 @@
 //! A file that is not there until it is whole: written beside its place as `FILE.partial`, readable
 //! by its owner only, and put into its place at the end. It never takes another file's place.
 //!
-//! Whoever is killed leaves a `.partial`; the next one begins it anew. A lock that ends with its
-//! process keeps two from writing the same one.
+//! Whoever is killed leaves a `.partial`: whole parts and, behind the last of them, a mark that says
+//! how far it is, from which the next one goes on. A lock that ends with its process keeps two from
+//! writing the same one.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::private::{create_file, exists};
@@ -18,13 +19,15 @@ const SUFFIX: &str = ".partial";
 /// A file on its way.
 #[derive(Debug)]
 pub(super) struct Partial {
-    file: BufWriter<File>,
+    file: File,
+    /// How many bytes of it are parts of the file, and no mark.
+    whole: u64,
     partial: PathBuf,
     target: PathBuf,
 }
 
 impl Partial {
-    /// Begins a file that is to be at `target`.
+    /// Begins a file that is to be at `target`, or opens what is left of one.
     pub(super) fn begin(target: &Path) -> Result<Self, Failure> {
         if target.symlink_metadata().is_ok() {
             return Err(exists(target));
@@ -43,24 +46,47 @@ impl Partial {
         if target.symlink_metadata().is_ok() || !is_still(&file, &partial)? {
             return Err(exists(target));
         }
-        file.set_len(0)?;
         Ok(Self {
-            file: BufWriter::new(file),
+            file,
+            whole: 0,
             partial,
             target: target.to_owned(),
         })
     }
 
-    /// Adds to it.
-    pub(super) fn write(&mut self, text: &str) -> Outcome {
-        let written = self.file.write_all(text.as_bytes());
-        written.map_err(|error| cant(&self.partial, &format!("can't be written: {error}")))
+    /// What is left of the one before, if there was one.
+    pub(super) fn left(&self) -> Result<Option<BufReader<File>>, Failure> {
+        let left = self.file.metadata()?.len() > 0;
+        let reader = || self.file.try_clone().map(BufReader::new);
+        Ok(left.then(reader).transpose()?)
     }
 
-    /// Puts it into its place, once it is on the disk.
-    pub(super) fn finish(mut self) -> Outcome {
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
+    /// Keeps so many bytes of what is left.
+    pub(super) fn keep(&mut self, bytes: u64) -> Outcome {
+        self.whole = bytes;
+        Ok(self.file.set_len(bytes)?)
+    }
+
+    /// Adds a part and a mark, in the place of the mark before.
+    pub(super) fn add(&mut self, part: &str, mark: &str) -> Outcome {
+        let written = self
+            .file
+            .seek(SeekFrom::Start(self.whole))
+            .and_then(|_| self.file.write_all([part, mark].concat().as_bytes()));
+        written.map_err(|error| cant(&self.partial, &format!("can't be written: {error}")))?;
+        self.whole += u64::try_from(part.len()).map_err(Failure::failed)?;
+        Ok(())
+    }
+
+    /// What it is called until it is whole.
+    pub(super) fn name(&self) -> std::path::Display<'_> {
+        self.partial.display()
+    }
+
+    /// Takes the mark away and puts it into its place, once it is on the disk.
+    pub(super) fn finish(self) -> Outcome {
+        self.file.set_len(self.whole)?;
+        self.file.sync_all()?;
         place(&self.partial, &self.target)?;
         if let Some(folder) = self.target.parent() {
             let folder = if folder.as_os_str().is_empty() {
@@ -83,7 +109,7 @@ fn open(path: &Path) -> io::Result<File> {
     if !path.symlink_metadata()?.is_file() {
         return Err(io::Error::other("it is there and is no file"));
     }
-    let file = OpenOptions::new().write(true).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok(file)
@@ -134,7 +160,12 @@ mod tests {
             Partial::begin(&target).is_err(),
             "another process writes it"
         );
-        first.write("whole").unwrap();
+        assert!(first.left().unwrap().is_some());
+        first.keep(0).unwrap();
+        assert!(first.left().unwrap().is_none());
+        first.add("wh", "a mark").unwrap();
+        first.add("ole", "another").unwrap();
+        assert_eq!(std::fs::read_to_string(&partial).unwrap(), "wholeanother");
         assert!(!target.exists());
         first.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "whole");
@@ -149,11 +180,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_goes_on_and_the_mark_is_not_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("tokens");
+        let mut killed = Partial::begin(&target).unwrap();
+        killed.add("one ", "a mark that is rather long").unwrap();
+        drop(killed);
+
+        let mut next = Partial::begin(&target).unwrap();
+        let mut left = String::new();
+        let mut reader = next.left().unwrap().unwrap();
+        io::Read::read_to_string(&mut reader, &mut left).unwrap();
+        assert_eq!(left, "one a mark that is rather long");
+        next.keep(4).unwrap();
+        next.add("two", "!").unwrap();
+        next.finish().unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "one two");
+    }
+
+    #[test]
     fn a_file_that_came_meanwhile_stays() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("tokens");
         let mut late = Partial::begin(&target).unwrap();
-        late.write("late").unwrap();
+        late.add("late", "").unwrap();
         std::fs::write(&target, "first").unwrap();
         assert!(late.finish().is_err());
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "first");

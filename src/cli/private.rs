@@ -9,7 +9,7 @@ use super::{Failure, Outcome};
 /// Opens a file that was not there.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.write(true).create_new(true);
+    options.read(true).write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)

@@ -23,10 +23,15 @@
 //!   its line feed: nothing can be taken out or cut off.
 //! - `payment_method` is what the record was called where it comes from.
 //!
+//! While it is written, a mark stands behind the lines so far: a JWS of the same key, with a `typ` of
+//! its own, that says how many lines there are and what their digest is. Whoever was interrupted goes
+//! on from it ([`Writer::resume`]); the whole file has none.
+//!
 //! What is absent: nothing of a card. An expiry date, like any other member, is not known here, and
 //! its file is refused.
 
 use std::fmt;
+use std::io::{self, BufRead, Read as _};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -37,7 +42,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::json::Members;
-use super::{JWT, PublicKey, SealError, SecretKey, jwe, jws};
+use super::{JWT, PublicKey, Refused, SealError, SecretKey, jwe, jws};
 
 /// What both layers of a line say they are.
 pub const TYP: &str = "cardless-tokens+jwt";
@@ -58,9 +63,13 @@ pub const MAX_RECORDS: u64 = 1_000_000;
 /// The longest name of a file (`export`), in characters.
 pub const MAX_EXPORT_CHARS: usize = 64;
 
+/// What a mark says it is: it passes for no line, and for no message of the exchange.
+const MARK_TYP: &str = "cardless-tokens-mark+jwt";
+
 const CLAIMS: [&str; 6] = ["aud", "export", "seq", "header", "records", "end"];
 const HEADER: [&str; 3] = ["version", "from", "iat"];
 const END: [&str; 2] = ["records", "sha256"];
+const MARK: [&str; 6] = ["aud", "export", "lines", "records", "sha256", "says"];
 /// The members of a record.
 pub(crate) const RECORD: [&str; 7] = [
     "account",
@@ -183,6 +192,19 @@ pub struct Writer {
     digest: Context,
 }
 
+/// A file that goes on where its writer was interrupted.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The writer, behind the lines that it has written.
+    pub writer: Writer,
+    /// What the file is so far.
+    pub whole: Whole,
+    /// How many bytes these lines are; what stands behind them is to be taken away.
+    pub bytes: u64,
+    /// What the mark was given to say.
+    pub says: Value,
+}
+
 /// Reads a file, line by line, and holds each against what came before.
 pub struct Reader {
     ours: Vec<SecretKey>,
@@ -197,7 +219,7 @@ pub struct Reader {
     whole: Option<Whole>,
 }
 
-/// A file that was read to its end.
+/// What a file is: one that was read to its end, or is written so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whole {
     /// What it is called.
@@ -265,14 +287,95 @@ impl Writer {
     pub fn end(&mut self) -> Result<(String, Whole), SealError> {
         let end = json!({"records": self.records, "sha256": encoded(&self.digest)});
         let line = self.line("end", end)?;
-        let whole = Whole {
+        Ok((line, self.whole()))
+    }
+
+    /// How far the file is, and what else `says`, signed: with its line feed it belongs behind the
+    /// lines so far, and the next line into its place.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`].
+    pub fn mark(&self, says: &Value) -> Result<String, SealError> {
+        let mark = json!({
+            "aud": self.audience, "export": self.export, "lines": self.lines,
+            "records": self.records, "sha256": encoded(&self.digest), "says": says,
+        });
+        let mark = jws::sign(mark.to_string().as_bytes(), MARK_TYP, &self.signer)? + "\n";
+        (mark.len() <= MAX_LINE_BYTES)
+            .then_some(mark)
+            .ok_or(SealError::TooLong)
+    }
+
+    /// Goes on with what is `left` of a file. `None` if it does not end with a mark, or the mark is
+    /// not by `signer`, about a file for the holder of `to`, and about just these lines.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading `left`.
+    pub fn resume(
+        mut left: impl BufRead,
+        signer: SecretKey,
+        to: PublicKey,
+        entropy: Arc<dyn Entropy>,
+    ) -> io::Result<Option<Resumed>> {
+        let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
+        let mut writer = Self::new(String::new(), signer, to, entropy);
+        let (mut bytes, mut last) = (0, Vec::new());
+        loop {
+            let mut next = Vec::new();
+            left.by_ref().take(limit).read_until(b'\n', &mut next)?;
+            if next.is_empty() {
+                break;
+            }
+            if !last.is_empty() {
+                writer.lines += 1;
+                writer.digest.update(&last);
+                bytes += u64::try_from(last.len()).unwrap_or(limit);
+            }
+            last = next;
+        }
+        let Ok(says) = writer.marked(&last) else {
+            return Ok(None);
+        };
+        Ok(Some(Resumed {
+            whole: writer.whole(),
+            writer,
+            bytes,
+            says,
+        }))
+    }
+
+    /// Takes from a mark which file it is and how many records it has so far; gives what else the
+    /// mark says.
+    fn marked(&mut self, mark: &[u8]) -> Result<Value, Refused> {
+        let mark = mark.strip_suffix(b"\n").ok_or(Refused)?;
+        let mark = std::str::from_utf8(mark).map_err(|_| Refused)?;
+        let mark = jws::Unverified::parse(mark)?;
+        if mark.typ() != Some(MARK_TYP) {
+            return Err(Refused);
+        }
+        let mut mark = Members::parse(&mark.verify(self.signer.public())?, &MARK)?;
+        let about_these = mark.text("aud")? == self.audience
+            && mark.number("lines")? == self.lines
+            && mark.text("sha256")? == encoded(&self.digest);
+        if !about_these {
+            return Err(Refused);
+        }
+        mark.text("export")?.clone_into(&mut self.export);
+        self.records = u64::try_from(mark.number("records")?).map_err(|_| Refused)?;
+        mark.take("says").ok_or(Refused)
+    }
+
+    /// What the file is so far.
+    fn whole(&self) -> Whole {
+        Whole {
             export: self.export.clone(),
             sender: self.signer.public().thumbprint(),
             lines: u64::try_from(self.lines).unwrap_or(0),
             records: self.records,
             sha256: encoded(&self.digest),
-        };
-        Ok((line, whole))
+        }
     }
 
     fn line(&mut self, part: &str, says: Value) -> Result<String, SealError> {

@@ -85,7 +85,7 @@ pub use reseal::{KeyRotation, KeysRotated, RESEAL_BATCH};
 pub(crate) use resolve::KEPT;
 pub use resolve::ReconcileReport;
 pub use rotate::RotationInfo;
-pub use token_export::{ExportPart, ExportReport, LeftOut, TokenExport};
+pub use token_export::{ExportPart, ExportReport, LeftOut, RESUMED_WITHIN, TokenExport};
 pub use token_import::{ImportCheck, ImportReport, Refusal, Rule, TokenImport};
 pub use verify::{Difference, Unread, VerifyPage, VerifyReport, WithoutObject};
 

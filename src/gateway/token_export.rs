@@ -10,20 +10,27 @@
 //!
 //! A method that is revoked while the file is written may still be in it. Nothing of a card is: the
 //! expiry dates that Aduno has are at Aduno.
+//!
+//! Who is interrupted goes on ([`Gateway::resume_export`]) from the mark behind the last line, which
+//! says how far the file is, and is signed: nobody can make it leave something out.
 
 use std::fmt;
+use std::io::BufRead;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cardless_contract::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::audit::{AuditAction, AuditDraft, AuditObject, AuditOutcome};
 use super::{Gateway, check, stored, view};
 use crate::account::{Handle, HandleKind};
 use crate::error::{Code, Error};
-use crate::exchange::transfer::{Header, MAX_RECORDS, MAX_RECORDS_PER_LINE, Record, Writer};
-use crate::exchange::{PublicKey, SealError};
+use crate::exchange::transfer::{
+    Header, MAX_RECORDS, MAX_RECORDS_PER_LINE, Record, Resumed, Writer,
+};
+use crate::exchange::{PublicKey, SealError, SecretKey};
 use crate::store::{MethodState, TokenRow};
 
 /// Random bytes in a file's name.
@@ -31,6 +38,10 @@ const ID_BYTES: usize = 10;
 
 /// How many methods are read at once.
 const PAGE: u32 = 100;
+
+/// How long after its beginning an interrupted file goes on: what is in it gets no younger, and who
+/// was erased or restricted since is in it.
+pub const RESUMED_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Which part of the tokens goes into a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,16 +56,31 @@ pub struct ExportPart {
 pub struct TokenExport {
     gateway: Gateway,
     writer: Writer,
-    begun_at: Timestamp,
-    /// What was linked later was not here when it was begun.
-    linked_by: Timestamp,
-    after: String,
-    limit: u64,
-    stage: Stage,
-    seen: u64,
+    place: Place,
+    /// What is left out, and where the next file begins, is put in at the end.
     report: ExportReport,
 }
 
+/// How far an export is: what its mark says beside the lines.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    /// In milliseconds since 1970.
+    begun_at: i64,
+    /// What was linked later was not here when it was begun; in milliseconds since 1970.
+    linked_by: i64,
+    /// Where it began.
+    from: Option<String>,
+    limit: u64,
+    after: String,
+    seen: u64,
+    left_out: LeftOut,
+    more: Option<String>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Stage {
     Head,
     Records,
@@ -83,7 +109,8 @@ pub struct ExportReport {
 }
 
 /// What an export has left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LeftOut {
     /// Methods of restricted accounts, and of those that are being erased.
     pub restricted: u64,
@@ -124,28 +151,83 @@ impl Gateway {
         let export = format!("exp_{}", inner.letters(ID_BYTES)?);
         let begun_at = inner.journal.now();
         let linked_by = inner.linked_so_far(begun_at).await?;
-        let report = ExportReport {
-            export: export.clone(),
-            recipient: to.thumbprint(),
-            sender_kid: signer.public().kid().to_owned(),
-            records: 0,
+        let place = Place {
+            begun_at: begun_at.millis(),
+            linked_by: linked_by.millis(),
+            from: part.after.clone(),
+            limit: part.limit,
+            after: part.after.clone().unwrap_or_default(),
+            seen: 0,
             left_out: LeftOut::default(),
             more: None,
-            sha256: String::new(),
+            stage: Stage::Head,
         };
+        let report = ExportReport::of(export.clone(), to, &signer);
         let accepted = line(self, &report).outcome(AuditOutcome::Accepted);
         accepted.write().await?;
         Ok(TokenExport {
             gateway: self.clone(),
             writer: Writer::new(export, signer, to.clone(), Arc::clone(&inner.entropy)),
-            begun_at,
-            linked_by,
-            after: part.after.clone().unwrap_or_default(),
-            limit: part.limit,
-            stage: Stage::Head,
-            seen: 0,
+            place,
             report,
         })
+    }
+
+    /// Goes on with a file that was interrupted: with its lines and, behind them, the last
+    /// [`TokenExport::mark`]. Gives with it how many bytes the lines are; the next line belongs
+    /// behind them. That somebody goes on is in the audit log.
+    ///
+    /// `None` if that is not possible, and the file has to begin anew: what is `left` was changed or
+    /// does not end with a mark; it is for another recipient or of another part; the service signs
+    /// by another key by now; or it was begun longer than [`RESUMED_WITHIN`] ago.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Gateway::export_tokens`]; [`Code::Internal`] if `left` can't be read.
+    pub async fn resume_export(
+        &self,
+        to: &PublicKey,
+        part: &ExportPart,
+        left: impl BufRead,
+    ) -> Result<Option<(TokenExport, u64)>, Error> {
+        check_part(to, part)?;
+        let inner = &self.inner;
+        let signer = inner.signing_key().await?;
+        let mut report = ExportReport::of(String::new(), to, &signer);
+        let left = Writer::resume(left, signer, to.clone(), Arc::clone(&inner.entropy));
+        let left = left.map_err(|error| {
+            Error::new(Code::Internal, "What is left of the file can't be read.").with_source(error)
+        })?;
+        let Some(Resumed {
+            writer,
+            whole,
+            bytes,
+            says,
+        }) = left
+        else {
+            return Ok(None);
+        };
+        let Ok(place) = serde_json::from_value::<Place>(says) else {
+            return Ok(None);
+        };
+        let now = inner.journal.now();
+        let begun_at = Timestamp::from_millis(place.begun_at);
+        let in_time = (begun_at..=begun_at.plus(RESUMED_WITHIN)).contains(&now);
+        if !in_time || (&place.from, place.limit) != (&part.after, part.limit) {
+            return Ok(None);
+        }
+        report.export = whole.export;
+        report.records = whole.records;
+        report.sha256 = whole.sha256;
+        let accepted = line(self, &report).outcome(AuditOutcome::Accepted);
+        accepted.detail("behind_line", whole.lines).write().await?;
+        let export = TokenExport {
+            gateway: self.clone(),
+            writer,
+            place,
+            report,
+        };
+        Ok(Some((export, bytes)))
     }
 }
 
@@ -170,22 +252,22 @@ impl TokenExport {
     /// and nobody can import it.
     pub async fn next(&mut self) -> Result<Option<String>, Error> {
         loop {
-            match self.stage {
+            match self.place.stage {
                 Stage::Head => {
-                    self.stage = Stage::Records;
+                    self.place.stage = Stage::Records;
                     let header = Header {
                         from: self.gateway.inner.public_url.clone(),
-                        issued_at: self.begun_at.seconds(),
+                        issued_at: Timestamp::from_millis(self.place.begun_at).seconds(),
                     };
                     return self.writer.header(&header).map(Some).map_err(unsealed);
                 }
                 Stage::Records => {
-                    if let Some(line) = self.records().await? {
+                    if let Some(line) = self.page().await? {
                         return Ok(Some(line));
                     }
                 }
                 Stage::End => {
-                    self.stage = Stage::Over;
+                    self.place.stage = Stage::Over;
                     let (line, whole) = self.writer.end().map_err(unsealed)?;
                     self.report.sha256 = whole.sha256;
                     return Ok(Some(line));
@@ -195,9 +277,27 @@ impl TokenExport {
         }
     }
 
+    /// How far the file is with the line that [`TokenExport::next`] gave last: a line to write behind
+    /// it, and to put the next one in the place of. It is none of the file's, and signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Internal`].
+    pub fn mark(&self) -> Result<String, Error> {
+        let unwritten =
+            |error| Error::new(Code::Internal, "The mark can't be written.").with_source(error);
+        let says = serde_json::to_value(&self.place).map_err(unwritten)?;
+        self.writer.mark(&says).map_err(unsealed)
+    }
+
     /// How many methods were looked at so far.
     pub const fn seen(&self) -> u64 {
-        self.seen
+        self.place.seen
+    }
+
+    /// How many tokens the file holds so far.
+    pub const fn records(&self) -> u64 {
+        self.report.records
     }
 
     /// Says in the audit log that the file is whole and where it belongs, and what it holds.
@@ -205,11 +305,13 @@ impl TokenExport {
     /// # Errors
     ///
     /// [`Code::Internal`] before the last line was given; [`Code::StoreUnavailable`].
-    pub async fn finish(self) -> Result<ExportReport, Error> {
-        if !matches!(self.stage, Stage::Over) {
+    pub async fn finish(mut self) -> Result<ExportReport, Error> {
+        if self.place.stage != Stage::Over {
             return Err(Error::new(Code::Internal, "The export is not at its end."));
         }
-        let left_out = self.report.left_out;
+        let left_out = self.place.left_out;
+        self.report.left_out = left_out;
+        self.report.more = self.place.more;
         line(&self.gateway, &self.report)
             .detail("records", self.report.records)
             .detail("sha256", &self.report.sha256)
@@ -223,23 +325,26 @@ impl TokenExport {
     }
 
     /// A line with the tokens of the next page; `None` if there are none in it.
-    async fn records(&mut self) -> Result<Option<String>, Error> {
+    async fn page(&mut self) -> Result<Option<String>, Error> {
         let inner = Arc::clone(&self.gateway.inner);
         let store = inner.journal.store();
-        let rows = store.tokens(&self.after, PAGE).await.map_err(stored)?;
+        let rows = store
+            .tokens(&self.place.after, PAGE)
+            .await
+            .map_err(stored)?;
         if rows.is_empty() {
-            self.stage = Stage::End;
+            self.place.stage = Stage::End;
             return Ok(None);
         }
         let mut records = Vec::with_capacity(MAX_RECORDS_PER_LINE);
         for row in rows {
-            if self.report.records >= self.limit {
-                self.report.more = Some(self.after.clone());
-                self.stage = Stage::End;
+            if self.report.records >= self.place.limit {
+                self.place.more = Some(self.place.after.clone());
+                self.place.stage = Stage::End;
                 break;
             }
-            self.seen += 1;
-            self.after.clone_from(&row.method.id);
+            self.place.seen += 1;
+            self.place.after.clone_from(&row.method.id);
             inner.follow_to_open(&row.record.sealed).await;
             inner.follow_to_open(&row.account.sealed_id).await;
             if let Some(record) = self.record(&row) {
@@ -256,9 +361,9 @@ impl TokenExport {
     /// The record of a method; `None` if it does not belong into the file.
     fn record(&mut self, row: &TokenRow) -> Option<Record> {
         let inner = &self.gateway.inner;
-        let left_out = &mut self.report.left_out;
+        let left_out = &mut self.place.left_out;
         let method = &row.method;
-        if method.created_at > self.linked_by {
+        if method.created_at.millis() > self.place.linked_by {
             return None;
         }
         match method.state {
@@ -289,6 +394,20 @@ impl TokenExport {
             MethodState::Revoking | MethodState::Revoked => {}
         }
         None
+    }
+}
+
+impl ExportReport {
+    fn of(export: String, to: &PublicKey, signer: &SecretKey) -> Self {
+        Self {
+            export,
+            recipient: to.thumbprint(),
+            sender_kid: signer.public().kid().to_owned(),
+            records: 0,
+            left_out: LeftOut::default(),
+            more: None,
+            sha256: String::new(),
+        }
     }
 }
 
@@ -330,6 +449,11 @@ fn unsealed(error: SealError) -> Error {
 
 impl fmt::Debug for TokenExport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenExport({}, {} seen)", self.report.export, self.seen)
+        write!(
+            f,
+            "TokenExport({}, {} seen)",
+            self.report.export,
+            self.seen()
+        )
     }
 }

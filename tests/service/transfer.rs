@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cardless::exchange::transfer::{Header, Record, Writer};
 use cardless::exchange::{PublicKey, SecretKey, Usage};
+use cardless::gateway::ExportPart;
 use cardless::message::{Amount, Capture, Initiator, PayRequest, PaymentStatus};
 use cardless_contract::{Clock as _, SystemClock, SystemEntropy};
 use cardless_testkit::opinion;
@@ -363,32 +364,100 @@ async fn an_import_that_is_killed_goes_on_and_two_at_once_take_each_record_once(
     let report = desk.gateway.verify_audit(None, |_| {}).await.unwrap();
     assert!(report.is_whole(), "{report:?}");
 
-    an_export_that_is_killed_leaves_nothing_that_can_be_imported(&desk);
+    an_export_that_is_killed_goes_on(&desk);
 }
 
-/// Killed as soon as there is something of it, then run again.
-fn an_export_that_is_killed_leaves_nothing_that_can_be_imported(desk: &Desk) {
+/// Killed as soon as there is something new of it, until it ends.
+fn an_export_that_is_killed_goes_on(desk: &Desk) {
     let folder = desk.folder.path();
     std::fs::write(folder.join("ours"), keys(desk, "export")).unwrap();
-    let mut child = desk.start(&["export", "out", "--recipient", "ours"]);
-    let partial = folder.join("out.partial");
-    let has_some = || partial.metadata().is_ok_and(|file| file.len() > 0);
-    while !has_some() && child.try_wait().unwrap().is_none() {
-        std::thread::yield_now();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    if partial.exists() && !folder.join("out").exists() {
+    let (partial, target) = (folder.join("out.partial"), folder.join("out"));
+    let length = || partial.metadata().map_or(0, |file| file.len());
+    let mut whole = Vec::new();
+    for _ in 0..2 {
+        let before = length();
+        let mut child = desk.start(&["export", "out", "--recipient", "ours"]);
+        while length() <= before && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if target.exists() {
+            break;
+        }
+        let left = std::fs::read_to_string(&partial).unwrap();
+        whole = left.lines().map(str::to_owned).collect();
+        // A JWE has five parts, the mark three.
+        let is_whole = |line: &String| line.matches('.').count() == 4;
+        if left.ends_with('\n') && whole.iter().all(is_whole) {
+            break;
+        }
+        // The mark, or what was written of the next line.
+        whole.pop();
         let (code, _, err) = desk.run(&["import", "out.partial", "--sender", "ours"]);
         assert_eq!(code, 1, "{err}");
         assert!(err.contains("Nothing was stored"), "{err}");
+    }
+    if !target.exists() {
         let (code, _, err) = desk.run(&["export", "out", "--recipient", "ours"]);
         assert_eq!(code, 0, "{err}");
+        // One killed in the middle of a line, or at its end, has no mark behind the lines.
+        if err.contains("goes on behind its") {
+            let file = std::fs::read_to_string(&target).unwrap();
+            let lines: Vec<_> = file.lines().take(whole.len()).collect();
+            assert!(lines == whole, "it goes on with the lines that it has");
+        } else {
+            assert!(err.contains("begins anew"), "{err}");
+        }
     }
     assert!(!partial.exists());
     let (code, out, err) = desk.run(&["import", "out", "--sender", "ours", "--dry-run", "--json"]);
     assert_eq!(code, 0, "{err}");
     assert_eq!(json_of(&out)["already_here"], RECORDS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_goes_on_with_what_is_left_of_it_and_with_nothing_else() {
+    let desk = Desk::new().await;
+    for provider in ALL {
+        desk.charged(provider).await;
+    }
+    let folder = desk.folder.path();
+    std::fs::write(folder.join("theirs"), keys(&desk, "import")).unwrap();
+    let theirs = PublicKey::read_all(&keys(&desk, "import")).unwrap();
+    let to = theirs.into_iter().find(|key| key.usage().seals()).unwrap();
+    let part = ExportPart::default();
+    let mut begun = desk.gateway.export_tokens(&to, &part).await.unwrap();
+    let mut lines = Vec::new();
+    for _ in 0..2 {
+        lines.push(begun.next().await.unwrap().unwrap());
+    }
+    let left = lines.concat() + &begun.mark().unwrap();
+    let partial = folder.join("tokens.partial");
+    let export = ["export", "tokens", "--recipient", "theirs", "--json"];
+
+    std::fs::write(&partial, &left).unwrap();
+    let (code, out, err) = desk.run(&export);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains("tokens.partial goes on behind its 3 tokens"),
+        "{err}"
+    );
+    assert_eq!(json_of(&out)["records"], 3);
+    let file = std::fs::read_to_string(folder.join("tokens")).unwrap();
+    assert!(file.starts_with(&lines.concat()));
+    assert_eq!(file.lines().count(), 3);
+    assert!(!partial.exists());
+
+    std::fs::remove_file(folder.join("tokens")).unwrap();
+    std::fs::write(&partial, left.clone() + "and something else\n").unwrap();
+    let (code, out, err) = desk.run(&export);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("tokens.partial begins anew"), "{err}");
+    assert_eq!(json_of(&out)["records"], 3);
+    let file = std::fs::read_to_string(folder.join("tokens")).unwrap();
+    assert!(!file.starts_with(&lines[0]));
+    assert_eq!(file.lines().count(), 3);
 }
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service/transfer.py");

@@ -26,6 +26,7 @@ use crate::fake::Shape;
 use crate::world::*;
 
 mod hostile;
+mod resume;
 mod rules;
 mod trip;
 

@@ -1,0 +1,212 @@
+//! A file that was interrupted goes on where it was, and only there.
+
+use cardless::gateway::RESUMED_WITHIN;
+
+use super::*;
+
+/// How many accounts have a token: three lines of them.
+const TOKENS: usize = 230;
+
+/// A store with so many tokens, a recipient, and a file for it up to its second line of records.
+struct Interrupted {
+    world: World,
+    to: SecretKey,
+    part: ExportPart,
+    /// The lines so far.
+    lines: Vec<String>,
+    mark: String,
+}
+
+impl Interrupted {
+    async fn after(lines: usize) -> Self {
+        let world = world();
+        let sender = Sender::to(&world).await;
+        let records: Vec<_> = (0..TOKENS)
+            .map(|at| record(&format!("account-{at}"), &format!("token-{at}")))
+            .collect();
+        import(&world.gateway, &sender.file(&records, 50), &sender.keys()).await;
+        let to = pair(Usage::Seal);
+        let part = ExportPart::default();
+        let mut export = world
+            .gateway
+            .export_tokens(to.public(), &part)
+            .await
+            .unwrap();
+        let mut written = Vec::new();
+        for _ in 0..lines {
+            written.push(export.next().await.unwrap().unwrap());
+        }
+        let mark = export.mark().unwrap();
+        Self {
+            world,
+            to,
+            part,
+            lines: written,
+            mark,
+        }
+    }
+
+    /// What stands in the file.
+    fn left(&self) -> String {
+        self.lines.concat() + &self.mark
+    }
+
+    /// The file's other lines, if it goes on with what is `left`.
+    async fn resumed(&self, left: &str) -> Option<(Vec<String>, ExportReport)> {
+        let (mut export, bytes) = self
+            .world
+            .gateway
+            .resume_export(self.to.public(), &self.part, left.as_bytes())
+            .await
+            .unwrap()?;
+        assert_eq!(usize::try_from(bytes).unwrap(), self.lines.concat().len());
+        let mut lines = Vec::new();
+        while let Some(line) = export.next().await.unwrap() {
+            lines.push(line);
+        }
+        Some((lines, export.finish().await.unwrap()))
+    }
+
+    async fn begins_anew(&self, left: &str) {
+        assert!(self.resumed(left).await.is_none());
+    }
+}
+
+/// Whether `line` opens for `to` and is a line of records, and whose they are.
+fn accounts(lines: &[String], to: &SecretKey) -> Vec<String> {
+    let claims = lines.iter().map(|line| opened(line, to));
+    let records = claims.flat_map(|claims| claims["records"].as_array().cloned());
+    let records = records.flatten();
+    records
+        .map(|record| record["account"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_behind_each_of_its_lines_and_ends_as_one_file() {
+    // The header, three lines of records, the end.
+    for lines in 1..=5 {
+        let interrupted = Interrupted::after(lines).await;
+        // What is linked meanwhile was not here when it was begun.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        link(&interrupted.world, "late").await;
+        let (rest, report) = interrupted.resumed(&interrupted.left()).await.unwrap();
+        assert_eq!(rest.len(), 5 - lines);
+        let whole = [&interrupted.lines[..], &rest].concat();
+
+        let mut found = accounts(&whole, &interrupted.to);
+        assert_eq!(found.len(), TOKENS);
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), TOKENS);
+        assert_eq!(report.records, u64::try_from(TOKENS).unwrap());
+
+        let senders = published(&interrupted.world.gateway).await;
+        let mut reader =
+            cardless::exchange::transfer::Reader::new(vec![interrupted.to.clone()], senders);
+        for line in &whole {
+            reader.line(line.as_bytes()).unwrap();
+        }
+        let read = reader.end().unwrap();
+        assert_eq!(
+            (&read.sha256, &read.export),
+            (&report.sha256, &report.export)
+        );
+
+        let said = audited(&interrupted.world.gateway).await;
+        let said: Vec<_> = said.iter().filter(|line| line.0 == "export").collect();
+        let [begun, resumed, ended] = said[..] else {
+            panic!("{said:?}")
+        };
+        assert_eq!(begun.2["export"], ended.2["export"]);
+        assert_eq!(resumed.2["behind_line"], lines.to_string());
+        assert_eq!(ended.2["sha256"], report.sha256);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_changed_or_cut_begins_anew() {
+    let interrupted = Interrupted::after(3).await;
+    let (lines, mark) = (&interrupted.lines, &interrupted.mark);
+    let left = interrupted.left();
+    let cases = [
+        String::new(),
+        "left behind by something else\n".to_owned(),
+        lines.concat(),
+        left.trim_end().to_owned(),
+        left[..left.len() - 20].to_owned(),
+        left.clone() + "x",
+        left.clone() + mark,
+        lines[..2].concat() + mark,
+        [&lines[0], &lines[2], &lines[1], mark]
+            .map(String::as_str)
+            .concat(),
+        left.replacen('A', "B", 1),
+        mark.clone(),
+    ];
+    for case in cases {
+        interrupted.begins_anew(&case).await;
+    }
+
+    // A line of the file is signed by the same key and is no mark, and a mark is no line.
+    let sender = Sender::to(&interrupted.world).await;
+    interrupted
+        .begins_anew(&(lines.concat() + &sender.forge("{}")))
+        .await;
+    let ours = published(&interrupted.world.gateway).await;
+    let mut check = interrupted
+        .world
+        .gateway
+        .import_tokens(&ours)
+        .await
+        .unwrap();
+    assert!(check.line(mark.as_bytes()).await.is_err());
+
+    // A mark that somebody has made of this one says what its signature does not.
+    let forged = jws::sign(
+        &base64_of(mark.split('.').nth(1).unwrap()),
+        "cardless-tokens-mark+jwt",
+        &pair(Usage::Sign),
+    );
+    interrupted
+        .begins_anew(&(lines.concat() + &forged.unwrap() + "\n"))
+        .await;
+    assert!(interrupted.resumed(&left).await.is_some());
+}
+
+fn base64_of(text: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(text)
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_recipient_part_or_day_begins_anew() {
+    let mut interrupted = Interrupted::after(3).await;
+    let left = interrupted.left();
+    let to = std::mem::replace(&mut interrupted.to, pair(Usage::Seal));
+    interrupted.begins_anew(&left).await;
+    interrupted.to = to;
+
+    interrupted.part.limit = 200;
+    interrupted.begins_anew(&left).await;
+    let (_, report) = export(
+        &interrupted.world.gateway,
+        interrupted.to.public(),
+        &interrupted.part,
+    )
+    .await;
+    interrupted.part = ExportPart {
+        after: report.more,
+        ..ExportPart::default()
+    };
+    assert!(interrupted.part.after.is_some());
+    interrupted.begins_anew(&left).await;
+
+    interrupted.part = ExportPart::default();
+    tokio::time::advance(RESUMED_WITHIN).await;
+    assert!(interrupted.resumed(&left).await.is_some());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    interrupted.begins_anew(&left).await;
+}
