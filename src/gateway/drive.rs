@@ -178,11 +178,7 @@ impl Drive {
             }]
         })
         .await?;
-        Ok(if self.lost() {
-            Flow::Stop
-        } else {
-            Flow::Continue
-        })
+        Ok(self.goes_on())
     }
 
     async fn setup(&self) -> Result<Option<SetupRow>, Error> {
@@ -196,9 +192,12 @@ impl Drive {
 
     async fn reserve(&mut self) -> Result<Flow, Error> {
         let fresh = std::mem::take(&mut self.fresh);
+        if !fresh && self.row.state == PaymentState::Parked {
+            return self.parked_without_id().await;
+        }
         if !fresh {
             match self.may_reserve_again().await? {
-                Again::Send => drop(self.mark_sent(Step::Reserving).await?),
+                Again::Send => drop(self.mark_sent().await?),
                 Again::Found(id) => return self.reserved(&id).await,
                 Again::Wait(at) => return self.ask_again(PaymentState::Unknown, at).await,
                 Again::Never => return self.give_up_reserve().await,
@@ -242,6 +241,19 @@ impl Drive {
         }
     }
 
+    /// What waits for a person, and has no id that could be asked for, is ended by that person, or
+    /// found by its reference.
+    async fn parked_without_id(&mut self) -> Result<Flow, Error> {
+        if self.provider.capabilities().repeat_reserve == Repeat::AfterQuestion {
+            match self.provider.find(&self.reference()?).await {
+                Ok(Found::Yes(id)) => return self.reserved(&id).await,
+                Ok(Found::No | Found::CannotTell) => {}
+                Err(error) => self.heard(&error).await,
+            }
+        }
+        self.save(|row, _| release_row(row, None)).await
+    }
+
     /// Whether a reserve whose outcome is unknown may be sent again (`DESIGN`, rules 5, 6 and 8).
     async fn may_reserve_again(&self) -> Result<Again, Error> {
         let now = self.inner.journal.now();
@@ -278,25 +290,20 @@ impl Drive {
 
     /// The provider's id is durable, and the commit is marked as sent, in one write.
     async fn reserved(&mut self, id: &ReservationId) -> Result<Flow, Error> {
-        let now = self.inner.journal.now();
-        if self.too_late(now) {
-            let id = id.as_str().to_owned();
-            let closed = self
+        let id = id.as_str().to_owned();
+        if let Some(code) = self.takes_no_more().await? {
+            return self
                 .change(move |row, _| {
                     row.reservation = Some(id.clone());
-                    state::close(row, PaymentState::Failed, Some("gave_up"));
+                    state::close(row, PaymentState::Failed, Some(code));
                 })
-                .await?;
-            return Ok(closed);
+                .await;
         }
-        let id = id.as_str().to_owned();
         let flow = self
-            .change(move |row, now| {
+            .mark_taken(move |row, now| {
                 row.reservation = Some(id.clone());
-                row.step = Step::Committing;
                 row.attempts = 0;
                 row.first_sent_at = Some(now);
-                row.last_sent_at = Some(now);
             })
             .await?;
         if flow == Flow::Stop {
@@ -344,17 +351,46 @@ impl Drive {
     // Step: commit.
 
     async fn commit(&mut self) -> Result<Flow, Error> {
-        let now = self.inner.journal.now();
-        if self.too_late(now) {
+        if let Some(code) = self.takes_no_more().await? {
             return self
-                .change(|row, _| state::close(row, PaymentState::Failed, Some("gave_up")))
+                .change(|row, _| state::close(row, PaymentState::Failed, Some(code)))
                 .await;
         }
         let fresh = self.row.first_sent_at.is_none();
-        if self.mark_sent(Step::Committing).await? == Flow::Stop {
+        let flow = self.mark_taken(|row, now| {
+            row.first_sent_at.get_or_insert(now);
+        });
+        if flow.await? == Flow::Stop {
             return Ok(Flow::Stop);
         }
         self.send_commit(fresh).await
+    }
+
+    /// Why no commit is sent any more: the payment is closed instead, which shows first what an
+    /// earlier one did.
+    async fn takes_no_more(&self) -> Result<Option<&'static str>, Error> {
+        if self.too_late(self.inner.journal.now()) {
+            return Ok(Some("gave_up"));
+        }
+        let restricted = self.inner.is_restricted(&self.row.account).await?;
+        Ok(restricted.then_some("account_restricted"))
+    }
+
+    /// Marks the commit as sent, in a transaction that fails if the account was restricted by then.
+    async fn mark_taken(
+        &mut self,
+        mut change: impl FnMut(&mut PaymentRow, Timestamp) + Send,
+    ) -> Result<Flow, Error> {
+        self.write(move |row, now| {
+            change(row, now);
+            row.step = Step::Committing;
+            row.last_sent_at = row.last_sent_at.max(Some(now));
+            vec![Change::RequireUnrestricted {
+                account: row.account.clone(),
+            }]
+        })
+        .await?;
+        Ok(self.goes_on())
     }
 
     async fn send_commit(&mut self, fresh: bool) -> Result<Flow, Error> {
@@ -471,7 +507,6 @@ impl Drive {
 
     /// The provider's object stands and nothing has moved.
     async fn not_committed(&mut self, phase: PaymentPhase) -> Result<Flow, Error> {
-        let now = self.inner.journal.now();
         if self.row.step == Step::Closing {
             return self.end_closed().await;
         }
@@ -491,9 +526,9 @@ impl Drive {
                 })
                 .await;
         }
-        if self.too_late(now) {
+        if let Some(code) = self.takes_no_more().await? {
             return self
-                .change(|row, _| state::close(row, PaymentState::Failed, Some("gave_up")))
+                .change(|row, _| state::close(row, PaymentState::Failed, Some(code)))
                 .await;
         }
         // The provider's guard on the object makes a repeat harmless.
@@ -903,6 +938,14 @@ impl Drive {
         self.lease_gone
     }
 
+    const fn goes_on(&self) -> Flow {
+        if self.lost() {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
+    }
+
     /// The clock, and when the present step was marked as sent.
     fn marked(&self) -> (Arc<dyn Clock>, Timestamp) {
         let clock = self.inner.journal.clock();
@@ -910,11 +953,11 @@ impl Drive {
         (clock, marked)
     }
 
-    async fn mark_sent(&mut self, step: Step) -> Result<Flow, Error> {
-        self.change(move |row, now| {
-            row.step = step;
+    async fn mark_sent(&mut self) -> Result<Flow, Error> {
+        self.change(|row, now| {
             row.first_sent_at.get_or_insert(now);
-            row.last_sent_at = Some(now);
+            // A jump of the clock may have been reckoned with since `now`: no send is older for it.
+            row.last_sent_at = row.last_sent_at.max(Some(now));
         })
         .await
     }
@@ -955,11 +998,7 @@ impl Drive {
             Vec::new()
         })
         .await?;
-        Ok(if self.lost() {
-            Flow::Stop
-        } else {
-            Flow::Continue
-        })
+        Ok(self.goes_on())
     }
 
     async fn write(

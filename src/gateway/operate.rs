@@ -385,8 +385,8 @@ impl Inner {
             return Err(in_progress());
         }
         lease_row(&mut row, now);
-        let holds = self.provider(&row.provider)?.capabilities().reserve_holds;
-        if row.reservation.is_none() && holds {
+        let provider = self.provider(&row.provider)?;
+        if row.reservation.is_none() && provider.capabilities().reserve_holds {
             // Without its id nothing can be settled, and nothing released either.
             state::close(&mut row, PaymentState::Failed, Some(state::HOLD_MAY_REMAIN));
         } else {
@@ -398,12 +398,13 @@ impl Inner {
             Change::InsertKey(self.key_row(key, digest.clone(), &row.id)),
             Change::UpdatePayment(row.clone()),
         ];
-        match self.journal.write(batch).await {
+        match self.begin(provider.as_ref(), batch).await {
             Ok(()) => row.version += 1,
             Err(StoreError::Conflict(Subject::Key)) => {
                 let seen = self.seen_key(key, &digest).await?.ok_or_else(in_progress)?;
                 return self.replay_operation(&seen, account).await;
             }
+            Err(error @ StoreError::Conflict(Subject::Merchant)) => return Err(stored(error)),
             Err(StoreError::Conflict(_)) => return Err(in_progress()),
             Err(error) => return Err(stored(error)),
         }
@@ -605,7 +606,12 @@ impl Inner {
             Repeat::AfterQuestion => proven,
         };
         let too_long = is_older(row.created_at, now, PARK_UNKNOWN_AFTER);
-        if again && !too_long {
+        // From an account that was restricted since, nothing is taken that an answer shows not to have
+        // arrived.
+        let barred = question.shows
+            && row.kind == OperationType::Capture
+            && self.is_restricted(&row.account).await?;
+        if again && !too_long && !barred {
             let earlier = match (proven, question.tells) {
                 (true, _) => Earlier::NotCarriedOut,
                 (false, true) => Earlier::Unknown,
@@ -614,8 +620,13 @@ impl Inner {
             return self.send_again(row, earlier).await;
         }
         if proven {
+            let code = if barred {
+                "account_restricted"
+            } else {
+                "not_carried_out"
+            };
             return self
-                .operation_ended(row, OperationState::Failed, None, "not_carried_out")
+                .operation_ended(row, OperationState::Failed, None, code)
                 .await;
         }
         if question.shows {
@@ -657,7 +668,8 @@ impl Inner {
         let now = self.journal.now();
         let lease = row.lease_until();
         let marked = self
-            .change_operation(&row, |row| row.last_sent_at = now)
+            // A jump of the clock may have been reckoned with since `now`: no send is older for it.
+            .change_operation(&row, |row| row.last_sent_at = row.last_sent_at.max(now))
             .await?;
         if marked.lease_until() != lease {
             return Ok(marked);

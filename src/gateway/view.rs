@@ -271,7 +271,7 @@ fn failure_view(code: &str) -> Failure {
             "The payment was cancelled, or lapsed, at the provider. No money moved."
         }
         "account_restricted" => {
-            "The account was restricted before the charge began. Nothing was sent."
+            "The account was restricted before the amount was taken. No money moved and none will."
         }
         "resolved" => {
             "A person has looked at the provider and ended it. No money moved and none will."

@@ -751,3 +751,43 @@ async fn what_a_person_called_captured_unread_can_be_given_back() {
     assert_eq!(given.body.status, OperationStatus::Succeeded);
     world.books_fit(&payment.id).await;
 }
+
+/// A payment that is parked before anybody has its provider's id: only a person ends it, or the provider
+/// where it can be looked for. No look sends it again.
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_without_an_id_stays_with_the_person() {
+    for shape in SHAPES {
+        for carried_out in [false, true] {
+            let world = World::new(shape);
+            world.linked().await;
+            let lost = if carried_out {
+                Fault::LostAfter
+            } else {
+                Fault::LostBefore
+            };
+            world.fake.fault("reserve", lost);
+            let payment = world.pay(&charge("r-1")).await;
+            assert_eq!(payment.status, PaymentStatus::Unknown);
+            world
+                .change_row(&payment.id, |row| {
+                    row.state = PaymentState::Parked;
+                    row.next_at = None;
+                })
+                .await;
+            let sent = world.fake.calls("reserve");
+            let found = shape == Shape::Page && carried_out;
+            for minutes in [1, 20] {
+                tokio::time::advance(Duration::from_secs(minutes * 60)).await;
+                world.reconcile().await;
+                assert_eq!(world.fake.calls("reserve"), sent, "{shape:?}");
+                let status = world.payment(&payment.id).await.status;
+                let wanted = if found {
+                    PaymentStatus::Captured
+                } else {
+                    PaymentStatus::Parked
+                };
+                assert_eq!(status, wanted, "{shape:?}");
+            }
+        }
+    }
+}

@@ -297,6 +297,8 @@ async fn nothing_is_asked_at_a_merchant_that_is_not_in_force() {
     let paid = elsewhere.pay(&world.key(), &charge("r-1")).await;
     let paid = paid.unwrap().body;
     assert_eq!(paid.status, PaymentStatus::Unknown);
+    let void = world.gateway.void(&world.key(), &paid.id, &release()).await;
+    assert_eq!(code(void), Code::ProviderUnavailable);
     world.run_hours(2).await;
     assert_eq!(world.reconcile().await.errors, 1);
     assert_eq!(world.payment(&paid.id).await.status, PaymentStatus::Unknown);

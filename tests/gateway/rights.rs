@@ -114,6 +114,125 @@ async fn a_restricted_account_takes_nothing_and_gives_back_as_ever() {
     );
 }
 
+/// A charge that ends without money because its account was restricted.
+async fn is_restricted(world: &World, payment: &str) {
+    let payment = world.payment(payment).await;
+    assert_eq!(payment.status, PaymentStatus::Failed, "{payment:?}");
+    assert_eq!(payment.failure.unwrap().code, "account_restricted");
+    assert_eq!(world.fake.moved(Kind::Capture, &payment.id), (0, 0));
+    world.books_fit(&payment.id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_charge_that_has_not_left_is_not_sent_for_a_restricted_account() {
+    for shape in SHAPES {
+        for erased in [false, true] {
+            let world = World::new(shape);
+            world.linked().await;
+            for _ in 0..20 {
+                world.fake.fault("commit", Fault::NotSent);
+            }
+            let payment = world.pay(&charge("r-1")).await;
+            assert_eq!(payment.status, PaymentStatus::Pending, "{shape:?}");
+            let tried = world.fake.calls("commit");
+            world.fake.no_more_faults();
+            if erased {
+                assert!(!waits(&erase(&world).await.body).is_empty());
+            } else {
+                world.gateway.set_restricted("a-1", true).await.unwrap();
+            }
+            world.run_minutes(40).await;
+            is_restricted(&world, &payment.id).await;
+            assert_eq!(world.fake.calls("commit"), tried, "{shape:?}");
+            if erased {
+                assert_eq!(standing(&world).await.status, ErasureStatus::Erased);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_charge_whose_reservation_was_looked_for_meanwhile_is_not_taken_from_a_restricted_account()
+ {
+    for shape in SHAPES {
+        let world = World::new(shape);
+        world.linked().await;
+        world.fake.fault("reserve", Fault::LostAfter);
+        let payment = world.pay(&charge("r-1")).await;
+        assert_eq!(payment.status, PaymentStatus::Unknown, "{shape:?}");
+        world.gateway.set_restricted("a-1", true).await.unwrap();
+        world.run_minutes(40).await;
+        is_restricted(&world, &payment.id).await;
+        assert_eq!(world.fake.calls("commit"), 0, "{shape:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_may_be_on_its_way_is_looked_for_before_a_restricted_charge_ends() {
+    for (fault, taken) in [(Fault::LostBefore, false), (Fault::LostAfter, true)] {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        world.fake.fault("commit", fault);
+        let payment = world.pay(&charge("r-1")).await;
+        assert_eq!(payment.status, PaymentStatus::Unknown);
+        world.gateway.set_restricted("a-1", true).await.unwrap();
+        world.run_minutes(1).await;
+        if !taken {
+            assert_eq!(
+                world.payment(&payment.id).await.status,
+                PaymentStatus::Unknown
+            );
+        }
+        world.run_minutes(40).await;
+        assert_eq!(world.fake.calls("commit"), 1);
+        if taken {
+            let payment = world.payment(&payment.id).await;
+            assert_eq!(payment.status, PaymentStatus::Captured);
+            world.books_fit(&payment.id).await;
+        } else {
+            is_restricted(&world, &payment.id).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_who_approves_after_the_restriction_is_not_charged() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&present("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::ActionRequired);
+    let commits = world.fake.calls("commit");
+    world.gateway.set_restricted("a-1", true).await.unwrap();
+    world.fake.approve(&payment.id);
+    world.run_minutes(40).await;
+    is_restricted(&world, &payment.id).await;
+    assert_eq!(world.fake.calls("commit"), commits);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_that_did_not_arrive_is_not_sent_again_for_a_restricted_account() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let held = world.pay(&hold("r-1")).await;
+    world.fake.fault("capture", Fault::LostBefore);
+    let (key, whole) = (world.key(), take(None, None));
+    world.gateway.capture(&key, &held.id, &whole).await.unwrap();
+    world.gateway.set_restricted("a-1", true).await.unwrap();
+    world.run_minutes(60).await;
+    let case = world.gateway.case(&held.id).await.unwrap();
+    let capture = &case.payment.operations[0];
+    assert_eq!(capture.status, OperationStatus::Failed, "{capture:?}");
+    assert_eq!(world.fake.moved(Kind::Capture, &held.id), (0, 0));
+    world.books_fit(&held.id).await;
+    // The hold is the merchant's to release.
+    world
+        .gateway
+        .void(&world.key(), &held.id, &release())
+        .await
+        .unwrap();
+    assert_eq!(world.payment(&held.id).await.status, PaymentStatus::Voided);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_first_payment_that_has_not_begun_is_not_begun_for_a_restricted_account() {
     let world = World::new(Shape::TwoCalls);
