@@ -283,10 +283,10 @@ impl Inner {
             None => {
                 let seen = store.clock_seen().await?;
                 let ahead = seen.map_or(Duration::ZERO, |seen| may_be_ahead(seen, wall));
-                let stepped = self.reckon_at_start(wall).await?;
-                // What is stored by then has been reckoned with.
-                self.clock.shown().may_be_ahead = if stepped { Duration::ZERO } else { ahead };
-                stepped
+                let (silence, ahead_of_us) = self.reckon_at_start(wall).await?;
+                // A step forward has put off what is proven; one back has not.
+                self.clock.shown().may_be_ahead = if silence { Duration::ZERO } else { ahead };
+                silence || ahead_of_us
             }
         };
         if stepped || last.is_none() {
@@ -312,6 +312,12 @@ impl Inner {
                 self.clock.shown().steps += 1;
                 rounds.settled_at = Some(steady + LEASE + MAX_SKEW);
             }
+            if looked {
+                // Where nothing was sent, something may still wait, or be leased, by a clock that was
+                // ahead for a moment.
+                self.limit_waits(wall, Leases::Kept).await?;
+                rounds.settled_at.get_or_insert(steady + LEASE + MAX_SKEW);
+            }
             self.see_clock(wall, last.is_none()).await?;
             rounds.seen_at = Some(steady);
         }
@@ -322,12 +328,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Answers whether there was something to reckon with.
-    async fn reckon_at_start(&self, wall: Timestamp) -> Result<bool, StoreError> {
+    /// Answers whether there was a long silence, and whether something lay ahead, to reckon with.
+    async fn reckon_at_start(&self, wall: Timestamp) -> Result<(bool, bool), StoreError> {
         let known = self.journal.store().latest_step().await?;
         let silence = self.reckon_with_silence(wall, known).await?;
         let ahead = self.reckon_with_what_is_ahead(wall, known).await?;
-        Ok(silence || ahead)
+        Ok((silence, ahead))
     }
 
     /// What was sent, or seen, at a time that is still to come tells of a clock that was ahead, or that
@@ -350,6 +356,8 @@ impl Inner {
         let store = self.journal.store();
         let seen = store.clock_seen().await?.map(|seen| seen.at);
         let latest = store.latest_sent().await?.max(seen);
+        // This process may have stood still since it looked: what others have sent since is not ahead.
+        let wall = wall.max(self.journal.now());
         let ahead = latest.filter(|latest| latest.since(wall) > MAX_SKEW);
         if let Some(latest) = ahead {
             self.step_clock(Jump::guessed(wall, latest), known).await?;

@@ -38,6 +38,7 @@ mod resolve;
 mod returns;
 mod rights;
 mod rotate;
+mod running;
 mod seal;
 mod token_export;
 mod token_import;

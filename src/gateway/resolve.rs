@@ -1,12 +1,10 @@
 //! The resolver: open intents → ask the provider → conclude or park.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cardless_contract::Timestamp;
 use serde::Serialize;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::clock::Watching;
@@ -14,12 +12,13 @@ use super::deliver::Courier;
 use super::drive::Drive;
 use super::events::KEEP_EVENTS;
 use super::keys::KeyWatch;
+use super::running::Running;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
-use crate::journal::{LEASE, Leased, Reload};
+use crate::journal::{Leased, Reload};
 use crate::store::{
-    Change, Due, ErasureRow, OperationRow, OperationState, PaymentRow, PaymentState, SetupRow,
-    SetupState, Step, StoreError, Subject,
+    Change, Due, DueRow, ErasureRow, OperationRow, OperationState, PaymentRow, PaymentState,
+    SetupRow, SetupState, Step, StoreError, Subject,
 };
 
 /// How often the resolver looks for what is due, if nobody wakes it.
@@ -50,11 +49,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// How many of each are forgotten at once.
 const FORGET_AT_ONCE: u32 = 1000;
 
-/// How many objects one look takes.
-const BATCH: u32 = 100;
-
-/// How many objects are driven at once.
-const AT_ONCE: usize = 16;
+/// How many objects one look takes; of each provider, where it is about what is due.
+pub(super) const BATCH: u32 = 100;
 
 /// How often, and for how long each time, a browser that came back waits for another worker that
 /// looks at the same object: 5 s in all.
@@ -107,7 +103,7 @@ impl Gateway {
     /// it has begun. It must be spawned: without it, an unknown outcome stays unknown.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         tokio::pin!(shutdown);
-        let mut tasks = JoinSet::new();
+        let mut running = Running::default();
         let courier = Courier::start(&self.inner);
         let mut keys = KeyWatch::new();
         // By the clock that only goes on: one that is put back holds nothing up.
@@ -115,34 +111,38 @@ impl Gateway {
         let mut elsewhere = Vec::new();
         self.inner.watch_clock().await;
         let watching = Watching::start(&self.inner);
-        loop {
+        'looks: loop {
             keys.look(&self.inner).await;
             self.inner.flush_refusals(false).await;
             // By a clock that nobody has reckoned with, nothing is judged.
-            let mut found = false;
             if self.inner.clock_is_steady() {
                 if Instant::now() >= forget_at {
                     self.inner.forget().await;
                     forget_at = Instant::now() + FORGET_EVERY;
                 }
-                found = self.inner.hold_proofs().await
-                    && self.inner.spawn_due(&mut tasks, &mut elsewhere).await;
+                if self.inner.hold_proofs().await {
+                    running.wait_for(self.inner.due(&mut elsewhere).await);
+                }
             }
-            while tasks.try_join_next().is_some() {}
-            let pause = if found { Duration::ZERO } else { INTERVAL };
-            tokio::select! {
-                // In this order: the same schedule in a simulation takes the same way each time.
-                biased;
-                () = &mut shutdown => break,
-                () = self.inner.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+            let next_look = tokio::time::sleep(INTERVAL);
+            tokio::pin!(next_look);
+            // What is due begins as others end; where all of a full look have begun, the next follows.
+            while running.begin(&self.inner) {
+                tokio::select! {
+                    // In this order: the same schedule in a simulation takes the same way each time.
+                    biased;
+                    () = &mut shutdown => break 'looks,
+                    () = self.inner.wake.notified() => break,
+                    () = running.one_ends() => {}
+                    () = &mut next_look => break,
+                }
             }
         }
         drop(watching);
         let rest = async {
             courier.finish().await;
             self.inner.flush_refusals(true).await;
-            while tasks.join_next().await.is_some() {}
+            running.all_end().await;
         };
         if tokio::time::timeout(GRACE, rest).await.is_err() {
             tracing::warn!("stopped before everything that was begun had ended; it goes on later");
@@ -221,51 +221,17 @@ impl Inner {
         self.journal.write(vec![forget]).await
     }
 
-    /// Starts what is due, but for providers that are asked elsewhere by those in force; answers whether
-    /// there may be more.
-    async fn spawn_due(
-        self: &Arc<Self>,
-        tasks: &mut JoinSet<()>,
-        elsewhere: &mut Vec<String>,
-    ) -> bool {
-        let due = match self.due(elsewhere).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::error!(
-                    error = %Causes(&error),
-                    "the store does not say what is due"
-                );
-                return false;
-            }
-        };
-        let mut started = HashSet::new();
-        for due in due {
-            if !started.insert(due.id().to_owned()) {
-                continue;
-            }
-            while tasks.len() >= AT_ONCE {
-                tasks.join_next().await;
-            }
-            let inner = Arc::clone(self);
-            tasks.spawn(async move {
-                let id = due.id().to_owned();
-                // Beyond its lease another look takes the object over; a call that hangs must not
-                // hold up the rest.
-                match tokio::time::timeout(LEASE, inner.drive(due)).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => {
-                        tracing::error!(object = %id, error = %Causes(&error), "resolver");
-                    }
-                    Err(_) => tracing::error!(object = %id, "resolver: no end within the lease"),
-                }
-            });
-        }
-        // Leases are taken by the tasks: wait for them, so that the next look finds others.
-        while tasks.join_next().await.is_some() {}
-        false
+    /// What is due, but for providers that are asked elsewhere by those in force. A failure is logged,
+    /// and the next look tries again.
+    async fn due(&self, elsewhere: &mut Vec<String>) -> Vec<DueRow> {
+        let due = self.due_here(elsewhere).await;
+        due.unwrap_or_else(|error| {
+            tracing::error!(error = %Causes(&error), "the store does not say what is due");
+            Vec::new()
+        })
     }
 
-    async fn due(&self, elsewhere: &mut Vec<String>) -> Result<Vec<Due>, StoreError> {
+    async fn due_here(&self, elsewhere: &mut Vec<String>) -> Result<Vec<DueRow>, StoreError> {
         let found = self.elsewhere().await?;
         if *elsewhere != found {
             if !found.is_empty() {

@@ -571,8 +571,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn has_webhook(&self, provider: &str, event: &str) -> Result<bool>;
 
     /// Payments, operations, setups, revocations and erasures to look at: due by `now`, leased by nobody, and
-    /// not at the providers `without`; with any of these, no erasure.
-    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Result<Vec<Due>>;
+    /// not at the providers `without`; with any of these, no erasure. Of each provider, and of erasures, at
+    /// most `limit`; those that wait longest first.
+    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Result<Vec<DueRow>>;
 
     /// Everything open, due or not, oldest first and after `after`: for `reconcile`.
     async fn open(&self, after: Option<&str>, limit: u32) -> Result<Vec<Due>>;
@@ -743,6 +744,15 @@ impl fmt::Debug for StoredValue {
 
 /// How many methods an account can have.
 pub const MAX_METHODS: u32 = 100;
+
+/// Something that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRow {
+    /// What.
+    pub due: Due,
+    /// The provider that is to be asked; none for an erasure, which asks each.
+    pub provider: Option<String>,
+}
 
 /// Something to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]

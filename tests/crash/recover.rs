@@ -16,7 +16,7 @@ const ROUNDS: [u64; 21] =
 
 /// How many of these pass at first, while a customer's page waits: until what was sent before a start
 /// can't be on its way.
-const AT_FIRST: usize = 12;
+const AT_FIRST: usize = 15;
 
 /// What the caller, the customer and the operator do once the service runs again.
 pub(crate) async fn recover(

@@ -589,6 +589,7 @@ async fn a_machine_that_starts_with_a_clock_ahead_proves_nothing() {
         "a service",
         "a person",
         "a service that dies",
+        "a person, then it is put back, not far enough",
         "nobody else",
     ] {
         let world = World::new(Shape::TwoCalls);
@@ -601,6 +602,11 @@ async fn a_machine_that_starts_with_a_clock_ahead_proves_nothing() {
         match first {
             "a person" => drop(world.another_worker().reconcile().await.unwrap()),
             "a service that dies" => world.another_worker().look_at_clock().await.unwrap(),
+            "a person, then it is put back, not far enough" => {
+                world.clock.forward(2 * HOUR);
+                world.another_worker().reconcile().await.unwrap();
+                world.clock.back(2 * HOUR);
+            }
             "nobody else" => {
                 // One process that only ever reconciles brings it to its end too.
                 let alone = world.another_worker();
@@ -739,4 +745,30 @@ async fn exchange_keys_of_a_clock_that_was_behind_take_over_when_the_others_are_
         world.clock.forward(OVERLAP);
         assert_eq!(published().await, renewed[..2], "{age}");
     }
+}
+
+/// A clock went ahead and back within a second, in which somebody took a lease and put a look off: what
+/// is open does not wait until that time comes.
+#[tokio::test(start_paused = true)]
+async fn what_waits_by_a_clock_that_was_ahead_for_a_moment_is_looked_at() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.fault("commit", Fault::LostAfter);
+    let payment = world.pay(&charge("r-1")).await;
+    let running = world.gateway.clone();
+    let running = tokio::spawn(async move { running.run(tokio::time::sleep(3 * HOUR)).await });
+    world.fake.fault("lookup", Fault::NotSent);
+    tokio::time::sleep(SECOND).await;
+    let mut row = world.store.payment(&payment.id).await.unwrap().unwrap();
+    let year = world.clock.now().plus(365 * DAY);
+    row.next_at = Some(year);
+    row.lease_until = year;
+    let put_off = vec![Change::UpdatePayment(row)];
+    world.store.apply(put_off).await.unwrap();
+    running.await.unwrap();
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+    assert!(steps(&world).await.is_empty());
 }

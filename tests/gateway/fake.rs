@@ -125,7 +125,7 @@ pub(crate) struct Watch {
 
 #[derive(Debug)]
 pub(crate) struct Fake {
-    name: ProviderName,
+    pub(crate) name: ProviderName,
     /// The settings name another merchant now.
     pub(crate) other_merchant: AtomicBool,
     /// The settings name another way to work now.

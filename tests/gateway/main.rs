@@ -25,6 +25,7 @@ mod schedules;
 mod schema;
 mod scope;
 mod setups;
+mod stalls;
 mod stores;
 mod transfer;
 mod verify;

@@ -145,7 +145,7 @@ pub(super) fn limit_open(connection: &Connection, by: Timestamp) -> Result<()> {
 pub(super) fn limit_customers(connection: &Connection, by: Timestamp) -> Result<()> {
     let sql = format!(
         "UPDATE setups SET expires_at = ?1, version = version + 1
-         WHERE expires_at > ?1 AND {OPEN_SETUPS}"
+         WHERE expires_at > ?1 AND next_at IS NOT NULL AND {OPEN_SETUPS}"
     );
     execute(connection, &sql, [by.millis()], Subject::Clock).map(drop)
 }

@@ -32,11 +32,11 @@ use tokio::sync::oneshot;
 
 use super::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
-    ClientKeyRow, ClientRow, ClockSeen, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow,
-    GenerationRow, HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles,
-    OperationRow, OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow,
-    Result, RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn,
-    StoredValue, TokenRow,
+    ClientKeyRow, ClientRow, ClockSeen, DeadEventRow, DeliveryRow, Due, DueRow, ErasureRow,
+    EventRow, GenerationRow, HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow,
+    OldHandles, OperationRow, OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow,
+    ResolutionRow, Result, RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError,
+    StoredColumn, StoredValue, TokenRow,
 };
 
 /// The schema's steps, in order. A file's `user_version` says how many it has taken.
@@ -604,7 +604,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Result<Vec<Due>> {
+    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Result<Vec<DueRow>> {
         let without = serde_json::Value::from(without).to_string();
         self.read(move |connection| read::due(connection, now, &without, limit))
             .await

@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::database;
 use crate::store::{
-    AccountRow, CaptureText, DeadEventRow, DeliveryRow, Due, EventRow, HeldTopicRow, InitiatorText,
-    KeyRow, LastAnswerRow, MAX_METHODS, MerchantRow, MethodRow, MethodState, OperationRow,
-    OperationState, OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow,
-    ResolutionRow, Result, SealedText, SetupRow, SetupState, Step, StoreError,
+    AccountRow, CaptureText, DeadEventRow, DeliveryRow, Due, DueRow, EventRow, HeldTopicRow,
+    InitiatorText, KeyRow, LastAnswerRow, MAX_METHODS, MerchantRow, MethodRow, MethodState,
+    OperationRow, OperationState, OperationType, PaymentFilter, PaymentRow, PaymentState,
+    RecordRow, ResolutionRow, Result, SealedText, SetupRow, SetupState, Step, StoreError,
 };
 
 pub(super) fn account(connection: &Connection, account: &str) -> Result<Option<AccountRow>> {
@@ -295,26 +295,32 @@ pub(super) fn due(
     now: Timestamp,
     without: &str,
     limit: u32,
-) -> Result<Vec<Due>> {
+) -> Result<Vec<DueRow>> {
     let elsewhere = "provider IN (SELECT value FROM json_each(?3))";
     many(
         connection,
         &format!(
-            "SELECT kind, id FROM (
-                 SELECT 'payment' AS kind, id, next_at FROM payments
-                     WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
-                 UNION ALL SELECT 'operation', id, next_at FROM operations
-                     WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
-                 UNION ALL SELECT 'setup', id, next_at FROM setups
-                     WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
-                 UNION ALL SELECT 'revocation', id, next_at FROM payment_methods
-                     WHERE next_at <= ?1 AND NOT {elsewhere}
-                 UNION ALL SELECT 'erasure', id, next_at FROM erasures
-                     WHERE next_at <= ?1 AND lease_until <= ?1 AND json_array_length(?3) = 0)
-             ORDER BY next_at, id LIMIT ?2"
+            "SELECT kind, id, provider FROM (
+                 SELECT *, row_number() OVER (PARTITION BY provider ORDER BY next_at, id) AS place FROM (
+                     SELECT 'payment' AS kind, id, provider, next_at FROM payments
+                         WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
+                     UNION ALL SELECT 'operation', id, provider, next_at FROM operations
+                         WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
+                     UNION ALL SELECT 'setup', id, provider, next_at FROM setups
+                         WHERE next_at <= ?1 AND lease_until <= ?1 AND NOT {elsewhere}
+                     UNION ALL SELECT 'revocation', id, provider, next_at FROM payment_methods
+                         WHERE next_at <= ?1 AND NOT {elsewhere}
+                     UNION ALL SELECT 'erasure', id, NULL, next_at FROM erasures
+                         WHERE next_at <= ?1 AND lease_until <= ?1 AND json_array_length(?3) = 0))
+             WHERE place <= ?2 ORDER BY next_at, id"
         ),
         params![now.millis(), limit, without],
-        due_row,
+        |row| {
+            Ok(DueRow {
+                due: due_row(row)?,
+                provider: row.get("provider")?,
+            })
+        },
     )
 }
 

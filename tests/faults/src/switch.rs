@@ -8,11 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cardless::store::{
     AccountCounts, AccountRow, AuditFilter, AuditHeadRow, AuditRow, BlockerRow, Change,
-    ClientKeyRow, ClientRow, ClockSeen, DeadEventRow, DeliveryRow, Due, ErasureRow, EventRow,
-    GenerationRow, HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow, OldHandles,
-    OperationRow, OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow, ResolutionRow,
-    RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn, StoredValue,
-    TokenRow,
+    ClientKeyRow, ClientRow, ClockSeen, DeadEventRow, DeliveryRow, Due, DueRow, ErasureRow,
+    EventRow, GenerationRow, HeldTopicRow, KeyRow, LastAnswerRow, MerchantRow, MethodRow,
+    OldHandles, OperationRow, OperationType, PaymentFilter, PaymentRow, PaymentState, RecordRow,
+    ResolutionRow, RotationRow, SealedColumn, SealedRow, SetupRow, Store, StoreError, StoredColumn,
+    StoredValue, TokenRow,
 };
 use cardless_contract::Timestamp;
 use tokio::sync::Notify;
@@ -334,7 +334,7 @@ impl Store for Disk {
         through!(self, key(client, key))
     }
 
-    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Answer<Vec<Due>> {
+    async fn due(&self, now: Timestamp, without: &[String], limit: u32) -> Answer<Vec<DueRow>> {
         through!(self, due(now, without, limit))
     }
 

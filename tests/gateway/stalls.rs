@@ -1,0 +1,79 @@
+//! A provider that stalls holds up nothing of the others, and no shutdown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cardless::gateway::Gateway;
+use cardless::message::*;
+use cardless_contract::ProviderName;
+use tokio::time::Instant;
+
+use crate::fake::{Fake, Fault, Shape};
+use crate::world::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// More than one look takes.
+const STUCK: usize = 110;
+
+/// A gateway with a second provider, at which the outcomes of many charges are unknown and no question
+/// is answered.
+async fn beside_a_provider_that_stalls(world: &World) -> Gateway {
+    let mut slow = Fake::new(Shape::TwoCalls.capabilities(), world.clock.clone());
+    slow.name = ProviderName::new("slow").unwrap();
+    let slow = Arc::new(slow);
+    let builder = world.builder().provider(slow.clone());
+    let gateway = builder.build().unwrap();
+    let request = LinkRequest {
+        provider: "slow".to_owned(),
+        ..link_request()
+    };
+    let setup = gateway.link(&world.key(), &request).await.unwrap();
+    slow.end_setup("linked");
+    let setup = gateway.complete_link(&setup.body.id).await.unwrap();
+    slow.end_setup("done");
+    for number in 0..STUCK {
+        slow.fault("commit", Fault::LostAfter);
+        let request = PayRequest {
+            payment_method: setup.payment_method.clone(),
+            ..charge(&format!("s-{number}"))
+        };
+        let paid = gateway.pay(&world.key(), &request).await.unwrap().body;
+        assert_eq!(paid.status, PaymentStatus::Unknown);
+    }
+    for _ in 0..10_000 {
+        slow.fault("lookup", Fault::Hang);
+    }
+    gateway
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_charge_at_another_provider_is_taken_in_its_time() {
+    let world = World::new(Shape::TwoCalls);
+    let method = world.linked().await;
+    let gateway = beside_a_provider_that_stalls(&world).await;
+    for _ in 0..20 {
+        world.fake.fault("commit", Fault::NotSent);
+    }
+    let request = PayRequest {
+        payment_method: Some(method),
+        ..charge("r-1")
+    };
+    let paid = gateway.pay(&world.key(), &request).await.unwrap().body;
+    assert_eq!(paid.status, PaymentStatus::Pending);
+    world.fake.no_more_faults();
+    gateway.run(tokio::time::sleep(MINUTE)).await;
+    assert_eq!(
+        world.payment(&paid.id).await.status,
+        PaymentStatus::Captured
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_no_longer_than_its_grace() {
+    let world = World::new(Shape::TwoCalls);
+    let gateway = beside_a_provider_that_stalls(&world).await;
+    let begun = Instant::now();
+    gateway.run(tokio::time::sleep(MINUTE)).await;
+    assert!(begun.elapsed() <= MINUTE + Duration::from_secs(31));
+}
