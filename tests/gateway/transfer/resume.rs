@@ -134,7 +134,7 @@ async fn what_was_changed_or_cut_begins_anew() {
         "left behind by something else\n".to_owned(),
         lines.concat(),
         left.trim_end().to_owned(),
-        left[..left.len() - 20].to_owned(),
+        left.chars().take(left.len() - 20).collect(),
         left.clone() + "x",
         left.clone() + mark,
         lines[..2].concat() + mark,
