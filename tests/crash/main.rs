@@ -6,6 +6,7 @@
 //! | SIGSTOP at any of these, until every deadline is over and another process has brought all to its end, then SIGCONT: nothing that changes anything leaves late, what had ended stays | each sync, send and receive, with 5 minutes and with 7 hours, and once each with 35 s of real time; the ordinary tests stop at a few points of each | `CARDLESS_CRASH_POINTS=all cargo test --release --test crash stopped -- --nocapture` |
 //! | A disk that is full or fails: refused with 503, not carried out later, nothing lost, and the same requests go through once it is well | EIO at each sync; no room from each third write on; each with the process going on, and killed; a file system that is really full | `CARDLESS_CRASH_POINTS=all cargo test --release --test crash disk -- --nocapture` |
 //! | The disk knows before anybody else does: nothing leaves while something in the database's log is not synced, and no provider is asked before a sync | every send of an undisturbed run of all operations at all places | `cargo test --test crash durable` |
+//! | SIGKILL at any sync, write, rename or call of `rotate keys`, `--destroy-retired`, `--rewrite-file`, `rotate handles`, `import`, `export` and `account erase`: every token opens at once, the same verb comes to its end, one generation is active, the audit log holds, the service starts | every such call of each verb; the ordinary tests strike four of each | `CARDLESS_CRASH_POINTS=all cargo test --release --test crash verb -- --nocapture` |
 //! | Two processes on one store are one service: one key, racing refunds and captures, webhooks to the other, each event once and in order, an orderly end, one takes over from one that was killed | 24 clients, 10 refunds, 8 captures and 3 kills at each provider | `cargo test --test crash pair` |
 //!
 //! How many lives that was when all points were last struck, and how long it took, says the table of
@@ -43,4 +44,5 @@ mod recover;
 mod stop;
 mod strace;
 mod sweep;
+mod verbs;
 mod world;

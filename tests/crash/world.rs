@@ -117,6 +117,21 @@ impl Template {
         let api_key = added["api_key"].as_str().unwrap().to_owned();
         Self { folder, api_key }
     }
+
+    /// The files of a world in which nothing runs, as they are now.
+    pub(crate) fn of(world: &World) -> Self {
+        let folder = TempDir::new().unwrap();
+        for name in ["cardless.keys", "cardless.db", "cardless.db-wal"] {
+            let from = world.folder.path().join(name);
+            if from.exists() {
+                std::fs::copy(from, folder.path().join(name)).unwrap();
+            }
+        }
+        Self {
+            folder,
+            api_key: world.api_key.clone(),
+        }
+    }
 }
 
 impl World {
@@ -225,6 +240,34 @@ impl World {
     pub(crate) async fn verb(&self, arguments: &[&str]) -> Output {
         let ended = cardless(self.folder.path(), arguments).output();
         let ended = tokio::time::timeout(PATIENCE, ended).await;
+        ended
+            .unwrap_or_else(|_| panic!("no end: {arguments:?}"))
+            .unwrap()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs a verb to its end under strace, which writes into `traced` what it sees by this rule.
+    pub(crate) async fn traced(&self, traced: &Path, rule: &str, arguments: &[&str]) -> Output {
+        let verb = cardless(self.folder.path(), arguments);
+        let mut command = Command::new("strace");
+        command
+            .current_dir(self.folder.path())
+            .args(["-f", "-qq", "-o"])
+            .arg(traced)
+            .args(["-e", rule])
+            .arg(verb.as_std().get_program())
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        for (name, value) in verb.as_std().get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let ended = tokio::time::timeout(PATIENCE, command.output()).await;
         ended
             .unwrap_or_else(|_| panic!("no end: {arguments:?}"))
             .unwrap()
