@@ -93,9 +93,10 @@ impl Verb {
 
     /// How many tokens are there once it is done.
     const fn leaves(self) -> u64 {
-        match self {
-            Self::Erase => TOKENS - OF_THE_ERASED,
-            _ => TOKENS,
+        if matches!(self, Self::Erase) {
+            TOKENS - OF_THE_ERASED
+        } else {
+            TOKENS
         }
     }
 }
@@ -134,10 +135,9 @@ impl Stores {
 
     /// An installation in which the verb has something to do.
     async fn before(&self, verb: Verb) -> World {
-        let world = match verb {
-            Verb::Import => World::new(&self.empty).await,
-            _ => World::new(&self.full).await,
-        };
+        let has_tokens = verb != Verb::Import;
+        let template = if has_tokens { &self.full } else { &self.empty };
+        let world = World::new(template).await;
         put_file(&world, &self.tokens, &self.sender);
         let ours = printed(&world, &["export", "--print-keys"]).await;
         std::fs::write(world.folder().join("ours"), ours).unwrap();
