@@ -68,6 +68,11 @@ pub(super) struct Export {
 pub(super) struct Erase {
     #[command(flatten)]
     who: Person,
+    /// Wait no longer for a provider to confirm what is being revoked for this erasure, because you
+    /// know that it never will. Only what it was asked for before is ended; the receipt counts it
+    /// apart, and the audit log has your name.
+    #[arg(long)]
+    unconfirmed: bool,
     /// For how many seconds to wait for the end.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_SECONDS, value_parser = clap::value_parser!(u64).range(..=MAX_WAIT_SECONDS))]
     wait: u64,
@@ -146,7 +151,11 @@ async fn erase(context: &Context, arguments: Erase) -> Outcome {
     gateway.require_merchants().await?;
     let account = &arguments.who.account;
     let until = Instant::now() + Duration::from_secs(arguments.wait);
-    let mut answer = gateway.erase(&new_key()?, account).await?;
+    let mut answer = if arguments.unconfirmed {
+        gateway.erase_unconfirmed(account).await?
+    } else {
+        gateway.erase(&new_key()?, account).await?
+    };
     let total = answer.body.waiting_for.len();
     let mut progress = Progress::new("of what holds it up has ended", count(total));
     while answer.open && Instant::now() < until {
@@ -200,6 +209,12 @@ fn tell(erasure: &Erasure) -> Outcome {
     for there in &erasure.revoked {
         say(format_args!(
             "revoked      {} payment methods, confirmed by {}",
+            there.payment_methods, there.provider
+        ))?;
+    }
+    for there in &erasure.unconfirmed {
+        say(format_args!(
+            "unconfirmed  {} payment methods of {}, ended here without its word: revoke them there",
             there.payment_methods, there.provider
         ))?;
     }

@@ -129,6 +129,8 @@ actions!(
     AccountUnrestrict = "account.unrestrict",
     /// An account's erasure was asked for.
     AccountErase = "account.erase",
+    /// A person waits no longer for a provider to confirm what is being revoked for an erasure.
+    AccountUnconfirmed = "account.erase.unconfirmed",
     /// An account was erased.
     AccountErased = "account.erased",
     /// A person ended something parked.

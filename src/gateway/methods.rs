@@ -156,25 +156,33 @@ impl Inner {
                 false
             }
         };
-        let mut changed = row.clone();
-        let mut batch = Vec::new();
-        if gone {
-            changed.state = MethodState::Revoked;
-            changed.record = None;
-            changed.next_at = None;
-            batch.push(Change::UpdateMethod(changed));
-            batch.extend(row.record.clone().map(Change::DeleteRecord));
-            let kind = "payment_method.revoked".to_owned();
-            batch.push(self.journal.event(&row.account, kind, &row.handle));
+        let batch = if gone {
+            self.revoked(row)
         } else {
+            let mut changed = row;
             changed.next_at = Some(self.journal.now().plus(pause(changed.attempts)));
             changed.attempts = changed.attempts.saturating_add(1);
-            batch.push(Change::UpdateMethod(changed));
-        }
+            vec![Change::UpdateMethod(changed)]
+        };
         match self.journal.write(batch).await {
             Ok(()) | Err(StoreError::Conflict(_)) => Ok(gone),
             Err(error) => Err(stored(error)),
         }
+    }
+
+    /// What makes a method revoked for good: its token is deleted, and an event tells it.
+    pub(super) fn revoked(&self, row: MethodRow) -> Vec<Change> {
+        let kind = "payment_method.revoked".to_owned();
+        let event = self.journal.event(&row.account, kind, &row.handle);
+        let record = row.record.clone().map(Change::DeleteRecord);
+        let mut revoked = row;
+        revoked.state = MethodState::Revoked;
+        revoked.record = None;
+        revoked.next_at = None;
+        let mut batch = vec![Change::UpdateMethod(revoked)];
+        batch.extend(record);
+        batch.push(event);
+        batch
     }
 
     async fn is_revoked(&self, id: &str) -> Result<bool, Error> {

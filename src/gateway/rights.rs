@@ -5,6 +5,7 @@
 //! is never lost sight of. Then, in one transaction, tokens, account id, setups and texts are
 //! deleted, and what the books keep goes to a substitute with a random name, which nothing leads to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::message::{
 };
 use crate::store::{
     AccountCounts, AccountRow, BlockerKind, BlockerRow, Change, Due, EraseAccount, ErasureRow,
-    StoreError, Subject,
+    MethodRow, StoreError, Subject,
 };
 use crate::vault::HashPurpose;
 
@@ -54,8 +55,8 @@ struct Report {
 
 impl Gateway {
     /// Lets an account be charged no more, or again: `PUT /v1/accounts/{account}/restriction`. A
-    /// restricted account has no new payment, setup or capture; what was accepted before comes to
-    /// its end, and voids and refunds go on.
+    /// restricted account has no new payment, setup or capture, and a charge that has not left is not
+    /// sent any more; what may have left is asked about, and voids and refunds go on.
     ///
     /// # Errors
     ///
@@ -148,6 +149,70 @@ impl Gateway {
         let inner = Arc::clone(&self.inner);
         let row = on_a_task(async move { inner.erase_now(row).await }).await?;
         self.inner.erasure_answer(&row).await
+    }
+
+    /// Waits no longer for a provider to confirm what is being revoked for an open erasure, and goes
+    /// on with it: for a person who knows that it never will, since its contract has ended, say, or the
+    /// token does not open any more. Only what the provider was asked for at least once is ended; the
+    /// receipt counts it apart ([`Erasure::unconfirmed`]), and the audit log says who did it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NotFound`] without an open erasure; [`Code::InvalidState`] if nothing waits for a
+    /// provider that was asked; [`Code::InvalidField`], [`Code::StoreUnavailable`].
+    pub async fn erase_unconfirmed(&self, account: &str) -> Result<Answer<Erasure>, Error> {
+        let id = check::account("account", account)?;
+        match self.end_unconfirmed(&id).await {
+            Ok(()) => self.continue_erasure(account).await,
+            Err(error) => {
+                let line = self.audit(AuditAction::AccountUnconfirmed, self.inner.audit_name(&id));
+                Err(line.refused(error).await)
+            }
+        }
+    }
+
+    async fn end_unconfirmed(&self, id: &AccountId) -> Result<(), Error> {
+        let inner = &self.inner;
+        for _ in 0..MAX_RACES {
+            let open = inner.latest_erasure(id).await?;
+            let open = open.filter(|row| row.account.is_some());
+            let mut erasure = open.ok_or_else(|| Error::not_found("open erasure"))?;
+            let methods = inner.asked_in_vain(&inner.pseudonym(id)).await?;
+            if methods.is_empty() {
+                return Err(Error::new(
+                    Code::InvalidState,
+                    "Nothing of the account waits for a provider that was asked already. `account \
+                     show` says what the erasure waits for.",
+                ));
+            }
+            let mut unconfirmed = unconfirmed(&erasure)?;
+            let mut ended = BTreeMap::<String, u64>::new();
+            let mut batch = Vec::new();
+            for method in methods {
+                *ended.entry(method.provider.clone()).or_default() += 1;
+                batch.extend(inner.revoked(method));
+            }
+            for (provider, count) in ended {
+                let line = self
+                    .audit(AuditAction::AccountUnconfirmed, inner.audit_name(id))
+                    .detail("receipt", &erasure.id)
+                    .detail("provider", &provider)
+                    .detail("payment_methods", count);
+                batch.push(line.change());
+                *unconfirmed.entry(provider).or_default() += count;
+            }
+            let text = serde_json::to_string(&unconfirmed).map_err(|error| {
+                Error::new(Code::Internal, "A receipt can't be written.").with_source(error)
+            })?;
+            erasure.unconfirmed = Some(text);
+            batch.push(Change::UpdateErasure(erasure));
+            match inner.journal.write(batch).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(stored(error)),
+            }
+        }
+        Err(stored(StoreError::Conflict(Subject::Account)))
     }
 
     /// Somebody asked for an erasure that there is already.
@@ -283,6 +348,7 @@ impl Inner {
             subject: self.subject(id),
             account: Some(self.pseudonym(id)),
             report: None,
+            unconfirmed: None,
             requested_at: now,
             erased_at: None,
             next_at: Some(now),
@@ -327,6 +393,20 @@ impl Inner {
             }
         }
         self.erasure_later(row, &[]).await
+    }
+
+    /// The account's methods whose provider was asked to revoke them, and has not confirmed it.
+    async fn asked_in_vain(&self, account: &str) -> Result<Vec<MethodRow>, Error> {
+        let store = self.journal.store();
+        let blockers = store.blockers(account, MAX_BLOCKERS).await;
+        let mut asked = Vec::new();
+        for blocker in blockers.map_err(stored)? {
+            if blocker.kind == BlockerKind::Method {
+                let method = store.method(&blocker.id).await.map_err(stored)?;
+                asked.extend(method.filter(|row| row.attempts > 0));
+            }
+        }
+        Ok(asked)
     }
 
     async fn revoke_all(&self, account: &str) -> Result<(), Error> {
@@ -502,7 +582,8 @@ impl Inner {
             requested_at: row.requested_at,
             erased_at: None,
             waiting_for: shown.map(waiting_for).collect(),
-            revoked: revoked_there(revoked)?,
+            revoked: revoked_there(confirmed(revoked, row)?)?,
+            unconfirmed: revoked_there(unconfirmed(row)?)?,
             deleted: None,
             kept: None,
         })
@@ -522,7 +603,8 @@ fn receipt(row: &ErasureRow) -> Result<Erasure, Error> {
         requested_at: row.requested_at,
         erased_at: row.erased_at,
         waiting_for: Vec::new(),
-        revoked: revoked_there(report.revoked)?,
+        revoked: revoked_there(confirmed(report.revoked, row)?)?,
+        unconfirmed: revoked_there(unconfirmed(row)?)?,
         deleted: Some(Deleted {
             accounts: 1,
             payment_methods: counts.payment_methods,
@@ -539,7 +621,28 @@ fn receipt(row: &ErasureRow) -> Result<Erasure, Error> {
     })
 }
 
-fn revoked_there(revoked: Vec<(String, u64)>) -> Result<Vec<RevokedThere>, Error> {
+/// What a person has ended without the provider's word, by provider.
+fn unconfirmed(row: &ErasureRow) -> Result<BTreeMap<String, u64>, Error> {
+    let text = row.unconfirmed.as_deref().unwrap_or("{}");
+    serde_json::from_str(text).map_err(|error| {
+        Error::new(Code::Internal, "A stored receipt can't be read.").with_source(error)
+    })
+}
+
+/// What each provider has confirmed, of all that is revoked.
+fn confirmed(revoked: Vec<(String, u64)>, row: &ErasureRow) -> Result<Vec<(String, u64)>, Error> {
+    let unconfirmed = unconfirmed(row)?;
+    let of = |provider: &str| unconfirmed.get(provider).copied().unwrap_or(0);
+    let confirmed = revoked.into_iter().map(|(provider, count)| {
+        let without_word = of(&provider);
+        (provider, count.saturating_sub(without_word))
+    });
+    Ok(confirmed.filter(|&(_, count)| count > 0).collect())
+}
+
+fn revoked_there(
+    revoked: impl IntoIterator<Item = (String, u64)>,
+) -> Result<Vec<RevokedThere>, Error> {
     let there = revoked.into_iter().map(|(provider, payment_methods)| {
         Ok(RevokedThere {
             provider: view::provider_name(&provider)?,

@@ -42,6 +42,9 @@ pub struct Erasure {
     pub waiting_for: Vec<WaitingFor>,
     /// How many payment methods each provider has confirmed as revoked.
     pub revoked: Vec<RevokedThere>,
+    /// How many of each provider a person has ended without its word: there they may be alive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unconfirmed: Vec<RevokedThere>,
     /// What was deleted here, once it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<Deleted>,

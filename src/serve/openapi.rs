@@ -322,7 +322,11 @@ fn erasure() -> Value {
             ("id", any_text()),
             ("status", one_of(&["open", "erased"])),
             ("requested_at", moment()),
-            ("revoked", json!({ "type": "array", "items": revoked })),
+            (
+                "revoked",
+                json!({ "type": "array", "items": revoked.clone() }),
+            ),
+            ("unconfirmed", json!({ "type": "array", "items": revoked })),
         ],
         &[
             ("erased_at", moment()),

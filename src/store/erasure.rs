@@ -16,6 +16,8 @@ pub struct ErasureRow {
     pub account: Option<String>,
     /// What was deleted and kept, as JSON, once it is erased.
     pub report: Option<String>,
+    /// How many payment methods of each provider a person has ended without its word, as JSON.
+    pub unconfirmed: Option<String>,
     /// When it was asked for.
     pub requested_at: Timestamp,
     /// When everything was deleted here.

@@ -798,3 +798,59 @@ async fn an_export_has_everything_that_is_kept_and_no_secret() {
         "account.export"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_person_may_wait_no_longer_for_a_provider_and_the_receipt_says_so() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.linked().await;
+    let early = world.gateway.erase_unconfirmed("a-1").await;
+    assert_eq!(code(early), Code::NotFound);
+
+    // One is confirmed, of the other nobody ever hears.
+    world.fake.fault("revoke", Fault::NotSent);
+    let begun = erase(&world).await;
+    assert_eq!(waits(&begun.body), [("payment_method", "revoking")]);
+    for _ in 0..1000 {
+        world.fake.fault("revoke", Fault::LostBefore);
+    }
+    world.run_hours(2).await;
+    let asked = world.fake.calls("revoke");
+    let ended = world.gateway.erase_unconfirmed("a-1").await.unwrap();
+    assert!(!ended.open, "{ended:?}");
+    let receipt = ended.body;
+    assert_eq!(receipt.id, begun.body.id);
+    assert_eq!(receipt.revoked[0].payment_methods, 1);
+    assert_eq!(receipt.unconfirmed[0].payment_methods, 1);
+    assert_eq!(receipt.deleted.unwrap().payment_methods, 2);
+    assert_eq!(world.fake.calls("revoke"), asked, "nobody is asked again");
+    assert_eq!(standing(&world).await, receipt);
+    let shown = world.gateway.account("a-1").await.unwrap();
+    assert_eq!(shown.erasures, [receipt]);
+
+    let events = world.events().await;
+    let revoked = events
+        .iter()
+        .filter(|(kind, _)| kind == "payment_method.revoked");
+    assert_eq!(revoked.count(), 2, "{events:?}");
+    let said = actions(&world.gateway).await;
+    let of = |outcome: &str| {
+        let line = ("account.erase.unconfirmed".to_owned(), outcome.to_owned());
+        said.iter().filter(|found| **found == line).count()
+    };
+    assert_eq!((of("refused"), of("done")), (1, 1), "{said:?}");
+    let again = world.gateway.erase_unconfirmed("a-1").await;
+    assert_eq!(code(again), Code::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_ended_that_no_provider_was_asked_for() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.pay(&hold("r-1")).await;
+    let begun = erase(&world).await;
+    assert_eq!(waits(&begun.body), [("payment", "authorized")]);
+    let refused = world.gateway.erase_unconfirmed("a-1").await;
+    assert_eq!(code(refused), Code::InvalidState);
+    assert_eq!(standing(&world).await.status, ErasureStatus::Open);
+}

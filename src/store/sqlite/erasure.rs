@@ -66,13 +66,13 @@ pub(super) fn revoke_methods(connection: &Connection, account: &str, at: Timesta
 pub(super) fn insert(connection: &Connection, row: &ErasureRow) -> Result<()> {
     one(
         connection,
-        "INSERT INTO erasures (id, subject, account, report, requested_at, erased_at, next_at,
-             attempts, lease_until, version)
-         VALUES (:id, :subject, :account, :report, :requested_at, :erased_at, :next_at, :attempts,
-             :lease_until, :version)",
+        "INSERT INTO erasures (id, subject, account, report, unconfirmed, requested_at, erased_at,
+             next_at, attempts, lease_until, version)
+         VALUES (:id, :subject, :account, :report, :unconfirmed, :requested_at, :erased_at,
+             :next_at, :attempts, :lease_until, :version)",
         named_params! {
             ":id": row.id, ":subject": row.subject, ":account": row.account,
-            ":report": row.report, ":requested_at": row.requested_at.millis(),
+            ":report": row.report, ":unconfirmed": row.unconfirmed, ":requested_at": row.requested_at.millis(),
             ":erased_at": row.erased_at.map(|at| at.millis()),
             ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
             ":lease_until": row.lease_until.millis(), ":version": row.version,
@@ -84,13 +84,13 @@ pub(super) fn insert(connection: &Connection, row: &ErasureRow) -> Result<()> {
 pub(super) fn update(connection: &Connection, row: &ErasureRow) -> Result<()> {
     one(
         connection,
-        "UPDATE erasures SET account = :account, report = :report, erased_at = :erased_at,
-             next_at = :next_at, attempts = :attempts, lease_until = :lease_until,
+        "UPDATE erasures SET account = :account, report = :report, unconfirmed = :unconfirmed,
+             erased_at = :erased_at, next_at = :next_at, attempts = :attempts, lease_until = :lease_until,
              version = version + 1
          WHERE id = :id AND version = :version",
         named_params! {
             ":id": row.id, ":account": row.account, ":report": row.report,
-            ":erased_at": row.erased_at.map(|at| at.millis()),
+            ":unconfirmed": row.unconfirmed, ":erased_at": row.erased_at.map(|at| at.millis()),
             ":next_at": row.next_at.map(|at| at.millis()), ":attempts": row.attempts,
             ":lease_until": row.lease_until.millis(), ":version": row.version,
         },
@@ -279,6 +279,7 @@ fn erasure_row(row: &Row<'_>) -> Read<ErasureRow> {
         subject: row.get("subject")?,
         account: row.get("account")?,
         report: row.get("report")?,
+        unconfirmed: row.get("unconfirmed")?,
         requested_at: time(row, "requested_at")?,
         erased_at: time_if_any(row, "erased_at")?,
         next_at: time_if_any(row, "next_at")?,

@@ -63,6 +63,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0020_samples.sql"),
     include_str!("0021_may_be_ahead.sql"),
     include_str!("0022_tried.sql"),
+    include_str!("0023_unconfirmed.sql"),
 ];
 
 /// How long a writer waits for another process's short transaction.
