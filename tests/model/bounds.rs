@@ -32,9 +32,9 @@ pub(crate) const WINDOW: u8 = 5;
 /// "At no time."
 pub(crate) const NEVER: u8 = u8::MAX;
 
-/// How many steps can follow each other within one tick once the faults are off. More would be a
-/// worker that spins.
-pub(crate) const MAX_STEPS_IN_A_TICK: u8 = 24;
+/// How often a row can be taken, and something of it be learnt, within one tick once the faults are
+/// off. More would be a worker that spins: it has to do one of both again and again.
+pub(crate) const MAX_TURNS_IN_A_TICK: u8 = 12;
 
 /// The name of the variable that widens the bounds.
 const DEPTH: &str = "CARDLESS_MODEL_DEPTH";

@@ -43,8 +43,9 @@
 //! thing goes wrong (a crash, a lost request, a lost answer, a copy, a refused connection, a
 //! question without an answer, or a webhook), besides any number of pauses, delays and timeouts,
 //! one decline and one void. Faults and pauses end at a tick that lies behind the give-up, and
-//! behind the window where there is one. From there on everything is done in turn, and the row must
-//! be final or parked at the horizon, ten ticks later.
+//! behind the window where there is one. From there on time passes only when all that was begun is
+//! done, in every order, and the row must be final or parked at the horizon, ten ticks later. A
+//! provider may still decline then, the caller void, and a webhook come.
 //!
 //! That is two million states. `CARDLESS_MODEL_DEPTH=1` lets two things go wrong and the faults
 //! last a tick longer, which makes 18 million and wants `--release`; higher numbers go on like

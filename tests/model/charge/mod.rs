@@ -7,7 +7,7 @@ mod worker;
 
 use stateright::{Model, Property};
 
-use crate::bounds::{Bounds, COMMIT_WITHIN, MAX_STEPS_IN_A_TICK, NET, SKEW, SKEWS};
+use crate::bounds::{Bounds, COMMIT_WITHIN, MAX_TURNS_IN_A_TICK, NET, SKEW, SKEWS};
 
 /// How a provider takes a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +82,8 @@ pub(crate) struct Charge {
 pub(crate) struct State {
     now: u8,
     skew: [u8; 2],
-    /// Steps within this tick, counted once the faults are off.
-    steps: u8,
+    /// How often a row was taken, or something learnt, within this tick, once the faults are off.
+    turns: u8,
     row: Option<Row>,
     /// The status that the row had when it was first settled.
     settled_as: Option<Status>,
@@ -217,6 +217,13 @@ pub(crate) enum Action {
     Crashes(u8),
 }
 
+impl Action {
+    /// Who does nothing of this does nothing for long.
+    const fn is_a_turn(self) -> bool {
+        matches!(self, Self::Take(_) | Self::Learns(_))
+    }
+}
+
 /// What becomes of a request that arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
@@ -259,26 +266,28 @@ impl Model for Charge {
             return;
         }
         self.network(state, actions);
-        self.caller_and_webhooks(state, actions);
         for worker in 0..2 {
             self.worker(state, worker, actions);
         }
-        if !self.stormy(state) {
-            // Nobody pauses and nothing is lost: everything is done in turn, then time passes.
-            actions.truncate(1);
-        }
+        // Once it is calm nobody pauses: time passes when all that was begun is done. Only a caller and
+        // a webhook come when they like.
         let overdue = state.flight.iter().any(|packet| packet.by == state.now);
         if actions.is_empty() || (self.stormy(state) && !overdue) {
             actions.push(Action::Tick);
         }
+        self.caller_and_webhooks(state, actions);
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
-        if !self.stormy(last) {
-            state.steps = state.steps.saturating_add(1);
+        if !self.stormy(last) && action.is_a_turn() {
+            state.turns = state.turns.saturating_add(1);
         }
         self.apply(&mut state, action);
+        if state.has_ended() {
+            // How it got there is of no interest any more.
+            state.turns = 0;
+        }
         state.flight.sort_unstable();
         Some(state)
     }
@@ -313,7 +322,7 @@ impl Model for Charge {
             }),
             always(ENDS, |model, state| {
                 let in_time = state.now < model.bounds.horizon || state.has_ended();
-                in_time && state.steps <= MAX_STEPS_IN_A_TICK
+                in_time && state.turns <= MAX_TURNS_IN_A_TICK
             }),
             sometimes("captured", |_, state| {
                 state.is_settled_as(&[Status::Captured])

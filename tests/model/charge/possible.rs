@@ -15,9 +15,6 @@ impl Charge {
 
     pub(super) fn caller_and_webhooks(&self, state: &State, actions: &mut Vec<Action>) {
         let Some(row) = state.row else { return };
-        if !self.stormy(state) {
-            return;
-        }
         for worker in 0..2 {
             let free = state.workers[usize::from(worker)] == Worker::Idle;
             let open = row.step != Step::Settled && row.step != Step::Closing;
@@ -25,7 +22,7 @@ impl Charge {
                 actions.push(Action::VoidAsked(worker));
             }
         }
-        if self.may_fail(state) && row.step != Step::Settled && row.next > state.now {
+        if state.faults > 0 && row.step != Step::Settled && row.next > state.now {
             actions.push(Action::Webhook);
         }
     }

@@ -132,7 +132,7 @@ impl State {
         Self {
             now: 0,
             skew,
-            steps: 0,
+            turns: 0,
             row: None,
             settled_as: None,
             workers: [Worker::Idle; 2],

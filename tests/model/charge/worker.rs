@@ -11,7 +11,7 @@ impl Charge {
         match action {
             Action::Tick => {
                 state.now += 1;
-                state.steps = 0;
+                state.turns = 0;
             }
             Action::Accept => self.accept(state),
             Action::VoidAsked(worker) => self.void_asked(state, worker),

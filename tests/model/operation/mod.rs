@@ -8,7 +8,7 @@ mod worker;
 
 use stateright::{Model, Property};
 
-use crate::bounds::{Bounds, MAX_STEPS_IN_A_TICK, SKEWS};
+use crate::bounds::{Bounds, MAX_TURNS_IN_A_TICK, SKEWS};
 
 /// When a provider takes a repeat for a repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +89,8 @@ pub(crate) struct Operations {
 pub(crate) struct State {
     now: u8,
     skew: [u8; 2],
-    /// Steps within this tick, counted once the faults are off.
-    steps: u8,
+    /// How often a row was taken, or something learnt, within this tick, once the faults are off.
+    turns: u8,
     /// Of the ceiling: reserved or done, by our books.
     taken: u8,
     rows: [Row; 2],
@@ -201,6 +201,13 @@ pub(crate) enum Action {
     Crashes(u8),
 }
 
+impl Action {
+    /// Who does nothing of this does nothing for long.
+    const fn is_a_turn(self) -> bool {
+        matches!(self, Self::Take { .. } | Self::Learns(_))
+    }
+}
+
 /// What becomes of a request that arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
@@ -243,10 +250,7 @@ impl Model for Operations {
         for worker in 0..2 {
             self.worker(state, worker, actions);
         }
-        if !self.stormy(state) {
-            // Nobody pauses and nothing is lost: everything is done in turn, then time passes.
-            actions.truncate(1);
-        }
+        // Once it is calm nobody pauses: time passes when all that was begun is done.
         let overdue = state.flight.iter().any(|packet| packet.by == state.now);
         if actions.is_empty() || (self.stormy(state) && !overdue) {
             actions.push(Action::Tick);
@@ -255,10 +259,14 @@ impl Model for Operations {
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
-        if !self.stormy(last) {
-            state.steps = state.steps.saturating_add(1);
+        if !self.stormy(last) && action.is_a_turn() {
+            state.turns = state.turns.saturating_add(1);
         }
         self.apply(&mut state, action);
+        if self.has_ended(&state) {
+            // How it got there is of no interest any more.
+            state.turns = 0;
+        }
         state.flight.sort_unstable();
         Some(state)
     }
@@ -289,7 +297,7 @@ impl Model for Operations {
             }),
             always(ENDS, |model, state| {
                 let in_time = state.now < model.bounds.horizon || model.has_ended(state);
-                in_time && state.steps <= MAX_STEPS_IN_A_TICK
+                in_time && state.turns <= MAX_TURNS_IN_A_TICK
             }),
             sometimes("succeeded", |_, state| {
                 state.ended_as.contains(&Some(Status::Succeeded))

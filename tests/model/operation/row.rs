@@ -74,7 +74,7 @@ impl State {
         Self {
             now: 0,
             skew,
-            steps: 0,
+            turns: 0,
             taken: 0,
             rows: [row; 2],
             ended_as: [None; 2],

@@ -8,7 +8,7 @@ impl Operations {
         match action {
             Action::Tick => {
                 state.now += 1;
-                state.steps = 0;
+                state.turns = 0;
             }
             Action::Asked(worker) if self.flaw == Flaw::CheckThenInsert => {
                 self.check(state, worker);
