@@ -62,17 +62,17 @@
 //!
 //! | property | wrong protocols that break it |
 //! | --- | --- |
-//! | at most one movement | `KeyPerAttempt`, `SameKeyForEver`, `WindowWithoutMargin`, `QueryThenResend`, `ResendIncomplete`, `JudgedByAnswer`, `NoSendDeadline` |
+//! | at most one movement | `KeyPerAttempt`, `SameKeyForEver`, `WindowWithoutMargin`, `QueryThenResend`, `ResendIncomplete`, `JudgedByAnswer`, `NoSendDeadline`, `CommitByAnswer` |
 //! | at most one live hold | `KeyPerAttempt`, `KeyPerWorker` |
 //! | at most one reservation | `QueryThenResend`, `ResendIncomplete` |
-//! | captured, or succeeded, in the books is one movement | `SumProves` |
+//! | captured, or succeeded, in the books is one movement | `SumProves`, `TimeoutIsCapture` |
 //! | declined, failed and voided have moved nothing, ever | `NoSendDeadline`, `ReservationWithoutCas`, `GiveUpWithoutReading`, `GiveUpWithoutWaiting`, `TimeoutIsFailure`, `DeclineOfARepeatIsFinal`, `JudgedByAnswer` |
 //! | a payment ends unpaid without a hold, or says so | `NoRelease`, `SilentVoid` |
 //! | refunds never exceed captures | `CheckThenInsert` |
 //! | final states are final | `LeaseOnly` |
 //! | no commit leaves after its time | `NoCommitWithin` |
 //! | nothing is sent before the intent is durable | `SendBeforeIntent` |
-//! | faults off, everything ends or is parked | `AsksForEver` |
+//! | faults off, everything ends or is parked | `AsksForEver`, `ClosedAsksForEver` |
 //!
 //! # What the right protocol needs
 //!
@@ -168,12 +168,13 @@ fn racing_operations_stay_within_the_ceiling() {
 #[test]
 fn wrong_payments_are_caught() {
     use charge::{
-        FINAL_IS_FINAL, IN_TIME, INTENT_FIRST, NO_HOLD_IS_LEFT, NO_MONEY_IS_NONE, ONE_HOLD,
-        ONE_RESERVATION,
+        CAPTURED_IS_MOVED, ENDS, FINAL_IS_FINAL, IN_TIME, INTENT_FIRST, NO_HOLD_IS_LEFT,
+        NO_MONEY_IS_NONE, ONE_HOLD, ONE_MOVEMENT, ONE_RESERVATION,
     };
     for (shape, wrong, broken) in [
         (Shape::Hold, Wrong::KeyPerAttempt, ONE_HOLD),
         (Shape::Hold, Wrong::KeyPerWorker, ONE_HOLD),
+        (ORDER, Wrong::CommitByAnswer, ONE_MOVEMENT),
         (Shape::Transaction, Wrong::QueryThenResend, ONE_RESERVATION),
         (Shape::Transaction, Wrong::ResendIncomplete, ONE_RESERVATION),
         (ORDER, Wrong::ReservationWithoutCas, NO_MONEY_IS_NONE),
@@ -184,8 +185,10 @@ fn wrong_payments_are_caught() {
         (ORDER, Wrong::GiveUpWithoutReading, NO_MONEY_IS_NONE),
         (ORDER, Wrong::GiveUpWithoutWaiting, NO_MONEY_IS_NONE),
         (ORDER, Wrong::TimeoutIsFailure, NO_MONEY_IS_NONE),
+        (ORDER, Wrong::TimeoutIsCapture, CAPTURED_IS_MOVED),
         (ORDER, Wrong::SendBeforeIntent, INTENT_FIRST),
         (FORGETFUL, Wrong::DeclineOfARepeatIsFinal, NO_MONEY_IS_NONE),
+        (ORDER, Wrong::ClosedAsksForEver, ENDS),
         (Shape::Hold, Wrong::NoRelease, NO_HOLD_IS_LEFT),
         (Shape::Hold, Wrong::SilentVoid, NO_HOLD_IS_LEFT),
     ] {

@@ -38,6 +38,8 @@ pub(crate) enum Flaw {
     KeyPerAttempt,
     /// Keys come from the worker.
     KeyPerWorker,
+    /// Keys come from the worker, and what was answered is committed, whatever the row holds.
+    CommitByAnswer,
     /// "Not found" is believed at once.
     QueryThenResend,
     /// An incomplete answer makes the client send the reserve again, within the same call.
@@ -56,10 +58,14 @@ pub(crate) enum Flaw {
     GiveUpWithoutWaiting,
     /// A commit without an answer has failed.
     TimeoutIsFailure,
+    /// A commit without an answer has taken the money.
+    TimeoutIsCapture,
     /// The reserve leaves before the intent is durable.
     SendBeforeIntent,
     /// A decline that answers a repeat is final at once.
     DeclineOfARepeatIsFinal,
+    /// A closed payment of which nothing was taken is asked about for ever, instead of ended.
+    ClosedAsksForEver,
     /// A closed payment's hold is left where it is.
     NoRelease,
     /// A void of a payment whose reserve is unknown ends as if there were no hold.

@@ -119,7 +119,7 @@ impl Charge {
             state.attempts += 1;
             return state.attempts;
         }
-        if self.flaw == Flaw::KeyPerWorker {
+        if matches!(self.flaw, Flaw::KeyPerWorker | Flaw::CommitByAnswer) {
             worker
         } else {
             0

@@ -215,6 +215,9 @@ impl Charge {
                 if commits && self.flaw == Flaw::TimeoutIsFailure {
                     return self.settle(state, worker, lease, Status::Failed);
                 }
+                if commits && self.flaw == Flaw::TimeoutIsCapture {
+                    return self.settle(state, worker, lease, Status::Captured);
+                }
                 let reserves = matches!(call, Call::Reserve { .. });
                 if reserves && self.flaw == Flaw::ResendIncomplete && state.attempts == 0 {
                     state.attempts = 1;
@@ -280,7 +283,10 @@ impl Charge {
     pub(super) fn reserved(&self, state: &mut State, worker: u8, lease: u8, object: u8) {
         let now = state.clock(worker);
         let old = state.row.is_some_and(|row| self.too_old(row, now));
-        let without_cas = self.flaw == Flaw::ReservationWithoutCas;
+        let without_cas = matches!(
+            self.flaw,
+            Flaw::ReservationWithoutCas | Flaw::CommitByAnswer
+        );
         let written = self.write_if(state, worker, lease, without_cas, |row| {
             row.object = Some(object);
             if old {
@@ -353,6 +359,9 @@ impl Charge {
                     fresh: false,
                     at: state.clock(worker),
                 };
+            }
+            Reply::Seen(Object::Created) if closing && self.flaw == Flaw::ClosedAsksForEver => {
+                self.ask_soon(state, worker, lease);
             }
             Reply::Seen(Object::Created | Object::Held) if closing => {
                 self.settle(state, worker, lease, row.closing_as);
