@@ -191,6 +191,16 @@ fn wrong_payments_are_caught() {
         (ORDER, Wrong::ClosedAsksForEver, ENDS),
         (Shape::Hold, Wrong::NoRelease, NO_HOLD_IS_LEFT),
         (Shape::Hold, Wrong::SilentVoid, NO_HOLD_IS_LEFT),
+        (
+            Shape::Transaction,
+            Wrong::ResolveWithoutAsking,
+            NO_MONEY_IS_NONE,
+        ),
+        (
+            Shape::Transaction,
+            Wrong::ResolveBeforeQuiet,
+            NO_MONEY_IS_NONE,
+        ),
     ] {
         breaks(
             &format!("{shape:?}, {wrong:?}"),

@@ -1,4 +1,4 @@
-//! Payments: reserve, remember, commit; give up, close, void.
+//! Payments: reserve, remember, commit; give up, close, void; park, and end by a person's word.
 
 mod possible;
 mod provider;
@@ -23,6 +23,10 @@ pub(crate) enum Shape {
     /// Aduno: a keyed hold within a window; a settle and a cancel that its state guards.
     Hold,
 }
+
+/// Beside which worker a person ends what is parked: not the one that has accepted the payment,
+/// which may come late with an answer.
+const PERSON: u8 = 1;
 
 /// The provider of which a declined repeat says least.
 pub(crate) const FORGETFUL: Shape = Shape::Order {
@@ -70,6 +74,10 @@ pub(crate) enum Flaw {
     NoRelease,
     /// A void of a payment whose reserve is unknown ends as if there were no hold.
     SilentVoid,
+    /// A person's word ends a parked payment, and nobody asks the provider.
+    ResolveWithoutAsking,
+    /// A person's word ends a parked payment while a commit may still be on its way.
+    ResolveBeforeQuiet,
 }
 
 /// One intent, two workers and a provider.
@@ -105,8 +113,12 @@ pub(crate) struct State {
     copies: u8,
     /// The caller may still void.
     may_void: bool,
-    /// The provider may still decline.
+    /// A person may still end what is parked.
+    may_resolve: bool,
+    /// The provider may still decline a commit, or take it under review.
     may_decline: bool,
+    /// It was parked at some time.
+    was_parked: bool,
     /// How many times a reserve was tried, for the flaw that needs it.
     attempts: u8,
 }
@@ -143,6 +155,7 @@ enum Status {
     Declined,
     Failed,
     Voided,
+    Parked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -168,6 +181,19 @@ enum Worker {
         at: u8,
         reply: Option<Reply>,
     },
+    /// The same, for a person who wants to end what is parked.
+    Resolving {
+        lease: u8,
+        word: Word,
+        reply: Option<Reply>,
+    },
+}
+
+/// How a person says that a parked payment has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Word {
+    Captured,
+    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,6 +216,7 @@ struct Packet {
 enum Object {
     Created,
     Held,
+    UnderReview,
     Captured,
     Declined,
     Released,
@@ -202,6 +229,8 @@ enum Reply {
     Seen(Object),
     Nothing,
     Many,
+    /// A word that we do not know.
+    Unmapped,
 }
 
 /// One step of somebody.
@@ -211,6 +240,8 @@ pub(crate) enum Action {
     Accept,
     VoidAsked(u8),
     Webhook,
+    Reviewed { object: u8, captured: bool },
+    Resolve(Word),
     Take(u8),
     Leave(u8),
     TooLateToLeave(u8),
@@ -218,6 +249,7 @@ pub(crate) enum Action {
     Arrives { packet: u8, how: Arrival },
     Lost { packet: u8 },
     Answered(u8),
+    AnsweredUnmapped(u8),
     Learns(u8),
     TimesOut(u8),
     Crashes(u8),
@@ -238,6 +270,8 @@ pub(crate) enum Arrival {
     DoneAndComesAgain,
     Declined,
     DeclinedAndReplyLost,
+    UnderReview,
+    UnderReviewAndReplyLost,
 }
 
 pub(crate) const ONE_MOVEMENT: &str = "at most one movement";
@@ -249,7 +283,7 @@ pub(crate) const FINAL_IS_FINAL: &str = "final states are final";
 pub(crate) const INTENT_FIRST: &str = "nothing is sent before the intent is durable";
 pub(crate) const NO_HOLD_IS_LEFT: &str = "a payment ends unpaid without a hold, or says so";
 pub(crate) const IN_TIME: &str = "no commit leaves after its time";
-pub(crate) const ENDS: &str = "faults off, everything ends";
+pub(crate) const ENDS: &str = "faults off, everything ends or is parked";
 
 impl Model for Charge {
     type State = State;
@@ -263,7 +297,7 @@ impl Model for Charge {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        if state.has_ended() || state.now == self.bounds.horizon {
+        if state.is_over() || state.now == self.bounds.horizon {
             return;
         }
         if state.row.is_none() && state.workers[0] == Worker::Idle {
@@ -278,10 +312,12 @@ impl Model for Charge {
         // Once it is calm nobody pauses: time passes when all that was begun is done. Only a caller and
         // a webhook come when they like.
         let overdue = state.flight.iter().any(|packet| packet.by == state.now);
-        if actions.is_empty() || (self.stormy(state) && !overdue) {
+        let may_pass = actions.is_empty() || (self.stormy(state) && !overdue);
+        if may_pass && !state.waits_for_ever() {
             actions.push(Action::Tick);
         }
         self.caller_and_webhooks(state, actions);
+        self.reviewer_and_person(state, actions);
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
@@ -299,7 +335,7 @@ impl Model for Charge {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             always(ONE_MOVEMENT, |_, state| state.moved() <= 1),
             always(ONE_HOLD, |_, state| state.holds() <= 1),
             // A copy of a request without a key is the one thing that nobody can prevent.
@@ -342,7 +378,16 @@ impl Model for Charge {
                 let closing = state.row.is_some_and(|row| row.step == Step::Closing);
                 closing && state.flight.iter().any(Packet::moves_money)
             }),
-        ]
+        ];
+        if self.shape == Shape::Transaction {
+            properties.extend([
+                sometimes("parked", |_, state| state.is_parked()),
+                sometimes("parked, then captured", |_, state| {
+                    state.was_parked && state.is_settled_as(&[Status::Captured])
+                }),
+            ]);
+        }
+        properties
     }
 }
 

@@ -1,6 +1,9 @@
 //! What can happen next to a payment.
 
-use super::{Action, Arrival, Call, Charge, FORGETFUL, Flaw, Object, Shape, State, Step, Worker};
+use super::{
+    Action, Arrival, Call, Charge, FORGETFUL, Flaw, Object, PERSON, Shape, State, Status, Step,
+    Word, Worker,
+};
 use crate::bounds::SEND_WITHIN;
 
 impl Charge {
@@ -17,13 +20,34 @@ impl Charge {
         let Some(row) = state.row else { return };
         for worker in 0..2 {
             let free = state.workers[usize::from(worker)] == Worker::Idle;
-            let open = row.step != Step::Settled && row.step != Step::Closing;
+            let open =
+                !matches!(row.step, Step::Settled | Step::Closing) && row.status != Status::Parked;
             if state.may_void && free && open && row.lease <= state.clock(worker) {
                 actions.push(Action::VoidAsked(worker));
             }
         }
         if state.faults > 0 && row.step != Step::Settled && row.next > state.now {
             actions.push(Action::Webhook);
+        }
+    }
+
+    /// The provider's people end a review; ours end what is parked.
+    pub(super) fn reviewer_and_person(&self, state: &State, actions: &mut Vec<Action>) {
+        for (object, standing) in (0..).zip(&state.objects) {
+            if *standing == Object::UnderReview {
+                actions.extend([true, false].map(|captured| Action::Reviewed { object, captured }));
+            }
+        }
+        let Some(row) = state.row else { return };
+        let free = state.workers[usize::from(PERSON)] == Worker::Idle;
+        let leased = row.lease > state.clock(PERSON);
+        if !state.may_resolve || row.status != Status::Parked || !free || leased {
+            return;
+        }
+        actions.push(Action::Resolve(Word::Captured));
+        // Earlier it is refused, since a commit may still be on its way.
+        if state.is_quiet(state.clock(PERSON)) || self.flaw == Flaw::ResolveBeforeQuiet {
+            actions.push(Action::Resolve(Word::Failed));
         }
     }
 
@@ -47,7 +71,9 @@ impl Charge {
                     }
                 }
             }
-            Worker::Calling { reply: Some(_), .. } | Worker::Asking { reply: Some(_), .. } => {
+            Worker::Calling { reply: Some(_), .. }
+            | Worker::Asking { reply: Some(_), .. }
+            | Worker::Resolving { reply: Some(_), .. } => {
                 actions.push(Action::Learns(worker));
             }
             Worker::Calling { reply: None, .. } => {
@@ -59,10 +85,13 @@ impl Charge {
                     actions.push(Action::TimesOut(worker));
                 }
             }
-            Worker::Asking { reply: None, .. } => {
+            Worker::Asking { reply: None, .. } | Worker::Resolving { reply: None, .. } => {
                 actions.push(Action::Answered(worker));
                 if self.may_fail(state) {
                     actions.push(Action::TimesOut(worker));
+                    if self.can_park(state) {
+                        actions.push(Action::AnsweredUnmapped(worker));
+                    }
                 }
             }
         }
@@ -84,10 +113,17 @@ impl Charge {
             if declines {
                 arrives(Arrival::Declined);
             }
+            let reviews = declines && self.can_park(state);
+            if reviews {
+                arrives(Arrival::UnderReview);
+            }
             if self.may_fail(state) {
                 arrives(Arrival::DoneAndReplyLost);
                 if declines {
                     arrives(Arrival::DeclinedAndReplyLost);
+                }
+                if reviews {
+                    arrives(Arrival::UnderReviewAndReplyLost);
                 }
                 // Where declines are forgotten, no copy can be harmless (see the crate's docs).
                 if self.shape != FORGETFUL {
@@ -96,6 +132,11 @@ impl Charge {
                 actions.push(Action::Lost { packet });
             }
         }
+    }
+
+    /// Only of an object that is known; the other shapes would park the same way.
+    fn can_park(&self, state: &State) -> bool {
+        self.shape == Shape::Transaction && state.row.is_some_and(|row| row.object.is_some())
     }
 
     pub(super) fn can_decline(&self, state: &State, call: Call) -> bool {

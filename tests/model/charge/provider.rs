@@ -17,19 +17,23 @@ impl Charge {
             state.flight.remove(usize::from(packet))
         };
         let declined = matches!(how, Arrival::Declined | Arrival::DeclinedAndReplyLost);
+        let reviewed = matches!(how, Arrival::UnderReview | Arrival::UnderReviewAndReplyLost);
         let reply = match packet.call {
             Call::Reserve { .. } if declined => Reply::Declined,
             Call::Commit { object } if declined => self.decline(state, object),
+            Call::Commit { object } if reviewed => take_under_review(state, object),
             Call::Reserve { key } => self.carry_out_reserve(state, key),
             Call::Commit { object } => carry_out_commit(state, object),
             Call::Void { object } => carry_out_void(state, object),
         };
-        if declined {
+        if declined || reviewed {
             state.may_decline = false;
         }
         let lost = matches!(
             how,
-            Arrival::DoneAndReplyLost | Arrival::DeclinedAndReplyLost
+            Arrival::DoneAndReplyLost
+                | Arrival::DeclinedAndReplyLost
+                | Arrival::UnderReviewAndReplyLost
         );
         if lost || how == Arrival::DoneAndComesAgain {
             state.faults -= 1;
@@ -86,9 +90,7 @@ impl Charge {
                 (seen, _) => Reply::Seen(seen),
             },
         };
-        if let Worker::Asking { reply, .. } = &mut state.workers[usize::from(worker)] {
-            *reply = Some(answer);
-        }
+        state.tell(worker, answer);
     }
 }
 
@@ -97,8 +99,15 @@ fn carry_out_commit(state: &mut State, object: u8) -> Reply {
     match object {
         Object::Created | Object::Held => *object = Object::Captured,
         Object::Declined => return Reply::Declined,
-        Object::Captured | Object::Released => {}
+        Object::UnderReview | Object::Captured | Object::Released => {}
     }
+    Reply::Seen(*object)
+}
+
+/// The provider takes the commit, and lets somebody look before it takes the money.
+fn take_under_review(state: &mut State, object: u8) -> Reply {
+    let object = &mut state.objects[usize::from(object)];
+    *object = Object::UnderReview;
     Reply::Seen(*object)
 }
 

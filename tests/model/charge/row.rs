@@ -1,7 +1,7 @@
 //! How a payment's row is written, and what a state tells.
 
-use super::{Call, Charge, Flaw, Object, Packet, Row, Shape, State, Status, Step, Worker};
-use crate::bounds::{COMMIT_WITHIN, LEASE, NEVER, WINDOW};
+use super::{Call, Charge, Flaw, Object, Packet, Reply, Row, Shape, State, Status, Step, Worker};
+use crate::bounds::{COMMIT_WITHIN, LEASE, LONGEST_DELAY, NEVER, WINDOW};
 
 impl Charge {
     pub(super) fn mark(&self, state: &mut State, worker: u8, lease: u8, call: Call, fresh: bool) {
@@ -73,7 +73,21 @@ impl Charge {
     }
 
     pub(super) fn ask_at(&self, state: &mut State, worker: u8, lease: u8, status: Status, at: u8) {
-        self.write(state, worker, lease, |row| row.release(status, at));
+        self.write(state, worker, lease, |row| {
+            if row.status == Status::Parked {
+                // It stays with the person until an answer moves it.
+                row.release(Status::Parked, NEVER);
+            } else {
+                row.release(status, at);
+            }
+        });
+        state.rest(worker);
+    }
+
+    /// Leaves it to a person, or back to one.
+    pub(super) fn park(&self, state: &mut State, worker: u8, lease: u8) {
+        let parked = |row: &mut Row| row.release(Status::Parked, NEVER);
+        state.was_parked |= self.write(state, worker, lease, parked);
         state.rest(worker);
     }
 
@@ -142,7 +156,9 @@ impl State {
             faults,
             copies: 0,
             may_void: true,
+            may_resolve: true,
             may_decline: true,
+            was_parked: false,
             attempts: 0,
         }
     }
@@ -157,10 +173,33 @@ impl State {
             .is_some_and(|row| row.step != Step::Settled && row.lease <= now && row.next <= now)
     }
 
-    /// Nothing more will happen.
+    /// Nothing more will happen, unless somebody looks at what is parked.
     pub(super) fn has_ended(&self) -> bool {
-        let settled = self.row.is_some_and(|row| row.step == Step::Settled);
-        settled && self.flight.is_empty() && self.workers == [Worker::Idle; 2]
+        let rests = self.is_parked() || self.row.is_some_and(|row| row.step == Step::Settled);
+        rests && self.flight.is_empty() && self.workers == [Worker::Idle; 2]
+    }
+
+    /// Nothing more will happen.
+    pub(super) fn is_over(&self) -> bool {
+        self.has_ended() && !self.is_parked()
+    }
+
+    /// It waits for a person, and no worker is to look at it.
+    pub(super) fn is_parked(&self) -> bool {
+        self.row
+            .is_some_and(|row| row.status == Status::Parked && row.next == NEVER)
+    }
+
+    /// It waits for a person, and time changes nothing any more.
+    pub(super) fn waits_for_ever(&self) -> bool {
+        let quiet = |worker| self.is_quiet(self.clock(worker));
+        self.has_ended() && (0..2).all(quiet)
+    }
+
+    /// Nothing that was sent can be on its way at that time.
+    pub(super) fn is_quiet(&self, at: u8) -> bool {
+        self.row
+            .is_none_or(|row| row.last_sent + LONGEST_DELAY <= at)
     }
 
     pub(super) fn is_settled_as(&self, statuses: &[Status]) -> bool {
@@ -169,7 +208,12 @@ impl State {
     }
 
     pub(super) fn holds(&self) -> usize {
-        let live = |object: &&Object| matches!(object, Object::Held | Object::Captured);
+        let live = |object: &&Object| {
+            matches!(
+                object,
+                Object::Held | Object::UnderReview | Object::Captured
+            )
+        };
         self.objects.iter().filter(live).count()
     }
 
@@ -181,7 +225,8 @@ impl State {
     /// A reserve that was never answered may leave a hold; one whose id is in the books may not.
     pub(super) fn tells_of_holds(&self) -> bool {
         let settled = self.row.filter(|row| row.step == Step::Settled);
-        let held = self.objects.contains(&Object::Held);
+        let held = [Object::Held, Object::UnderReview];
+        let held = held.iter().any(|object| self.objects.contains(object));
         settled.is_none_or(|row| !held || (row.hold_may_remain && row.object.is_none()))
     }
 
@@ -209,6 +254,15 @@ impl State {
             at: self.clock(worker),
             reply: None,
         };
+    }
+
+    /// The answer to a worker's question.
+    pub(super) fn tell(&mut self, worker: u8, answer: Reply) {
+        if let Worker::Asking { reply, .. } | Worker::Resolving { reply, .. } =
+            &mut self.workers[usize::from(worker)]
+        {
+            *reply = Some(answer);
+        }
     }
 
     pub(super) fn rest(&mut self, worker: u8) {

@@ -1,8 +1,8 @@
 //! What a worker does with a payment.
 
 use super::{
-    Action, Call, Charge, FORGETFUL, Flaw, Object, Packet, Reply, Row, Shape, State, Status, Step,
-    Worker,
+    Action, Call, Charge, FORGETFUL, Flaw, Object, PERSON, Packet, Reply, Row, Shape, State,
+    Status, Step, Word, Worker,
 };
 use crate::bounds::{LEASE, LONGEST_DELAY, NET, WINDOW};
 
@@ -21,6 +21,14 @@ impl Charge {
                     row.next = state.now;
                 }
             }
+            Action::Reviewed { object, captured } => {
+                state.objects[usize::from(object)] = if captured {
+                    Object::Captured
+                } else {
+                    Object::Released
+                };
+            }
+            Action::Resolve(word) => self.resolve(state, word),
             Action::Take(worker) => {
                 let lease = state.lease(worker);
                 self.go_on(state, worker, lease);
@@ -37,9 +45,16 @@ impl Charge {
                 state.flight.remove(usize::from(packet));
             }
             Action::Answered(worker) => self.answer(state, worker),
+            Action::AnsweredUnmapped(worker) => {
+                state.faults -= 1;
+                state.tell(worker, Reply::Unmapped);
+            }
             Action::Learns(worker) => self.learn(state, worker),
             Action::TimesOut(worker) => {
-                if matches!(state.workers[usize::from(worker)], Worker::Asking { .. }) {
+                if matches!(
+                    state.workers[usize::from(worker)],
+                    Worker::Asking { .. } | Worker::Resolving { .. }
+                ) {
                     state.faults -= 1;
                 }
                 self.times_out(state, worker);
@@ -233,6 +248,7 @@ impl Charge {
                 self.ask_soon(state, worker, lease);
             }
             Worker::Asking { lease, .. } => self.ask_soon(state, worker, lease),
+            Worker::Resolving { lease, word, .. } => self.undecided(state, worker, lease, word),
             Worker::Idle | Worker::Marked { .. } => {}
         }
     }
@@ -270,12 +286,20 @@ impl Charge {
                 Reply::Reserved(object) => self.reserved(state, worker, lease, object),
                 Reply::Nothing => self.not_found(state, worker, lease, at),
                 Reply::Many => self.ask_soon(state, worker, lease),
+                // The code asks some more times before; that takes less than the longest delay.
+                Reply::Unmapped => self.park(state, worker, lease),
                 Reply::Declined | Reply::Seen(_) => self.seen(state, worker, lease, reply),
             },
+            Worker::Resolving {
+                lease,
+                word,
+                reply: Some(reply),
+            } => self.decide(state, worker, lease, word, reply),
             Worker::Idle
             | Worker::Marked { .. }
             | Worker::Calling { .. }
-            | Worker::Asking { .. } => {}
+            | Worker::Asking { .. }
+            | Worker::Resolving { .. } => {}
         }
     }
 
@@ -381,7 +405,67 @@ impl Charge {
                 };
                 self.settle(state, worker, lease, status);
             }
-            Reply::Reserved(_) | Reply::Nothing | Reply::Many => {}
+            Reply::Seen(Object::UnderReview) => self.park(state, worker, lease),
+            Reply::Reserved(_) | Reply::Nothing | Reply::Many | Reply::Unmapped => {}
         }
+    }
+
+    // What a person makes of what is parked.
+
+    /// A person's word, which may be wrong: the provider is asked first.
+    pub(super) fn resolve(&self, state: &mut State, word: Word) {
+        state.may_resolve = false;
+        let lease = state.lease(PERSON);
+        if self.flaw == Flaw::ResolveWithoutAsking {
+            return self.believe(state, PERSON, lease, word);
+        }
+        state.workers[usize::from(PERSON)] = Worker::Resolving {
+            lease,
+            word,
+            reply: None,
+        };
+    }
+
+    /// What the provider's answer concludes stands, and what it contradicts is refused.
+    pub(super) fn decide(
+        &self,
+        state: &mut State,
+        worker: u8,
+        lease: u8,
+        word: Word,
+        reply: Reply,
+    ) {
+        match (reply, word) {
+            (Reply::Seen(Object::Created), Word::Failed) => {
+                self.believe(state, worker, lease, word);
+            }
+            (Reply::Seen(Object::Created | Object::Held), _) => self.park(state, worker, lease),
+            (Reply::Seen(Object::UnderReview) | Reply::Unmapped, _) => {
+                self.undecided(state, worker, lease, word);
+            }
+            (reply, _) => self.seen(state, worker, lease, reply),
+        }
+    }
+
+    /// Where no answer decides it, the word counts of a person who has seen at the provider itself
+    /// how it has ended. Who has not seen that leaves it parked.
+    pub(super) fn undecided(&self, state: &mut State, worker: u8, lease: u8, word: Word) {
+        let can_be_seen = match word {
+            Word::Captured => state.moved() == 1,
+            Word::Failed => state.holds() == 0,
+        };
+        if can_be_seen {
+            self.believe(state, worker, lease, word);
+        } else {
+            self.park(state, worker, lease);
+        }
+    }
+
+    fn believe(&self, state: &mut State, worker: u8, lease: u8, word: Word) {
+        let status = match word {
+            Word::Captured => Status::Captured,
+            Word::Failed => Status::Failed,
+        };
+        self.settle(state, worker, lease, status);
     }
 }

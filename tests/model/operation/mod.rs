@@ -272,7 +272,7 @@ impl Model for Operations {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             always(ONE_MOVEMENT, |_, state| {
                 state.moved.iter().all(|&moved| moved <= 1)
             }),
@@ -305,7 +305,13 @@ impl Model for Operations {
             sometimes("failed", |_, state| {
                 state.ended_as.contains(&Some(Status::Failed))
             }),
-        ]
+        ];
+        if self.can_park() {
+            properties.push(sometimes("parked", |_, state| {
+                state.rows.iter().any(|row| row.status == Status::Parked)
+            }));
+        }
+        properties
     }
 }
 

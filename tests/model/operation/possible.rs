@@ -1,6 +1,6 @@
 //! What can happen next to an operation.
 
-use super::{Action, Arrival, Flaw, Operations, Packet, Repeat, Row, State, Status, Worker};
+use super::{Action, Arrival, Flaw, Operations, Packet, Repeat, Row, Shows, State, Status, Worker};
 use crate::bounds::{SEND_WITHIN, WINDOW};
 
 impl Operations {
@@ -20,6 +20,11 @@ impl Operations {
         state.rows.iter().take(asked).all(ended)
             && state.flight.is_empty()
             && state.workers == [Worker::Idle; 2]
+    }
+
+    /// What cannot be told is parked, unless it can be sent again for ever.
+    pub(super) fn can_park(&self) -> bool {
+        self.shows != Shows::Itself && self.repeat != Repeat::KeyedForever
     }
 
     pub(super) fn worker(&self, state: &State, worker: u8, actions: &mut Vec<Action>) {
