@@ -120,7 +120,12 @@ impl Charge {
             without_cas || row.lease == lease
         };
         if mine {
+            let woken = row.next;
             change(row);
+            if woken < lease && row.step != Step::Settled {
+                // Somebody has asked for a look meanwhile; the wish is kept.
+                row.next = row.next.min(woken);
+            }
         } else {
             state.rest(worker);
         }
