@@ -9,8 +9,8 @@
 //! # What is modelled
 //!
 //! [`charge`] is one payment: accepted, reserved, remembered, committed; given up, closed, looked
-//! at, released. [`operation`] is a one-shot operation, or two of them that race for what is left.
-//! Both have
+//! at, released; parked, and ended by a person. [`operation`] is a one-shot operation, or two of
+//! them that race for what is left. Both have
 //!
 //! - a **row** that is changed by compare-and-set, with a lease that names its driver. What is
 //!   written is never lost;
@@ -22,14 +22,23 @@
 //!   refused connection is the one failure that proves that nothing left;
 //! - a **provider**: with a key that it forgets after a window, with one that it never forgets, or
 //!   with none; that holds, or does not hold, what is reserved; that shows an operation, only a
-//!   sum, or nothing; that remembers its declines, or tries again when asked again;
-//! - a **caller** who voids at any moment, and **webhooks** that ask for a look at any moment.
+//!   sum, or nothing; that remembers its declines, or tries again when asked again.
+//!
+//! A payment has besides
+//!
+//! - a **caller** who voids at any moment, and **webhooks** that ask for a look at any moment, also
+//!   at what is parked;
+//! - a **review**: the provider takes a commit, and lets somebody decide at any later moment
+//!   whether it takes the money. The worker that sees that parks the payment, and so does one that
+//!   hears a word that nobody knows (`Shape::Transaction`; the other shapes would park the same way);
+//! - a **person** who ends what is parked. Their word may be wrong: the provider is asked first, what
+//!   its answer concludes stands, and what it contradicts is refused.
 //!
 //! | model | stands for |
 //! | --- | --- |
 //! | `Shape::Order` | PayPal: keyed order, guarded capture |
 //! | `Shape::Transaction` | PostFinance: found by reference, guarded processing |
-//! | `Shape::Hold` | Aduno: keyed hold, guarded settle and cancel |
+//! | `Shape::Hold` | Aduno, and PayPal with `order_flow = "one_call"`: keyed hold, guarded settle and cancel |
 //! | `Repeat::Keyed` | refunds, captures and voids at PayPal and Aduno |
 //! | `Repeat::KeyedForever` | refunds and completions at PostFinance |
 //! | `Repeat::AfterQuestion` | what has no key |
@@ -39,16 +48,21 @@
 //! Time is a small integer; the constants of [`bounds`] keep the proportions that matter: a window
 //! is longer than the longest delay, a lease ends before a request is certain to have landed, and
 //! clocks differ by a tick. The time to commit is cut short, so that the give-up lies within the
-//! bounds. Three initial states: equal clocks, and either ahead. In the ordinary tests one
-//! thing goes wrong (a crash, a lost request, a lost answer, a copy, a refused connection, a
-//! question without an answer, or a webhook), besides any number of pauses, delays and timeouts,
-//! one decline and one void. Faults and pauses end at a tick that lies behind the give-up, and
-//! behind the window where there is one. From there on time passes only when all that was begun is
-//! done, in every order, and the row must be final or parked at the horizon, ten ticks later. A
-//! provider may still decline then, the caller void, and a webhook come.
+//! bounds. Three initial states: equal clocks, and either ahead. In the ordinary tests one thing
+//! goes wrong (a crash, a lost request, a lost answer, a copy, a refused connection, a question
+//! without an answer or with an unknown word, or a webhook), besides any number of pauses, delays
+//! and timeouts, one decline or review, one void and one word of a person. Faults and pauses end
+//! at a tick that lies behind the give-up, and behind the window where there is one. From there on
+//! time passes only when all that was begun is done, in every order, and the row must be final or
+//! parked at the horizon, ten ticks later. A provider may still decline then, the caller void, a
+//! webhook come, and a person end what is parked.
 //!
-//! That is two million states. `CARDLESS_MODEL_DEPTH=1` lets two things go wrong and the faults
-//! last a tick longer, which makes 18 million and wants `--release`; higher numbers go on like
+//! Windows are exercised by operations. In a payment none can end: its reserve is not sent again
+//! after the time to commit, which is shorter than every window, here as in the code; and its
+//! commits rest on the guard of the object, not on a key.
+//!
+//! That is 3.3 million states. `CARDLESS_MODEL_DEPTH=1` lets two things go wrong and the faults
+//! last a tick longer, which makes 30 million and wants `--release`; higher numbers go on like
 //! that. Each run prints its states:
 //!
 //! ```text
@@ -66,7 +80,7 @@
 //! | at most one live hold | `KeyPerAttempt`, `KeyPerWorker` |
 //! | at most one reservation | `QueryThenResend`, `ResendIncomplete` |
 //! | captured, or succeeded, in the books is one movement | `SumProves`, `TimeoutIsCapture` |
-//! | declined, failed and voided have moved nothing, ever | `NoSendDeadline`, `ReservationWithoutCas`, `GiveUpWithoutReading`, `GiveUpWithoutWaiting`, `TimeoutIsFailure`, `DeclineOfARepeatIsFinal`, `JudgedByAnswer` |
+//! | declined, failed and voided have moved nothing, ever | `NoSendDeadline`, `ReservationWithoutCas`, `GiveUpWithoutReading`, `GiveUpWithoutWaiting`, `TimeoutIsFailure`, `DeclineOfARepeatIsFinal`, `JudgedByAnswer`, `ResolveWithoutAsking`, `ResolveBeforeQuiet` |
 //! | a payment ends unpaid without a hold, or says so | `NoRelease`, `SilentVoid` |
 //! | refunds never exceed captures | `CheckThenInsert` |
 //! | final states are final | `LeaseOnly` |
@@ -86,15 +100,22 @@
 //! - **A decline that answers a repeat is final only where the provider remembers declines.** If
 //!   it tries again instead, the first request may still land and succeed.
 //! - **A sum proves whose doing it is only if nothing else was open.**
+//! - **A person's word decides only where an answer does not.** Then it must be true: the model's
+//!   person has seen at the provider itself how it ended, at the moment of the word, and says nothing
+//!   of what is still under review. That nothing was taken, nobody has seen who looked while a commit
+//!   could be on its way.
+//! - **A look at what is parked may come to nothing**: no answer comes, or the payment is closed and
+//!   not quiet yet. Then it stays with the person, and nothing looks again by itself.
 //! - **A copy that the network makes** of a request without a key, or of one whose decline is
 //!   forgotten, can't be made harmless by anybody. It is left out in the second case; in the first
 //!   it makes a second reservation, which is never committed.
 //!
 //! # What is left out
 //!
-//! Customers who are present (the provider's page commits), manual captures as part of a payment
-//! (they are operations), the lapse of holds, what happens elsewhere after a final state, and the
-//! store: that a batch is atomic is its own promise.
+//! Customers who are present (the provider's page commits) and clocks that jump: those are in the
+//! simulation (`tests/faults`), not here. Manual captures as part of a payment (they are
+//! operations), what follows when an operation is parked, the lapse of holds, what happens elsewhere
+//! after a final state, and the store: that a batch is atomic is its own promise.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
