@@ -612,8 +612,13 @@ impl Drive {
             .map(|at| quiet_at(at, self.provider.capabilities()));
         let certain = self.inner.clock.certain(now);
         if let Some(at) = quiet.filter(|&at| at > certain) {
-            let state = self.row.state;
-            return self.ask_again(state, at.max(now)).await;
+            // What is parked is looked at then, too: this look was not the one that it was woken for.
+            return self
+                .save(move |row, now| {
+                    let present = row.state;
+                    state::ask_again(row, present, at.max(now), now);
+                })
+                .await;
         }
         self.look().await
     }

@@ -471,7 +471,7 @@ impl Inner {
         let decided = self.decide_payment(&mut leased, wanted).await;
         let (by, heard) = match decided {
             Ok(decided) => decided,
-            Err(error) => return Err(self.let_go(&leased, error).await),
+            Err(error) => return Err(self.let_go(&leased, row.next_at(), error).await),
         };
         if let Reading::Declined(decline) = &heard.reading
             && decline.method_gone
@@ -575,7 +575,7 @@ impl Inner {
         let decided = self.decide_operation(&payment, &leased, wanted).await;
         let (by, state, heard) = match decided {
             Ok(decided) => decided,
-            Err(error) => return Err(self.let_go(&leased, error).await),
+            Err(error) => return Err(self.let_go(&leased, row.next_at(), error).await),
         };
         let (object, failure) = match (&heard.reading, state) {
             (OperationReading::Carried(done), OperationState::Succeeded) => {
@@ -675,10 +675,16 @@ impl Inner {
         leased.ok_or_else(|| driven(row.lease_until()))
     }
 
-    /// Gives the lease back after a refusal. What fails at that ends with the lease.
-    async fn let_go<T: Leased + Reload>(&self, leased: &T, refusal: Error) -> Error {
+    /// Gives the lease back after a refusal, and the look that was due before it. What fails at that
+    /// ends with the lease.
+    async fn let_go<T: Leased + Reload>(
+        &self,
+        leased: &T,
+        due: Option<Timestamp>,
+        refusal: Error,
+    ) -> Error {
         let written = self.journal.change(leased, |row| {
-            release_row(row, None);
+            release_row(row, due);
             Vec::new()
         });
         if let Err(error) = written.await {
@@ -962,7 +968,9 @@ fn contradicted(says: &str) -> Error {
 fn too_early(at: Timestamp) -> Error {
     Error::new(
         Code::InvalidState,
-        format!("Nothing was changed: a request may still be on its way. Try again after {at}."),
+        format!(
+            "Nothing was changed: a request may still be on its way. Look there again after {at}, then resolve."
+        ),
     )
 }
 

@@ -796,3 +796,42 @@ async fn a_refund_of_somebody_else_is_booked_before_ours_begins() {
     assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
     assert_eq!(world.payment(&payment.id).await.refunded.minor(), 2000);
 }
+
+/// A refund of what was never captured, and has no id, is refused as that.
+#[tokio::test(start_paused = true)]
+async fn what_took_nothing_is_not_called_captured_by_a_person() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.fault("reserve", Fault::Declined);
+    let declined = world.pay(&charge("r-1")).await;
+    assert_eq!(declined.status, PaymentStatus::Declined);
+    let refund = world
+        .gateway
+        .refund(&world.key(), &declined.id, &give(Some(100)))
+        .await;
+    let refused = refund.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidState);
+    assert!(!refused.to_string().contains("person"), "{refused}");
+}
+
+/// Where a refund names no capture, the provider is not asked which there are.
+#[tokio::test(start_paused = true)]
+async fn a_refund_of_the_whole_payment_asks_for_no_captures() {
+    let world = World::new(Shape::Page);
+    world.linked().await;
+    let held = world.pay(&hold("r-1")).await;
+    world.fake.capture_elsewhere(&held.id, 4990);
+    world.webhook("event-1", &held.id).await;
+    world.run_minutes(2).await;
+    assert_eq!(
+        world.payment(&held.id).await.status,
+        PaymentStatus::Captured
+    );
+    let asked = world.fake.calls("lookup");
+    let refund = world
+        .gateway
+        .refund(&world.key(), &held.id, &give(Some(100)))
+        .await;
+    assert_eq!(refund.unwrap().body.status, OperationStatus::Succeeded);
+    assert_eq!(world.fake.calls("lookup"), asked);
+}

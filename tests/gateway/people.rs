@@ -791,3 +791,63 @@ async fn what_is_parked_without_an_id_stays_with_the_person() {
         }
     }
 }
+
+/// A webhook tells of a parked payment that is being closed while a commit may still be on its way: it is
+/// looked at once that is over.
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_and_closing_is_looked_at_once_it_is_quiet() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.fault("commit", Fault::LostAfter);
+    let payment = world.pay(&charge("r-1")).await;
+    world
+        .change_row(&payment.id, |row| {
+            row.state = PaymentState::Parked;
+            row.step = Step::Closing;
+            row.closing_as = Some(PaymentState::Failed);
+            row.next_at = None;
+        })
+        .await;
+    world.webhook("event-1", &payment.id).await;
+    world.run_minutes(1).await;
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Parked
+    );
+    world.run_minutes(5).await;
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+}
+
+/// A person is refused just when a webhook has told of the payment: that look is not lost.
+#[tokio::test(start_paused = true)]
+async fn a_refused_person_takes_no_look_away() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    world.fake.fault("commit", Fault::LostAfter);
+    let payment = world.pay(&charge("r-1")).await;
+    world
+        .change_row(&payment.id, |row| {
+            row.state = PaymentState::Parked;
+            row.next_at = None;
+        })
+        .await;
+    world.webhook("event-1", &payment.id).await;
+    world.fake.fault("lookup", Fault::NotSent);
+    let request = ResolveRequest {
+        payment: payment.id.clone(),
+        operation: None,
+        end: ResolveAs::Failed,
+        note: "not there".to_owned(),
+        person: "ann".to_owned(),
+    };
+    let refused = world.resolve(&request).await.unwrap_err();
+    assert!(refused.to_string().contains("on its way"), "{refused}");
+    world.run_minutes(1).await;
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Captured
+    );
+}
