@@ -46,6 +46,7 @@
 
 mod arrival;
 mod call;
+mod caught;
 mod clock;
 mod end;
 mod ended;
@@ -74,10 +75,11 @@ mod world;
 
 pub use arrival::arrivals;
 pub use figures::Figures;
+pub use history::Movement;
 pub use invariant::{INVARIANTS, Invariant, Line, Violation};
 pub use judge::{Evidence, Found, Repeat};
 pub use many::{ARRIVALS_EVERY, Examined, Failure, examine, examine_all, is_in_orders, shorten};
-pub use orders::{Order, Orders, SLOTS, all_orders, choices, run_orders, some_orders};
+pub use orders::{Order, Orders, SLOTS, Selection, all_orders, choices, run_orders, some_orders};
 pub use plan::{Call, Decision, Delivery, Seen, Step, plan};
 pub use run::{Arrival, Outcome, run, run_arriving};
 pub use seam::{Glimpse, Intent, Mark, Sent};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cardless_faults::{
-    Failure, Step, all_orders, examine, examine_all, is_in_orders, plan, run_orders, shorten,
+    Failure, Selection, Step, examine, examine_all, is_in_orders, plan, run_orders, shorten,
 };
 use cardless_sandbox::Provider;
 use clap::Parser;
@@ -27,15 +27,24 @@ struct Arguments {
     /// The closing figures as JSON on standard output.
     #[arg(long)]
     json: bool,
-    /// Only this seed, with its steps and its trace.
+    /// Only this seed, with its steps and its trace; with --webhooks only the orders of its world.
     #[arg(long)]
     seed: Option<u64>,
     /// With --seed: the shortest schedule that still fails.
     #[arg(long, requires = "seed")]
     shrink: bool,
     /// Instead: every order of up to six webhooks, each once to three times, at each provider.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["schedules", "shrink", "json"])]
     webhooks: bool,
+    /// With --webhooks: only at this provider.
+    #[arg(long, requires = "webhooks")]
+    provider: Option<Provider>,
+    /// With --webhooks and --seed: only this order of the world's, after those before it.
+    #[arg(long, requires_all = ["webhooks", "provider", "seed"])]
+    case: Option<usize>,
+    /// With --webhooks: every so-manyth choice, as the ordinary tests have them.
+    #[arg(long, requires = "webhooks")]
+    every: Option<std::num::NonZero<usize>>,
 }
 
 /// How often a terminal sees progress, and how often anything else does.
@@ -48,7 +57,7 @@ const BAR: u64 = 30;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.seed {
-        _ if arguments.webhooks => webhooks(),
+        _ if arguments.webhooks => webhooks(&arguments),
         Some(seed) => one(seed, arguments.shrink),
         None => many(&arguments),
     };
@@ -120,21 +129,32 @@ fn many(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-fn webhooks() -> Result<ExitCode> {
+fn webhooks(arguments: &Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
-    let orders = all_orders();
-    let all = u64::try_from(orders.len())?;
+    let selection = Selection {
+        every: arguments.every.map(std::num::NonZero::get),
+        seed: arguments.seed,
+        case: arguments.case,
+    };
+    let all = u64::try_from(selection.orders().len())?;
     let mut failed = 0;
-    for provider in Provider::ALL {
+    let chosen = |provider: &Provider| arguments.provider.is_none_or(|only| only == *provider);
+    for provider in Provider::ALL.into_iter().filter(chosen) {
         let progress = Progress::new("orders", all, Instant::now());
-        let result = run_orders(provider, &orders, |done| progress.reached(done))?;
+        let mut result = run_orders(provider, selection, |done| progress.reached(done))?;
         progress.end();
+        // The orders of one world need not come to everything.
+        if selection.seed.is_none() {
+            let unreached = result.unreached(provider);
+            result.differences.extend(unreached);
+        }
         failed += result.differences.len();
         say(&format!(
-            "{}: {} orders, {} deliveries, {} with another end, {} s\n{}",
+            "{}: {} orders, {} deliveries, {}, {} with another end or none, {} s\n{}\n",
             provider.name(),
             result.cases,
             result.deliveries,
+            result.losses(),
             result.differences.len(),
             begun.elapsed().as_secs(),
             result.differences.join("\n")
