@@ -117,6 +117,14 @@ fn many(arguments: &Arguments) -> Result<ExitCode> {
     say(&format!(
         "{failed} failed, {threads} at a time, {seconds} s\n"
     ));
+    // Few schedules may well leave something unreached; it is said, and held against many only.
+    let (unreached, short) = (figures.unreached(), figures.falls_short());
+    for one in &unreached {
+        say(&format!("not reached: {one}\n"));
+    }
+    for one in short.iter().filter(|one| !unreached.contains(one)) {
+        say(&format!("{one}\n"));
+    }
     if arguments.json {
         let mut json = figures.to_json();
         if let Some(members) = json.as_object_mut() {
@@ -125,7 +133,7 @@ fn many(arguments: &Arguments) -> Result<ExitCode> {
         }
         writeln!(std::io::stdout(), "{json}")?;
     }
-    Ok(if failed == 0 {
+    Ok(if failed == 0 && short.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
