@@ -102,7 +102,7 @@ pub const INVARIANTS: [Line; 14] = [
     ),
     line(
         Invariant::I14,
-        "Every end has its event, once.",
+        "Every end has its event, once, and so has every case for a person.",
         "judge::events",
     ),
 ];

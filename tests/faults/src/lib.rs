@@ -11,7 +11,9 @@
 //! cargo run --release -p cardless-faults -- --seed 4711 --shrink
 //! ```
 //!
-//! A run in which a fault of the list, an operation of a provider or an invariant was not reached fails.
+//! A run of so many fails, too, if a fault of the list or an invariant was not reached, or a request of
+//! a provider was not struck both by a fault that loses its answer and by one that keeps it from being
+//! carried out.
 //!
 //! What happens:
 //!
@@ -20,6 +22,7 @@
 //!   currencies with 0, 2 and 3 decimals, one at a time or several at once, at either process.
 //! - **Faults at a provider**: those of the sandbox, and a request that gets no answer and arrives
 //!   later, within the longest delay that the provider's capabilities name.
+//!   Every third schedule begins with a call of which one named request is struck.
 //! - **Crashes**. A process dies at a boundary: the moment before or after it asks the store or the
 //!   network for something. Nothing that it was about to do happens after that, and another process
 //!   starts on the same store; that one may die at its first look. Between two boundaries nothing
@@ -42,7 +45,8 @@
 //! have open, old webhooks come, and two months pass: what has ended must stay so.
 //!
 //! Apart from that, every order of up to six webhooks, each once to three times, racing the calls
-//! that cause them, ends in one state: `-- --webhooks`; the ordinary tests take a share.
+//! that cause them, ends in one state: `-- --webhooks`; the ordinary tests take a share. One order again,
+//! as a difference prints it: `-- --webhooks --provider paypal --seed 3 --case 7 --every 13`.
 
 mod arrival;
 mod call;

@@ -232,7 +232,7 @@ pub(crate) const OPERATIONS: [&[&str]; 3] = [
 const ANY_CHANGE: usize = 0;
 const ANY_READ: usize = 1;
 
-/// Those of them whose every call has a name of its own, too.
+/// Those of them whose every call has a name of its own, too: no call is struck by these names.
 pub(crate) const STAND_FOR_OTHERS: [&str; 2] = ["POST /api/v2.0/payment", "POST /v2"];
 
 /// Places in [`FAULTS`].

@@ -80,8 +80,8 @@ fn payment(
     bench.case(Invariant::I14, broken);
 }
 
-/// Whenever something comes into a state that somebody waits for, be it no end, an event says so: by
-/// what callers call it, where it has one name for us and another for them.
+/// Whenever something is parked, revoked or suspended, an event says so, as often as it comes to that.
+/// A method is named as callers call it.
 fn each_time(
     evidence: &Evidence,
     [id, called]: [&str; 2],
