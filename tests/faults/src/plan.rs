@@ -448,7 +448,7 @@ fn beginning(seed: u64, random: &mut Random) -> Vec<Step> {
     };
     let fault = Step::Fault {
         provider,
-        operation: place(OPERATIONS.get(provider).copied().unwrap_or_default(), name),
+        operation: operation_named(provider, name),
         kind: place(&FAULTS, pick(random, kinds)),
         times: 1,
     };
@@ -522,6 +522,11 @@ fn up_to(what: Beginning, provider: usize, fault: Step) -> Vec<Step> {
         .chain(made(after))
         .chain(rest)
         .collect()
+}
+
+/// The place of a provider's operation in [`OPERATIONS`], whatever is put in front of it.
+pub(crate) fn operation_named(provider: usize, name: &str) -> usize {
+    place(OPERATIONS.get(provider).copied().unwrap_or_default(), name)
 }
 
 /// The place of a name in a table that has it.
@@ -802,7 +807,7 @@ mod tests {
                 {
                     let fault = Step::Fault {
                         provider,
-                        operation: place(OPERATIONS[provider], name),
+                        operation: operation_named(provider, name),
                         kind: place(&FAULTS, kinds[0]),
                         times: 1,
                     };

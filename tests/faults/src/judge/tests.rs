@@ -11,7 +11,7 @@ use super::*;
 use crate::arrival;
 use crate::network::Network;
 use crate::output::Output;
-use crate::plan::{Call, OPERATIONS, Step};
+use crate::plan::{Call, Step, operation_named};
 use crate::run::{Arrival, run};
 use crate::seam::Mark;
 use crate::strike::Witness;
@@ -39,7 +39,7 @@ fn pay(method: usize, manual: bool, reference: u64) -> Step {
 fn calm() -> Evidence {
     let fault = |kind, times| Step::Fault {
         provider: 1,
-        operation: 3,
+        operation: operation_named(1, "POST /v2/checkout/orders/*"),
         kind,
         times,
     };
@@ -79,15 +79,11 @@ fn calm() -> Evidence {
 
 /// A payment and a refund that are parked, since nobody answers for days, and a method that is revoked.
 fn waiting() -> Evidence {
-    let fault = |name, kind, times| {
-        let all = OPERATIONS[1].iter();
-        let operation = all.clone().position(|one| *one == name).unwrap();
-        Step::Fault {
-            provider: 1,
-            operation,
-            kind,
-            times,
-        }
+    let fault = |name, kind, times| Step::Fault {
+        provider: 1,
+        operation: operation_named(1, name),
+        kind,
+        times,
     };
     let refund = Call::Refund {
         payment: 0,
