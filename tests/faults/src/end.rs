@@ -39,9 +39,6 @@ impl Run {
         for index in 0..2 {
             self.world.restart(index).await?;
         }
-        for fault in self.world.sandbox.waiting_faults() {
-            self.figures.fault_waits(&fault);
-        }
         self.world.sandbox.clear_faults();
         self.world.seam.clear_late();
         // Providers refuse whoever is off by much.
@@ -199,7 +196,11 @@ impl Run {
             Some(Ok(resolved)) => format!("{:?}", resolved.resolution),
             Some(Err(error)) => format!("{error}"),
         };
-        self.figures.resolved += 1;
+        let of = match operation {
+            None => &mut self.figures.payments_for_people,
+            Some(_) => &mut self.figures.operations_for_people,
+        };
+        of.asked += 1;
         let what = operation.as_deref().unwrap_or(payment);
         self.note(format!("a person ends {what} as {}: {said}", end.as_str()));
         Ok(())

@@ -16,7 +16,7 @@ pub(crate) struct Made {
 }
 
 /// An end state; two of one history are to be equal.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct End {
     rows: Vec<String>,
     /// Kinds and objects, in alphabetical order: one twice would stand here twice.

@@ -1,6 +1,6 @@
 //! Schedules that have found something, as they were: a seed means another one once the plan changes.
 
-use crate::plan::{Call, Decision, Delivery, Step};
+use crate::plan::{Call, Decision, Delivery, Step, operation_named};
 
 /// Each with the seed of its world.
 pub(crate) fn all() -> [(u64, Vec<Step>); 2] {
@@ -51,7 +51,10 @@ fn two_refunds() -> Vec<Step> {
         Step::Call(1, refund(3, 30)),
         Step::Late {
             provider: 0,
-            operation: 4,
+            operation: operation_named(
+                0,
+                "POST /api/v2.0/payment/transactions/*/complete-partially-online",
+            ),
             seconds: 22,
         },
         Step::Resolve(3, 800),
@@ -64,7 +67,7 @@ fn two_refunds() -> Vec<Step> {
         Step::Webhooks(1, Delivery::InOrder),
         Step::Fault {
             provider: 0,
-            operation: 0,
+            operation: operation_named(0, "POST /api/v2.0/payment"),
             kind: 1,
             times: 2,
         },
@@ -102,7 +105,7 @@ fn many_holds() -> Vec<Step> {
         Step::Call(1, Call::Void { payment: 0 }),
         Step::Fault {
             provider: 0,
-            operation: 2,
+            operation: operation_named(0, "POST /api/v2.0/payment/transactions"),
             kind: 1,
             times: 2,
         },
@@ -110,7 +113,10 @@ fn many_holds() -> Vec<Step> {
         Step::Call(1, pay(0, 2, 4336, 0, PRESENT, 2)),
         Step::Fault {
             provider: 0,
-            operation: 4,
+            operation: operation_named(
+                0,
+                "POST /api/v2.0/payment/transactions/*/complete-partially-online",
+            ),
             kind: 4,
             times: 3,
         },

@@ -1,7 +1,8 @@
 //! Histories with six webhooks each: at PayPal and PostFinance a hold, two captures and refunds; at
 //! Aduno, which tells of customers' visits only, six visits.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cardless::error::{Code, Error};
@@ -14,7 +15,7 @@ use cardless_sandbox::{Fault, OutgoingWebhook, Provider};
 use serde_json::Value;
 
 use crate::ended::Made;
-use crate::plan::{Decision, OPERATIONS};
+use crate::plan::Decision;
 use crate::random::Random;
 use crate::world::{ACCOUNTS, Broken, World};
 
@@ -40,8 +41,19 @@ pub(crate) struct History {
     name: String,
     /// Whose draw decides which answers are lost; without it, none is.
     luck: Mutex<Option<Random>>,
+    /// How many answers of each movement are to be lost.
+    to_lose: Mutex<BTreeMap<Movement, u64>>,
     /// Objects that webhooks were about so far, to tell them apart.
     known: Mutex<Vec<String>>,
+}
+
+/// What a call moves, or sets aside to be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are the meaning")]
+pub enum Movement {
+    Pay,
+    Capture,
+    Refund,
 }
 
 /// A call that moves money, or makes an object.
@@ -67,6 +79,7 @@ impl History {
             method: methods.get(index).ok_or("no method")?.1.clone(),
             name: name.to_owned(),
             luck: Mutex::new(luck.map(Random::new)),
+            to_lose: Mutex::default(),
             known: Mutex::default(),
         })
     }
@@ -261,7 +274,7 @@ impl History {
     ) -> Result<(), Broken> {
         let key = format!("{}-{key}", self.name);
         if self.draw(LOST_ONE_IN) == 1 {
-            lose(world, self.provider, &call())?;
+            self.lose(world, call().movement())?;
         }
         let [one, other] = [0, 1].map(|process| {
             let gateway = world.process(process).gateway.clone();
@@ -270,6 +283,37 @@ impl History {
         let (one, other) = tokio::try_join!(one, other)?;
         made.answers.push([one, other]);
         Ok(())
+    }
+
+    /// Has the provider carry the next such call out and lose its answer.
+    pub(crate) fn lose(&self, world: &World, movement: Movement) -> Result<(), Broken> {
+        let operation = movement
+            .request(self.provider)
+            .ok_or("no history of this provider makes such a call")?;
+        let fault: Fault = serde_json::from_value(serde_json::json!({
+            "provider": self.provider.name(), "operation": operation, "times": 1,
+            "fault": "execute_then_drop",
+        }))?;
+        world.sandbox.inject(fault)?;
+        *self.to_lose().entry(movement).or_default() += 1;
+        Ok(())
+    }
+
+    /// How many answers of each movement were lost.
+    ///
+    /// # Errors
+    ///
+    /// One was to be lost and was not: the history is not what it says.
+    pub(crate) fn lost(&self, world: &World) -> Result<BTreeMap<Movement, u64>, Broken> {
+        let waiting = world.sandbox.waiting_faults();
+        if waiting.is_empty() {
+            return Ok(self.to_lose().clone());
+        }
+        Err(format!("answers that were to be lost and were not: {waiting:?}").into())
+    }
+
+    fn to_lose(&self) -> MutexGuard<'_, BTreeMap<Movement, u64>> {
+        self.to_lose.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn until(&self, world: &World, id: &str, status: PaymentStatus) -> Result<(), Broken> {
@@ -289,25 +333,39 @@ impl History {
     }
 }
 
-/// Has the provider carry the call out and lose its answer.
-fn lose(world: &World, provider: Provider, call: &Call<'_>) -> Result<(), Broken> {
-    let index = crate::plan::PROVIDERS
-        .iter()
-        .position(|one| *one == provider.name());
-    let operations = index
-        .and_then(|index| OPERATIONS.get(index))
-        .ok_or("no operations")?;
-    let operation = match call {
-        Call::Pay(_) => operations.get(1),
-        Call::Capture(..) => operations.get(if provider == Provider::Aduno { 1 } else { 2 }),
-        Call::Refund(..) => operations.get(if provider == Provider::Aduno { 3 } else { 4 }),
-    };
-    let fault: Fault = serde_json::from_value(serde_json::json!({
-        "provider": provider.name(), "operation": operation, "times": 1,
-        "fault": "execute_then_drop",
-    }))?;
-    world.sandbox.inject(fault)?;
-    Ok(())
+impl Movement {
+    pub(crate) const ALL: [Self; 3] = [Self::Pay, Self::Capture, Self::Refund];
+
+    /// The request by which a provider carries it out, in full: a place in the plan's table is another
+    /// one's as soon as something is put in front of it. None if no history of the provider has it, as
+    /// at Aduno, where customers pay at its page.
+    pub(crate) const fn request(self, provider: Provider) -> Option<&'static str> {
+        Some(match (provider, self) {
+            (Provider::PostFinance, Self::Pay) => {
+                "POST /api/v2.0/payment/transactions/*/process-with-token"
+            }
+            (Provider::PostFinance, Self::Capture) => {
+                "POST /api/v2.0/payment/transactions/*/complete-partially-online"
+            }
+            (Provider::PostFinance, Self::Refund) => "POST /api/v2.0/payment/refunds",
+            (Provider::PayPal, Self::Pay) => "POST /v2/checkout/orders/*",
+            (Provider::PayPal, Self::Capture) => "POST /v2/payments/authorizations/*/capture",
+            (Provider::PayPal, Self::Refund) => "POST /v2/payments/captures/*/refund",
+            (Provider::Aduno, Self::Pay) => return None,
+            (Provider::Aduno, Self::Capture) => "POST /v1/transactions/*/settle",
+            (Provider::Aduno, Self::Refund) => "POST /v1/transactions/*/credit",
+        })
+    }
+}
+
+impl Call<'_> {
+    const fn movement(&self) -> Movement {
+        match self {
+            Self::Pay(_) => Movement::Pay,
+            Self::Capture(..) => Movement::Capture,
+            Self::Refund(..) => Movement::Refund,
+        }
+    }
 }
 
 /// Makes a call again and again until its answer is settled, and gives that as text.

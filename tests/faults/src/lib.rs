@@ -11,7 +11,9 @@
 //! cargo run --release -p cardless-faults -- --seed 4711 --shrink
 //! ```
 //!
-//! A run in which a fault of the list, an operation of a provider or an invariant was not reached fails.
+//! A run of so many fails, too, if a fault of the list or an invariant was not reached, or a request of
+//! a provider was not struck both by a fault that loses its answer and by one that keeps it from being
+//! carried out.
 //!
 //! What happens:
 //!
@@ -20,6 +22,7 @@
 //!   currencies with 0, 2 and 3 decimals, one at a time or several at once, at either process.
 //! - **Faults at a provider**: those of the sandbox, and a request that gets no answer and arrives
 //!   later, within the longest delay that the provider's capabilities name.
+//!   Every third schedule begins with a call of which one named request is struck.
 //! - **Crashes**. A process dies at a boundary: the moment before or after it asks the store or the
 //!   network for something. Nothing that it was about to do happens after that, and another process
 //!   starts on the same store; that one may die at its first look. Between two boundaries nothing
@@ -42,10 +45,12 @@
 //! have open, old webhooks come, and two months pass: what has ended must stay so.
 //!
 //! Apart from that, every order of up to six webhooks, each once to three times, racing the calls
-//! that cause them, ends in one state: `-- --webhooks`; the ordinary tests take a share.
+//! that cause them, ends in one state: `-- --webhooks`; the ordinary tests take a share. One order again,
+//! as a difference prints it: `-- --webhooks --provider paypal --seed 3 --case 7 --every 13`.
 
 mod arrival;
 mod call;
+mod caught;
 mod clock;
 mod end;
 mod ended;
@@ -68,20 +73,23 @@ mod rotation;
 mod run;
 mod seam;
 mod shrink;
+mod strike;
 mod switch;
 mod traits;
 mod world;
 
 pub use arrival::arrivals;
-pub use figures::Figures;
+pub use figures::{Figures, ForPeople};
+pub use history::Movement;
 pub use invariant::{INVARIANTS, Invariant, Line, Violation};
 pub use judge::{Evidence, Found, Repeat};
 pub use many::{ARRIVALS_EVERY, Examined, Failure, examine, examine_all, is_in_orders, shorten};
-pub use orders::{Order, Orders, SLOTS, all_orders, choices, run_orders, some_orders};
+pub use orders::{Order, Orders, SLOTS, Selection, all_orders, choices, run_orders, some_orders};
 pub use plan::{Call, Decision, Delivery, Seen, Step, plan};
 pub use run::{Arrival, Outcome, run, run_arriving};
 pub use seam::{Glimpse, Intent, Mark, Sent};
 pub use shrink::shrink;
+pub use strike::Effect;
 
 /// How many seeds the ordinary tests run.
 pub const SCHEDULES: u64 = 1000;
@@ -102,24 +110,17 @@ mod tests {
             println!("{failure}");
         }
         assert!(failures.is_empty(), "{} seeds have failed", failures.len());
+        println!("{}", figures.lines().join("\n"));
         // What the schedules do not reach, they say nothing of.
-        assert_eq!(figures.unreached(), Vec::<String>::new());
-        let for_people = figures.resolved + figures.parked;
-        assert!(
-            for_people * MOST_FOR_PEOPLE < figures.payments,
-            "{for_people} of {} payments were left to people",
-            figures.payments
-        );
+        assert_eq!(figures.falls_short(), Vec::<String>::new());
     }
-
-    /// One of so many payments may be left to a person, of all that faults have befallen.
-    const MOST_FOR_PEOPLE: u64 = 20;
 
     #[test]
     fn what_was_found_once_stays_mended() {
         for (seed, steps) in found::all() {
-            let examined = examine(seed, &steps, true).unwrap();
+            let examined = examine(seed, &steps, true);
             assert_eq!(examined.violations, [], "seed {seed}");
+            assert_eq!(examined.stopped, None, "seed {seed}");
         }
     }
 

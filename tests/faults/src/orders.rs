@@ -4,6 +4,8 @@
 //! The calls are made by two processes at once under the same keys, some of their answers are
 //! lost, both processes' resolvers run, and at every boundary others may go first ([`crate`]).
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +13,9 @@ use cardless_sandbox::{OutgoingWebhook, Provider};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
 
+use crate::caught::caught;
 use crate::ended::{End, end_state};
-use crate::history::History;
+use crate::history::{History, Movement};
 use crate::output::Output;
 use crate::random::Random;
 use crate::world::{Broken, World};
@@ -56,6 +59,17 @@ pub struct Order {
     pub times: Vec<u8>,
 }
 
+/// Which orders are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Every so-manyth choice, as [`some_orders`] has them; all that there are if absent.
+    pub every: Option<usize>,
+    /// Only the orders that share the world of this seed.
+    pub seed: Option<u64>,
+    /// Of those only this one. The ones before it are run too, since they leave their world to it.
+    pub case: Option<usize>,
+}
+
 /// What a run of orders came to.
 #[derive(Debug, Default)]
 pub struct Orders {
@@ -63,8 +77,109 @@ pub struct Orders {
     pub cases: u64,
     /// How many deliveries.
     pub deliveries: u64,
-    /// What differed, with what it takes to run it again.
+    /// How many answers of each movement were lost.
+    pub lost: BTreeMap<Movement, u64>,
+    /// What differed or did not come to an end, with the command that runs it again.
     pub differences: Vec<String>,
+}
+
+/// Where a case stands, and the command that runs it again.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    provider: Provider,
+    every: Option<usize>,
+    /// The seed of its world, which is the number of the world.
+    seed: u64,
+    /// Its number in its world; none while the world is made.
+    case: Option<usize>,
+}
+
+/// How one case has ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Ended {
+    end: End,
+    lost: BTreeMap<Movement, u64>,
+}
+
+impl Selection {
+    /// The orders that it is made from; of them [`Selection::seed`] and [`Selection::case`] choose.
+    pub fn orders(self) -> Vec<Order> {
+        self.every.map_or_else(all_orders, some_orders)
+    }
+
+    const fn has(self, place: Place) -> bool {
+        let is_case = match (self.case, place.case) {
+            (Some(only), Some(case)) => only == case,
+            (Some(_), None) | (None, _) => true,
+        };
+        let is_seed = match self.seed {
+            Some(seed) => seed == place.seed,
+            None => true,
+        };
+        is_case && is_seed
+    }
+}
+
+impl Orders {
+    /// What no case of a provider has reached: movements that its history has and of which no answer
+    /// was lost.
+    pub fn unreached(&self, provider: Provider) -> Vec<String> {
+        Movement::ALL
+            .into_iter()
+            .filter(|movement| movement.request(provider).is_some())
+            .filter(|movement| self.lost.get(movement).copied().unwrap_or(0) == 0)
+            .map(|movement| format!("{}: no answer of {movement:?} was lost", provider.name()))
+            .collect()
+    }
+
+    /// What was lost, in a line.
+    pub fn losses(&self) -> String {
+        let lost = self.lost.iter();
+        let lost: Vec<String> = lost
+            .map(|(movement, count)| format!("{count} of {movement:?}"))
+            .collect();
+        format!("answers lost: {}", lost.join(", "))
+    }
+
+    fn judge(&mut self, place: Place, order: &Order, ended: Ended, expected: &End) {
+        self.cases += 1;
+        let deliveries = order.times.iter().map(|&times| u64::from(times));
+        self.deliveries += deliveries.sum::<u64>();
+        for (movement, count) in ended.lost {
+            *self.lost.entry(movement).or_default() += count;
+        }
+        if ended.end != *expected {
+            let end = ended.end;
+            self.differences.push(format!(
+                "{place}, {order:?}: {end:#?}\ninstead of {expected:#?}\nagain: {}",
+                place.command()
+            ));
+        }
+    }
+}
+
+impl Place {
+    fn command(self) -> String {
+        let every = self.every.map(|every| format!(" --every {every}"));
+        let case = self.case.map(|case| format!(" --case {case}"));
+        format!(
+            "cargo run --release -p cardless-faults -- --webhooks --provider {} --seed {}{}{}",
+            self.provider.name(),
+            self.seed,
+            case.unwrap_or_default(),
+            every.unwrap_or_default()
+        )
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, seed {}", self.provider.name(), self.seed)?;
+        match self.case {
+            Some(case) => write!(f, ", case {case}"),
+            None => f.write_str(", before its first case"),
+        }
+    }
 }
 
 /// Every ordered choice of up to six of six, none included: 1957.
@@ -136,60 +251,87 @@ fn vectors(length: usize) -> Vec<Vec<u8>> {
     })
 }
 
-/// Runs orders at one provider, in worlds of their own; `told` hears how many are done.
+/// Runs orders at one provider, in worlds of their own; `told` hears how many are done. What cannot be
+/// run to its end is told among the differences, and ends its world.
 ///
 /// # Errors
 ///
-/// A bug of the simulation itself.
+/// There is no such order.
 pub fn run_orders(
     provider: Provider,
-    orders: &[Order],
+    selection: Selection,
     mut told: impl FnMut(u64),
 ) -> Result<Orders, Broken> {
     let mut result = Orders::default();
-    for (number, batch) in orders.chunks(CASES_PER_WORLD).enumerate() {
-        let seed = u64::try_from(number)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()?;
-        runtime.block_on(run_batch(provider, seed, batch, &mut result))?;
+    for (number, batch) in selection.orders().chunks(CASES_PER_WORLD).enumerate() {
+        let mut place = Place {
+            provider,
+            every: selection.every,
+            seed: u64::try_from(number)?,
+            case: None,
+        };
+        if !selection.has(place) {
+            continue;
+        }
+        let cases = selection.case.map_or(batch.len(), |case| case + 1);
+        let batch: Vec<(usize, &Order)> = batch.iter().enumerate().take(cases).collect();
+        let ran = in_a_world(&mut place, &batch, |place, order, ended, expected| {
+            if selection.has(place) {
+                result.judge(place, order, ended, expected);
+            }
+        });
+        if let Err(error) = ran {
+            let order = place.case.and_then(|case| batch.get(case));
+            let order = order.map(|(_, order)| *order);
+            result.differences.push(format!(
+                "{place}, {order:?}: {error}\nagain: {}",
+                place.command()
+            ));
+        }
         told(result.cases);
+    }
+    if result.cases == 0 && result.differences.is_empty() {
+        return Err(format!("{selection:?} has no order").into());
     }
     Ok(result)
 }
 
-async fn run_batch(
-    provider: Provider,
-    seed: u64,
-    batch: &[Order],
-    result: &mut Orders,
+/// Runs the orders that share a world, on a runtime of their own; `place` says where an error or a
+/// panic came.
+fn in_a_world(
+    place: &mut Place,
+    batch: &[(usize, &Order)],
+    told: impl FnMut(Place, &Order, Ended, &End),
 ) -> Result<(), Broken> {
-    let world = World::new(seed, Output::default())?;
+    caught(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()?;
+        runtime.block_on(run_batch(place, batch, told))
+    })
+}
+
+async fn run_batch(
+    place: &mut Place,
+    batch: &[(usize, &Order)],
+    mut told: impl FnMut(Place, &Order, Ended, &End),
+) -> Result<(), Broken> {
+    let world = World::new(place.seed, Output::default())?;
     let methods = world.link_all().await?;
-    let mut random = Random::new(seed.rotate_left(7));
+    let mut random = Random::new(place.seed.rotate_left(7));
     let nothing = Order {
         slots: Vec::new(),
         times: Vec::new(),
     };
-    let calm = History::new(provider, &methods, "calm", None)?;
-    let expected = case(&world, calm, &nothing, &mut random).await?;
-    for (index, order) in batch.iter().enumerate() {
+    let calm = History::new(place.provider, &methods, "calm", None)?;
+    let expected = case(&world, calm, &nothing, &mut random).await?.end;
+    for &(index, order) in batch {
+        place.case = Some(index);
         let name = format!("case-{index}");
-        let history = History::new(provider, &methods, &name, Some(random.next()))?;
-        let end = case(&world, history, order, &mut random).await?;
-        result.cases += 1;
-        result.deliveries += order
-            .times
-            .iter()
-            .map(|&times| u64::from(times))
-            .sum::<u64>();
-        if end != expected {
-            result.differences.push(format!(
-                "{} seed {seed}, {order:?}: {end:#?}\ninstead of {expected:#?}",
-                provider.name()
-            ));
-        }
+        let history = History::new(place.provider, &methods, &name, Some(random.next()))?;
+        let ended = case(&world, history, order, &mut random).await?;
+        told(*place, order, ended, &expected);
     }
     Ok(())
 }
@@ -200,7 +342,7 @@ async fn case(
     history: History,
     order: &Order,
     random: &mut Random,
-) -> Result<End, Broken> {
+) -> Result<Ended, Broken> {
     world.sandbox.take_webhooks();
     let since = Since::now(world).await?;
     let post = Post::default();
@@ -231,9 +373,10 @@ async fn case(
     }
     let made = made?;
     fed?;
-    world.sandbox.clear_faults();
+    let lost = history.lost(world)?;
     settle(world).await?;
-    end_state(world, &made, since.event, since.entry).await
+    let end = end_state(world, &made, since.event, since.entry).await?;
+    Ok(Ended { end, lost })
 }
 
 /// Where the events and the ledger stand before a case.
@@ -454,14 +597,116 @@ mod tests {
         });
     }
 
+    /// Where the planted cases stand.
+    const PLACE: Place = Place {
+        provider: Provider::PayPal,
+        every: Some(STEP),
+        seed: 3,
+        case: Some(7),
+    };
+
+    /// The world of the place, and all that has ended in it up to some case.
+    fn ends_up_to(case: usize) -> Vec<Ended> {
+        let orders = some_orders(STEP);
+        let batch = orders.chunks(CASES_PER_WORLD).nth(3).unwrap();
+        let batch: Vec<(usize, &Order)> = batch.iter().enumerate().take(case + 1).collect();
+        let mut ends = Vec::new();
+        let mut place = PLACE;
+        in_a_world(&mut place, &batch, |_, _, ended, _| ends.push(ended)).unwrap();
+        ends
+    }
+
+    #[test]
+    fn another_end_names_the_command_that_comes_to_it_again() {
+        let mut ends = ends_up_to(7);
+        let planted = ends_up_to(0).remove(0);
+        let [order, _] = [0, 7].map(|at| some_orders(STEP).remove(3 * CASES_PER_WORLD + at));
+        let mut orders = Orders::default();
+        let (eighth, expected) = (ends.remove(7), End::default());
+        assert_eq!(planted, ends.remove(0), "the same world runs otherwise");
+        orders.judge(PLACE, &order, planted, &eighth.end);
+        assert_eq!(orders.differences, Vec::<String>::new());
+        orders.judge(PLACE, &order, eighth, &expected);
+        let again = "again: cargo run --release -p cardless-faults -- --webhooks --provider paypal \
+                     --seed 3 --case 7 --every 13";
+        let [difference] = orders.differences.as_slice() else {
+            panic!("{:?}", orders.differences);
+        };
+        assert!(difference.starts_with("paypal, seed 3, case 7, Order"));
+        assert!(difference.ends_with(again), "{difference}");
+    }
+
+    #[test]
+    fn one_case_is_run_again_alone() {
+        let selection = Selection {
+            every: Some(STEP),
+            seed: Some(3),
+            case: Some(2),
+        };
+        let one = run_orders(Provider::PayPal, selection, |_| {}).unwrap();
+        let order = some_orders(STEP).remove(3 * CASES_PER_WORLD + 2);
+        let deliveries = order.times.iter().map(|&times| u64::from(times));
+        assert_eq!((one.cases, one.deliveries), (1, deliveries.sum()));
+        assert_eq!(one.lost, ends_up_to(2).remove(2).lost);
+        let none = Selection {
+            seed: Some(1000),
+            ..selection
+        };
+        run_orders(Provider::PayPal, none, |_| {}).unwrap_err();
+    }
+
+    /// An order that waits for what never comes, between two others.
+    #[test]
+    fn what_never_settles_is_named_and_ends_its_world_only() {
+        let mut order = some_orders(STEP).remove(1);
+        order.slots = vec![SLOTS];
+        order.times = vec![1];
+        let calm = some_orders(STEP).remove(0);
+        let batch = [(0, &calm), (1, &order), (2, &calm)];
+        let (mut place, mut ended) = (PLACE, 0);
+        let ran = in_a_world(&mut place, &batch, |_, _, _, _| ended += 1);
+        assert_eq!(ran.unwrap_err().to_string(), "webhook 6 never came");
+        assert_eq!((place.case, ended), (Some(1), 1));
+    }
+
+    /// The floor is judged: what it asks for at each provider, and that a history which names another
+    /// request loses nothing by it.
+    #[test]
+    fn a_movement_of_which_no_answer_was_lost_is_missed() {
+        let mut orders = Orders::default();
+        let missed = |orders: &Orders| Provider::ALL.map(|one| orders.unreached(one).len());
+        assert_eq!(missed(&orders), [3, 3, 2]);
+        orders.lost.insert(Movement::Capture, 1);
+        assert_eq!(missed(&orders), [2, 2, 1]);
+        let of_paypal = orders.unreached(Provider::PayPal);
+        assert_eq!(of_paypal[1], "paypal: no answer of Refund was lost");
+    }
+
+    #[test]
+    fn an_answer_that_was_to_be_lost_and_was_not_is_an_error() {
+        let world = World::new(1, Output::default()).unwrap();
+        let methods: Vec<_> = (0..3).map(|index| (index, String::new())).collect();
+        let history = History::new(Provider::PayPal, &methods, "waits", None).unwrap();
+        assert_eq!(history.lost(&world).unwrap(), BTreeMap::new());
+        history.lose(&world, Movement::Capture).unwrap();
+        let error = history.lost(&world).unwrap_err().to_string();
+        assert!(error.contains("were to be lost and were not"), "{error}");
+    }
+
     fn no_order_ends_otherwise(provider: Provider) {
-        let result = run_orders(provider, &some_orders(STEP), |_| {}).unwrap();
+        let selection = Selection {
+            every: Some(STEP),
+            ..Selection::default()
+        };
+        let result = run_orders(provider, selection, |_| {}).unwrap();
         println!("{} orders, {} deliveries", result.cases, result.deliveries);
+        println!("{}", result.losses());
         assert!(
             result.differences.is_empty(),
             "{}",
             result.differences.join("\n")
         );
+        assert_eq!(result.unreached(provider), Vec::<String>::new());
     }
 
     #[test]

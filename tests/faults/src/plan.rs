@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::random::Random;
+use crate::traits::Traits;
 
 /// The providers, by the names that callers use.
 pub(crate) const PROVIDERS: [&str; 3] = ["postfinance", "paypal", "aduno"];
@@ -195,6 +196,7 @@ pub(crate) const OPERATIONS: [&[&str]; 3] = [
         "POST /api/v2.0/payment/transactions/*/void-online",
         "POST /api/v2.0/payment/refunds",
         "DELETE /api/v2.0/payment/tokens",
+        "GET /api/v2.0/webhooks",
     ],
     &[
         "POST /v2",
@@ -212,6 +214,7 @@ pub(crate) const OPERATIONS: [&[&str]; 3] = [
         "POST /v1/billing-agreements/agreement-tokens",
         "POST /v1/billing-agreements/agreements",
         "POST /v1/billing-agreements/agreements/*/cancel",
+        "GET /v1/notifications/certs",
     ],
     &[
         "POST /v1/transactions",
@@ -229,12 +232,129 @@ pub(crate) const OPERATIONS: [&[&str]; 3] = [
 const ANY_CHANGE: usize = 0;
 const ANY_READ: usize = 1;
 
+/// Those of them whose every call has a name of its own, too: no call is struck by these names.
+pub(crate) const STAND_FOR_OTHERS: [&str; 2] = ["POST /api/v2.0/payment", "POST /v2"];
+
 /// Places in [`FAULTS`].
 const DROP_BEFORE: usize = 1;
 const EXECUTE_THEN_DROP: usize = 3;
 
 /// How many schedules in 100 have a scene in them.
 const SCENES_PERCENT: u64 = 25;
+
+/// One schedule in so many begins with a call of which a request is struck, whatever else happens then.
+const BEGINNINGS_EVERY: u64 = 3;
+
+/// What a schedule begins with, up to the call of which a request is struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// A payment.
+    Pay,
+    /// A capture of a held one.
+    Capture,
+    /// A void of a held one.
+    Void,
+    /// A refund of one that is taken.
+    Refund,
+    /// A customer who approves a first payment, and comes back.
+    Link,
+    /// A customer who registers a method, and comes back.
+    Register,
+    /// A method that is revoked.
+    Revoke,
+    /// A webhook that tells of a payment.
+    Webhook,
+}
+
+/// Every request that a fault is to strike, by provider, and what it takes to come to it. Rare ones wait
+/// in vain if they are left to single steps.
+const BEGINNINGS: [(usize, Beginning, &[&str]); 22] = [
+    (
+        0,
+        Beginning::Pay,
+        &[
+            "POST /api/v2.0/payment/transactions",
+            "POST /api/v2.0/payment/transactions/*/process-with-token",
+        ],
+    ),
+    (
+        0,
+        Beginning::Capture,
+        &["POST /api/v2.0/payment/transactions/*/complete-partially-online"],
+    ),
+    (
+        0,
+        Beginning::Void,
+        &["POST /api/v2.0/payment/transactions/*/void-online"],
+    ),
+    (0, Beginning::Refund, &["POST /api/v2.0/payment/refunds"]),
+    (0, Beginning::Link, &["GET /api/v2.0/payment"]),
+    (0, Beginning::Revoke, &["DELETE /api/v2.0/payment/tokens"]),
+    (0, Beginning::Webhook, &["GET /api/v2.0/webhooks"]),
+    (
+        1,
+        Beginning::Pay,
+        &[
+            "POST /v2/checkout/orders",
+            "POST /v2/checkout/orders/*",
+            "POST /v1/oauth2/token",
+        ],
+    ),
+    (
+        1,
+        Beginning::Capture,
+        &["POST /v2/payments/authorizations/*/capture"],
+    ),
+    (
+        1,
+        Beginning::Void,
+        &["POST /v2/payments/authorizations/*/void"],
+    ),
+    (
+        1,
+        Beginning::Refund,
+        &["POST /v2/payments/captures/*/refund"],
+    ),
+    (1, Beginning::Link, &["GET /v2"]),
+    (
+        1,
+        Beginning::Register,
+        &[
+            "POST /v3/vault/setup-tokens",
+            "POST /v3/vault/payment-tokens",
+            "GET /v3/vault",
+            "POST /v1/billing-agreements/agreement-tokens",
+            "POST /v1/billing-agreements/agreements",
+        ],
+    ),
+    (
+        1,
+        Beginning::Revoke,
+        &[
+            "DELETE /v3/vault/payment-tokens",
+            "POST /v1/billing-agreements/agreements/*/cancel",
+        ],
+    ),
+    (1, Beginning::Webhook, &["GET /v1/notifications/certs"]),
+    (2, Beginning::Pay, &["POST /v1/transactions/authorize"]),
+    (2, Beginning::Capture, &["POST /v1/transactions/*/settle"]),
+    (2, Beginning::Void, &["POST /v1/transactions/*/cancel"]),
+    (2, Beginning::Refund, &["POST /v1/transactions/*/credit"]),
+    (2, Beginning::Link, &["GET /v1"]),
+    (
+        2,
+        Beginning::Register,
+        &["POST /v1/transactions", "PATCH /v1/aliases"],
+    ),
+    (2, Beginning::Revoke, &["DELETE /v1/aliases"]),
+];
+
+/// Kinds of faults that strike the request that they name: those that lose the answer of what is
+/// carried out, and those that keep it from being carried out.
+const LOSE_AND_KEEP: [&[&str]; 2] = [
+    &["execute_then_drop", "execute_then_500", "half_body"],
+    &["drop_before", "stall"],
+];
 
 /// How far the clock goes ahead in a scene, in seconds.
 const AHEAD: [i64; 4] = [3_000, 4_000, 20_000, 90_000];
@@ -296,7 +416,123 @@ pub fn plan(seed: u64) -> Vec<Step> {
         let scene = scene(&mut random);
         steps.splice(at..at, scene);
     }
+    if seed.is_multiple_of(BEGINNINGS_EVERY) {
+        let beginning = beginning(seed, &mut random);
+        steps.splice(0..0, beginning);
+    }
     steps
+}
+
+/// One of the [`BEGINNINGS`], each in its turn: nothing has happened yet, so that the call is made and
+/// its objects are known. Of PayPal's two kinds of tokens the seed's world has one; the rarer one is all
+/// that its worlds begin with. Where PayPal is given the token with the order, that order is not touched
+/// again.
+fn beginning(seed: u64, random: &mut Random) -> Vec<Step> {
+    let traits = Traits::of(seed);
+    let is_there = |name: &str| {
+        let again = ["POST /v2/checkout/orders/*", "GET /v2"].contains(&name);
+        name.contains("/billing-agreements/") == traits.agreements && !(traits.one_call && again)
+    };
+    let all = BEGINNINGS.iter().flat_map(|(provider, what, names)| {
+        let names = names.iter().copied();
+        names.map(|name| (*provider, *what, name))
+    });
+    let all: Vec<_> = all
+        .filter(|(_, _, name)| is_there(name))
+        .flat_map(|one| LOSE_AND_KEEP.map(|kinds| (one, kinds)))
+        .collect();
+    let turn = usize::try_from(seed / BEGINNINGS_EVERY).unwrap_or(0);
+    let struck = turn.checked_rem(all.len()).and_then(|index| all.get(index));
+    let Some(((provider, what, name), kinds)) = struck.copied() else {
+        return Vec::new();
+    };
+    let fault = Step::Fault {
+        provider,
+        operation: operation_named(provider, name),
+        kind: place(&FAULTS, pick(random, kinds)),
+        times: 1,
+    };
+    up_to(what, provider, fault)
+}
+
+/// The steps up to a call at a provider, with a fault before it. The second process makes them, which
+/// has no access token yet: the first one has linked the methods.
+fn up_to(what: Beginning, provider: usize, fault: Step) -> Vec<Step> {
+    let pay = |manual| Call::Pay {
+        account: 0,
+        method: provider,
+        minor: 2000,
+        currency: 0,
+        manual,
+        customer: false,
+        reference: 0,
+    };
+    let (payment, setup) = (0, 0);
+    let (before, after) = match what {
+        Beginning::Pay => (vec![], vec![pay(false)]),
+        Beginning::Capture => {
+            let capture = Call::Capture {
+                payment,
+                percent: 100,
+                last: true,
+            };
+            (vec![pay(true)], vec![capture])
+        }
+        Beginning::Void => (vec![pay(true)], vec![Call::Void { payment }]),
+        Beginning::Refund => {
+            let refund = Call::Refund {
+                payment,
+                percent: 50,
+            };
+            (vec![pay(false)], vec![refund])
+        }
+        Beginning::Link => {
+            let link = Call::Link {
+                account: 0,
+                provider,
+                minor: 2000,
+                currency: 0,
+                manual: false,
+                reference: 0,
+            };
+            (vec![link], vec![])
+        }
+        Beginning::Register => {
+            let register = Call::Register {
+                account: 0,
+                provider,
+            };
+            (vec![], vec![register, Call::Complete { setup }])
+        }
+        Beginning::Revoke => (vec![], vec![Call::Revoke { method: provider }]),
+        Beginning::Webhook => (vec![pay(false)], vec![]),
+    };
+    let made = |calls: Vec<Call>| calls.into_iter().map(|call| Step::Call(1, call));
+    let rest = match what {
+        Beginning::Link | Beginning::Register => vec![Step::Decide(0, Decision::Approve)],
+        Beginning::Webhook => vec![Step::Webhooks(1, Delivery::InOrder)],
+        Beginning::Pay
+        | Beginning::Capture
+        | Beginning::Void
+        | Beginning::Refund
+        | Beginning::Revoke => vec![],
+    };
+    made(before)
+        .chain([fault])
+        .chain(made(after))
+        .chain(rest)
+        .collect()
+}
+
+/// The place of a provider's operation in [`OPERATIONS`], whatever is put in front of it.
+pub(crate) fn operation_named(provider: usize, name: &str) -> usize {
+    place(OPERATIONS.get(provider).copied().unwrap_or_default(), name)
+}
+
+/// The place of a name in a table that has it.
+fn place(of: &[&str], name: &str) -> usize {
+    let place = of.iter().position(|one| *one == name);
+    place.unwrap_or_else(|| unreachable!("no {name}"))
 }
 
 /// What single steps seldom come to by themselves: a request whose fate is unknown, and a clock that is
@@ -528,4 +764,62 @@ fn pick<T: Copy>(random: &mut Random, of: &[T]) -> T {
     of.get(index)
         .copied()
         .unwrap_or_else(|| unreachable!("an empty list"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::run::run;
+    use crate::strike::Effect;
+
+    #[test]
+    fn the_beginnings_have_every_name_once() {
+        let named: Vec<(usize, &str)> = BEGINNINGS
+            .iter()
+            .flat_map(|(provider, _, names)| names.iter().map(|name| (*provider, *name)))
+            .collect();
+        let all = OPERATIONS.iter().enumerate().flat_map(|(provider, names)| {
+            let own = names.iter().filter(|one| !STAND_FOR_OTHERS.contains(one));
+            own.map(move |name| (provider, *name))
+        });
+        assert_eq!(BTreeSet::from_iter(named.clone()), all.collect());
+        assert_eq!(BTreeSet::from_iter(named.clone()).len(), named.len());
+    }
+
+    /// In worlds of both kinds, each of them strikes the call that it names.
+    #[test]
+    fn a_beginning_strikes_what_it_names() {
+        let agreements = |wanted| {
+            let mut seeds = 0..;
+            let fits = |traits: Traits| traits.agreements == wanted && !traits.one_call;
+            seeds.find(|seed| fits(Traits::of(*seed))).unwrap()
+        };
+        let worlds = [false, true].map(agreements);
+        let mut vain = Vec::new();
+        for (provider, what, names) in BEGINNINGS {
+            for name in names {
+                let seed = worlds[usize::from(name.contains("/billing-agreements/"))];
+                for (kinds, effect) in LOSE_AND_KEEP
+                    .into_iter()
+                    .zip([Effect::AnswerLost, Effect::NotCarriedOut])
+                {
+                    let fault = Step::Fault {
+                        provider,
+                        operation: operation_named(provider, name),
+                        kind: place(&FAULTS, kinds[0]),
+                        times: 1,
+                    };
+                    let outcome = run(seed, &up_to(what, provider, fault)).unwrap();
+                    assert_eq!(outcome.violations, [], "{name}");
+                    let place = format!("{}: {name}", PROVIDERS[provider]);
+                    if outcome.figures.struck.get(&(place, effect)) != Some(&1) {
+                        vain.push((name, effect, outcome.figures.struck));
+                    }
+                }
+            }
+        }
+        assert!(vain.is_empty(), "{vain:#?}");
+    }
 }

@@ -472,8 +472,6 @@ impl Run {
             "provider": name, "operation": operation, "times": times, "fault": kind,
         }))?;
         self.world.sandbox.inject(fault)?;
-        self.figures.fault(kind, u64::from(times));
-        self.figures.at(name, operation, u64::from(times));
         self.note(format!("{kind} × {times} for {operation} at {name}"));
         Ok(())
     }

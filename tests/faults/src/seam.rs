@@ -17,6 +17,7 @@ use http::Method;
 use serde_json::Value;
 
 use crate::clock::OffClock;
+use crate::strike::Strike;
 use crate::world::Broken;
 
 /// A request that leaves and may change something at a provider.
@@ -70,6 +71,16 @@ pub struct Glimpse {
     pub refunded: i64,
 }
 
+/// How often something came into a state that it was not in before.
+pub(crate) fn times_into(glimpses: &[Glimpse], state: &str) -> usize {
+    let mut before = None;
+    let comes = |glimpse: &&Glimpse| {
+        let other = before.replace(glimpse.state) != Some(glimpse.state);
+        other && glimpse.state == state
+    };
+    glimpses.iter().filter(comes).count()
+}
+
 /// Shared by everything in a world.
 #[derive(Debug, Clone)]
 pub(crate) struct Seam(Arc<Inner>);
@@ -100,6 +111,8 @@ struct State {
     /// Requests that are to arrive late, and by how many seconds.
     late: Vec<(Provider, Operation, u64)>,
     late_befallen: u64,
+    /// Calls that the sandbox's faults have struck.
+    strikes: Vec<Strike>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -268,6 +281,15 @@ impl Seam {
 
     pub(crate) fn late_befallen(&self) -> u64 {
         self.lock().late_befallen
+    }
+
+    /// A fault of the sandbox has struck a call.
+    pub(crate) fn struck(&self, strike: Strike) {
+        self.lock().strikes.push(strike);
+    }
+
+    pub(crate) fn strikes(&self) -> Vec<Strike> {
+        self.lock().strikes.clone()
     }
 
     pub(crate) fn sent(&self) -> Vec<Sent> {

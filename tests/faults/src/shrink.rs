@@ -1,35 +1,24 @@
 //! The shortest failing schedule that can be found: fewer steps first, then simpler ones.
 
 use crate::plan::{Call, Decision, Delivery, Seen, Step};
-use crate::world::Broken;
 
 /// How many schedules are tried at most.
 const MAX_TRIES: u32 = 400;
 
 /// Cuts steps while the schedule still fails, then makes those that are left simpler. `fails` says
 /// whether a schedule still fails; the same schedule always gives the same result.
-///
-/// # Errors
-///
-/// What `fails` gives.
-pub fn shrink(
-    steps: Vec<Step>,
-    mut fails: impl FnMut(&[Step]) -> Result<bool, Broken>,
-) -> Result<Vec<Step>, Broken> {
+pub fn shrink(steps: Vec<Step>, mut fails: impl FnMut(&[Step]) -> bool) -> Vec<Step> {
     let mut tries = 0;
-    let mut fails = |steps: &[Step]| -> Result<bool, Broken> {
+    let mut fails = |steps: &[Step]| {
         tries += 1;
-        Ok(tries <= MAX_TRIES && fails(steps)?)
+        tries <= MAX_TRIES && fails(steps)
     };
-    let steps = cut(steps, &mut fails)?;
-    let steps = simplify(steps, &mut fails)?;
+    let steps = cut(steps, &mut fails);
+    let steps = simplify(steps, &mut fails);
     cut(steps, &mut fails)
 }
 
-fn cut(
-    mut steps: Vec<Step>,
-    fails: &mut impl FnMut(&[Step]) -> Result<bool, Broken>,
-) -> Result<Vec<Step>, Broken> {
+fn cut(mut steps: Vec<Step>, fails: &mut impl FnMut(&[Step]) -> bool) -> Vec<Step> {
     let mut chunk = steps.len().div_ceil(2);
     while chunk > 0 {
         let mut from = 0;
@@ -37,7 +26,7 @@ fn cut(
         while from < steps.len() {
             let mut fewer = steps.clone();
             fewer.drain(from..(from + chunk).min(steps.len()));
-            if fails(&fewer)? {
+            if fails(&fewer) {
                 steps = fewer;
                 cut_any = true;
             } else {
@@ -48,13 +37,10 @@ fn cut(
             chunk /= 2;
         }
     }
-    Ok(steps)
+    steps
 }
 
-fn simplify(
-    mut steps: Vec<Step>,
-    fails: &mut impl FnMut(&[Step]) -> Result<bool, Broken>,
-) -> Result<Vec<Step>, Broken> {
+fn simplify(mut steps: Vec<Step>, fails: &mut impl FnMut(&[Step]) -> bool) -> Vec<Step> {
     for index in 0..steps.len() {
         let Some(step) = steps.get(index).cloned() else {
             continue;
@@ -64,13 +50,13 @@ fn simplify(
             if let Some(place) = changed.get_mut(index) {
                 *place = simple;
             }
-            if changed != steps && fails(&changed)? {
+            if changed != steps && fails(&changed) {
                 steps = changed;
                 break;
             }
         }
     }
-    Ok(steps)
+    steps
 }
 
 /// Simpler steps that may do the same, the simplest first.
@@ -215,9 +201,9 @@ mod tests {
         let fails = |steps: &[Step]| {
             let long = |step: &Step| matches!(step, Step::Advance(seconds) if *seconds > 500);
             let dies = |step: &Step| matches!(step, Step::Crash(1, ..));
-            Ok(steps.iter().any(long) && steps.iter().any(dies))
+            steps.iter().any(long) && steps.iter().any(dies)
         };
-        let found = shrink(steps, fails).unwrap();
+        let found = shrink(steps, fails);
         assert_eq!(found, [Step::Crash(1, 0, 0), Step::Advance(1000)]);
     }
 }

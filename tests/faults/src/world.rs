@@ -17,6 +17,7 @@ use crate::output::Output;
 use crate::plan::{Decision, PROVIDERS};
 use crate::random::SeededEntropy;
 use crate::seam::Seam;
+use crate::strike::Witness;
 use crate::switch::{Befallen, Disk, Switch};
 use crate::traits::Traits;
 
@@ -279,8 +280,11 @@ fn start(parts: &Parts<'_>) -> Result<Process, Broken> {
             switch: switch.clone(),
             seam: parts.seam.clone(),
             output: parts.output.clone(),
-            provider,
-            handle: parts.sandbox.provider(provider),
+            provider: Witness {
+                seam: parts.seam.clone(),
+                sandbox: parts.sandbox.clone(),
+                provider,
+            },
         })
     };
     let disk = Disk {

@@ -4,6 +4,7 @@ use cardless::store::{OperationRow, PaymentRow, PaymentState};
 
 use super::{Bench, Evidence};
 use crate::invariant::Invariant;
+use crate::seam::times_into;
 
 /// States in which a payment stays.
 const ENDS: [PaymentState; 4] = [
@@ -15,12 +16,23 @@ const ENDS: [PaymentState; 4] = [
 
 pub(super) fn judge(evidence: &Evidence, bench: &mut Bench<'_>) {
     for (row, operations) in &evidence.payments {
+        each_time(evidence, [&row.id, &row.id], ["payment", "parked"], bench);
         if ENDS.contains(&row.state) {
             payment(evidence, row, operations, bench);
+        }
+        for one in operations {
+            let kind = one.kind.as_str();
+            each_time(evidence, [&one.id, &one.id], [kind, "parked"], bench);
         }
         for operation in operations.iter().filter(|one| !one.may_end()) {
             let kind = format!("{}.{}", operation.kind.as_str(), operation.state.as_str());
             once(evidence, &operation.id, &kind, bench);
+        }
+    }
+    for row in &evidence.methods {
+        for state in ["revoked", "suspended"] {
+            let names = [&*row.id, &*row.handle];
+            each_time(evidence, names, ["payment_method", state], bench);
         }
     }
     for setup in evidence.setups.iter() {
@@ -66,6 +78,26 @@ fn payment(
     let broken =
         (!told || otherwise).then(|| format!("{} is {}: {kinds:?}", row.id, row.state.as_str()));
     bench.case(Invariant::I14, broken);
+}
+
+/// Whenever something is parked, revoked or suspended, an event says so, as often as it comes to that.
+/// A method is named as callers call it.
+fn each_time(
+    evidence: &Evidence,
+    [id, called]: [&str; 2],
+    [what, state]: [&str; 2],
+    bench: &mut Bench<'_>,
+) {
+    let kind = format!("{what}.{state}");
+    let glimpses = evidence.history.get(id).map_or(&[][..], Vec::as_slice);
+    let times = times_into(glimpses, state);
+    let kinds = kinds_of(evidence, called);
+    let told = kinds.iter().filter(|one| **one == kind).count();
+    if times == 0 && told == 0 {
+        return;
+    }
+    let found = format!("{id} was {state} {times} times: {kinds:?}");
+    bench.case(Invariant::I14, (told != times).then_some(found));
 }
 
 fn once(evidence: &Evidence, id: &str, wanted: &str, bench: &mut Bench<'_>) {

@@ -11,9 +11,10 @@ use super::*;
 use crate::arrival;
 use crate::network::Network;
 use crate::output::Output;
-use crate::plan::{Call, Step};
+use crate::plan::{Call, Step, operation_named};
 use crate::run::{Arrival, run};
 use crate::seam::Mark;
+use crate::strike::Witness;
 use crate::switch::Switch;
 use crate::world::World;
 
@@ -38,7 +39,7 @@ fn pay(method: usize, manual: bool, reference: u64) -> Step {
 fn calm() -> Evidence {
     let fault = |kind, times| Step::Fault {
         provider: 1,
-        operation: 3,
+        operation: operation_named(1, "POST /v2/checkout/orders/*"),
         kind,
         times,
     };
@@ -73,6 +74,44 @@ fn calm() -> Evidence {
     ];
     let outcome = run(SEED, &steps).unwrap();
     assert_eq!(outcome.violations, [], "{:#?}", outcome.trace);
+    outcome.evidence
+}
+
+/// A payment and a refund that are parked, since nobody answers for days, and a method that is revoked.
+fn waiting() -> Evidence {
+    let fault = |name, kind, times| Step::Fault {
+        provider: 1,
+        operation: operation_named(1, name),
+        kind,
+        times,
+    };
+    let refund = Call::Refund {
+        payment: 0,
+        percent: 50,
+    };
+    let mut steps = vec![
+        pay(1, false, 0),
+        fault("POST /v2/checkout/orders/*", 3, 1),
+        fault("POST /v2/payments/captures/*/refund", 3, 1),
+        fault("GET /v2", 1, 1000),
+        fault("POST /v2/checkout/orders/*", 1, 1000),
+        fault("POST /v2/payments/captures/*/refund", 1, 1000),
+        pay(1, false, 1),
+        Step::Call(0, refund),
+        Step::Call(0, Call::Revoke { method: 2 }),
+    ];
+    for _ in 0..12 {
+        steps.extend([Step::Advance(90_000), Step::Reconcile(0)]);
+    }
+    let outcome = run(SEED, &steps).unwrap();
+    assert_eq!(outcome.violations, [], "{:#?}", outcome.trace);
+    let figures = outcome.figures;
+    let people = [figures.payments_for_people, figures.operations_for_people];
+    assert_eq!(
+        people.map(|of| (of.parked, of.left, of.remain)),
+        [(1, 1, 0); 2]
+    );
+    assert_eq!(figures.revoked, 1);
     outcome.evidence
 }
 
@@ -207,8 +246,11 @@ async fn a_rogue() -> Vec<Sent> {
         switch: Switch::new(SEED),
         seam: world.seam.clone(),
         output: world.output.clone(),
-        provider: Provider::PayPal,
-        handle: world.sandbox.provider(Provider::PayPal),
+        provider: Witness {
+            seam: world.seam.clone(),
+            sandbox: world.sandbox.clone(),
+            provider: Provider::PayPal,
+        },
     };
     let request = http::Request::post("http://127.0.0.1:9101/v2/checkout/orders")
         .header("paypal-request-id", "aaaaaaaaaaaaaaaaaaaa-r")
@@ -366,4 +408,27 @@ fn an_end_without_its_event_or_with_two_breaks_i14() {
         other.kind = "payment.failed".to_owned();
         evidence.events.push(other);
     });
+}
+
+#[test]
+fn a_case_for_a_person_or_a_revocation_that_is_not_told_or_twice_breaks_i14() {
+    let evidence = waiting();
+    for kind in ["payment.parked", "refund.parked", "payment_method.revoked"] {
+        let of_kind = |event: &EventRow| event.kind == kind;
+        let mut lost = evidence.clone();
+        lost.events.retain(|event| !of_kind(event));
+        let mut twice = evidence.clone();
+        let event = twice.events.iter().find(|event| of_kind(event)).unwrap();
+        twice.events.push(event.clone());
+        let mut of_another = evidence.clone();
+        let mut events = of_another.events.iter_mut();
+        events.find(|event| of_kind(event)).unwrap().object = "nobody's".to_owned();
+        for wrong in [lost, twice, of_another] {
+            let violations = judge(&wrong, &mut Figures::default());
+            let [violation] = violations.as_slice() else {
+                panic!("{kind}: {violations:?}");
+            };
+            assert_eq!(violation.invariant, Invariant::I14, "{kind}");
+        }
+    }
 }

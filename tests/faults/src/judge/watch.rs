@@ -1,4 +1,4 @@
-//! Every state in which anything was ever durable: I8 and, of operations, I9.
+//! Every state in which anything was ever durable: I8.
 
 use super::{Bench, Evidence};
 use crate::invariant::Invariant;
