@@ -181,6 +181,18 @@ pub(super) fn without(
     Ok(parsed.write())
 }
 
+/// Whether the text holds `active` and none of these generations, however it is laid out.
+pub(super) fn is_without(text: &str, ids: &[String], active: &str) -> Result<bool, KeyFileError> {
+    let parsed = KeyText::parse(text)?;
+    let holds = |id: &str| {
+        parsed
+            .generation
+            .iter()
+            .any(|generation| generation.id == id)
+    };
+    Ok(holds(active) && !ids.iter().any(|id| holds(id)))
+}
+
 /// The id of a generation that has sealed nothing yet, if there is one. One that the database knows
 /// has: a place that cardless can't write may still say `next` of it.
 pub(super) fn next_id(

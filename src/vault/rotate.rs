@@ -274,13 +274,19 @@ impl Vault {
         self.rewrite(|text| keytext::with_active(text, id))
     }
 
-    /// Takes generations out of the key file, and forgets them here.
+    /// Takes generations out of the key file, and forgets them here. Where a person has taken them out
+    /// nothing is written: cardless may not be able to, and they may have laid it out otherwise.
     ///
     /// # Errors
     ///
     /// [`KeyFileError`].
     pub(crate) fn destroy(&self, ids: &[String]) -> Result<(), KeyFileError> {
         let active = self.active_id();
+        let custody = self.source()?.custody;
+        if keytext::is_without(&custody.read()?, ids, &active)? {
+            custody.sweep()?;
+            return self.reload();
+        }
         self.rewrite(|text| keytext::without(text, ids, &active))
     }
 

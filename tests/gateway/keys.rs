@@ -659,6 +659,42 @@ async fn a_mounted_secret_is_rotated_by_a_person() {
     assert_eq!(plaintexts(&world).await.len(), 6);
 }
 
+/// A secret is laid out as whoever has mounted it likes: trimmed, without the words at its head, or with
+/// more lines at its end. It holds the same keys.
+#[tokio::test(start_paused = true)]
+async fn a_mounted_secret_that_is_laid_out_otherwise_is_proven_destroyed() {
+    let trimmed: fn(&str) -> String = |text| text.trim_end().to_owned();
+    let bare: fn(&str) -> String = |text| {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let longer: fn(&str) -> String = |text| format!("{text}\n\n");
+    for laid_out in [trimmed, bare, longer] {
+        let world = World::new(Shape::TwoCalls);
+        filled(&world, 1).await;
+        world.keys.mounted.store(true, Ordering::Relaxed);
+        let text = world.gateway.next_key_file().await.unwrap();
+        world.keys.put(&laid_out(&text));
+        rotate(&world.gateway, 3).await;
+        // The old key is still there, and only a person can take it out.
+        let refused = world.gateway.destroy_retired().await.unwrap_err();
+        assert!(
+            message(&refused).contains("can't be written"),
+            "{}",
+            message(&refused)
+        );
+
+        let text = world.gateway.key_file_without_retired().await.unwrap();
+        world.keys.put(&laid_out(&text));
+        let destroyed = world.gateway.destroy_retired().await.unwrap();
+        assert_eq!((destroyed.generations.len(), destroyed.refused), (1, 1));
+        // And where nothing is retired, nothing has to be written.
+        let again = world.gateway.destroy_retired().await.unwrap();
+        assert!(again.generations.is_empty(), "{again:?}");
+        assert_eq!(plaintexts(&world).await.len(), 3);
+    }
+}
+
 /// The place still says `next` of a generation that seals since: that one is not taken for unused.
 #[tokio::test(start_paused = true)]
 async fn a_mounted_secret_is_rotated_again_before_anything_is_destroyed() {
