@@ -63,7 +63,8 @@ pub trait Custody: std::fmt::Debug + Send + Sync {
     fn remark(&self) -> Option<String>;
 }
 
-/// A key file on this machine, which nobody but its owner can read.
+/// A key file on this machine, which nobody but its owner can read; or one of another owner that its
+/// group may read too, as a secret is mounted for a group.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     path: PathBuf,
@@ -82,6 +83,10 @@ const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// The permission bits of anybody but the owner.
 #[cfg(unix)]
 const OTHERS_MODE: u32 = 0o077;
+
+/// The one among them that is let pass at a file of another owner: its group may read it.
+#[cfg(unix)]
+const GROUP_READS: u32 = 0o040;
 
 impl KeyFile {
     /// The key file at `path`. Nothing is read yet.
@@ -156,7 +161,7 @@ impl KeyFile {
         let metadata = File::open(path)?.metadata()?;
         let mut file = create_private(&new)?;
         file.write_all(text.as_bytes())?;
-        keep_owner(&metadata, &file)?;
+        keep_readers(&metadata, &file)?;
         file.sync_all()?;
         std::fs::hard_link(path, beside(path, OLD))?;
         folder.sync_all()?;
@@ -302,19 +307,23 @@ fn create_private(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
-/// The service must be able to read what an administrator has written.
+/// The service must be able to read what an administrator has written, by its owner or its group.
 #[cfg(unix)]
-fn keep_owner(old: &Metadata, new: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, fchown};
+fn keep_readers(old: &Metadata, new: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
     let present = new.metadata()?;
-    if (present.uid(), present.gid()) == (old.uid(), old.gid()) {
-        return Ok(());
+    if (present.uid(), present.gid()) != (old.uid(), old.gid()) {
+        fchown(new, Some(old.uid()), Some(old.gid()))?;
     }
-    fchown(new, Some(old.uid()), Some(old.gid()))
+    let group = old.permissions().mode() & GROUP_READS;
+    if group != 0 {
+        new.set_permissions(std::fs::Permissions::from_mode(0o600 | group))?;
+    }
+    Ok(())
 }
 
 #[cfg(not(unix))]
-fn keep_owner(_: &Metadata, _: &File) -> std::io::Result<()> {
+fn keep_readers(_: &Metadata, _: &File) -> std::io::Result<()> {
     Ok(())
 }
 
@@ -331,7 +340,8 @@ fn unopened(path: &Path, error: &std::io::Error) -> KeyFileError {
     let advice = if error.kind() == ErrorKind::NotFound {
         "there is no key file here; `cardless init` writes a new one, and a backup has the old one"
     } else {
-        "the key file can't be opened; it must belong to the user that runs cardless"
+        "the key file can't be opened; it must belong to the user that runs cardless or, where it is \
+         mounted, to a group of that user which may read it (mode 0440)"
     };
     KeyFileError(format!("{}: {advice} ({})", path.display(), error.kind()))
 }
@@ -359,16 +369,31 @@ fn unwritten(path: &Path, error: &std::io::Error) -> KeyFileError {
     ))
 }
 
+/// Refuses a file that anybody else has access to. A mounted secret belongs to whoever has mounted it,
+/// and a group is what gives it to the service: nobody here could change that.
 #[cfg(unix)]
 fn refuse_others(path: &Path, metadata: &Metadata) -> Result<(), KeyFileError> {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let mode = metadata.permissions().mode();
-    if mode & OTHERS_MODE == 0 {
+    let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    let refused = if ours {
+        OTHERS_MODE
+    } else {
+        OTHERS_MODE & !GROUP_READS
+    };
+    if mode & refused == 0 {
         return Ok(());
     }
+    let advice = if ours {
+        format!("run `chmod 600 {}`", path.display())
+    } else {
+        "it belongs to another user: where it is mounted, let its group read it and nobody else \
+         (mode 0440, in Kubernetes `defaultMode: 0440` with `fsGroup`), or make it a file of the \
+         user that runs cardless, of mode 0600"
+            .to_owned()
+    };
     Err(KeyFileError(format!(
-        "{0}: other users of this machine have access to the key file (mode {1:04o}); \
-         run `chmod 600 {0}`",
+        "{}: other users of this machine have access to the key file (mode {:04o}); {advice}",
         path.display(),
         mode & 0o7777
     )))

@@ -302,6 +302,96 @@ fn a_plain_key_file_is_put_under_the_passphrase_when_it_is_written() {
     assert_eq!(under(&folder, "", &["client", "list"]).0, 2);
 }
 
+/// As Kubernetes mounts a secret for a pod with `fsGroup`: it belongs to root, the pod's group may read
+/// it, and nobody may write there.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_keys_of_a_mounted_secret_are_rotated_by_a_pod_that_is_not_root() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::os::unix::process::CommandExt as _;
+    use std::path::Path;
+    const TEST: &str = "the_keys_of_a_mounted_secret_are_rotated_by_a_pod_that_is_not_root";
+    const POD: u32 = 65_534;
+    let mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let folder = TempDir::new().unwrap();
+    if chown(folder.path(), Some(POD), Some(POD)).is_err() {
+        println!("{TEST}: skipped, only root can give a file to somebody else");
+        return;
+    }
+    chown(folder.path(), Some(0), Some(0)).unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let binary = place("cardless");
+    std::fs::copy(env!("CARGO_BIN_EXE_cardless"), &binary).unwrap();
+    mode(folder.path(), 0o755);
+    for name in ["secret", "data"] {
+        std::fs::create_dir(place(name)).unwrap();
+        mode(&place(name), 0o755);
+    }
+    chown(place("data"), Some(POD), Some(POD)).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&binary);
+        command
+            .current_dir(place("data"))
+            .args(arguments)
+            .env_clear()
+            .env("CARDLESS__KEYS__FILE", place("secret/cardless.keys"))
+            .uid(POD)
+            .gid(POD);
+        let output: Output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    // What a person does who has the keys elsewhere.
+    let mount = |from: &Path| {
+        let mounted = place("secret/cardless.keys");
+        std::fs::rename(from, &mounted).unwrap();
+        chown(&mounted, Some(0), Some(POD)).unwrap();
+        mode(&mounted, 0o440);
+    };
+    assert_eq!(under(&folder, "", &["init"]).0, 0);
+    std::fs::rename(place("cardless.toml"), place("data/cardless.toml")).unwrap();
+    mode(&place("data/cardless.toml"), 0o644);
+    mount(&place("cardless.keys"));
+
+    let done = |arguments: &[&str]| {
+        let (code, said) = run(arguments);
+        assert_eq!(code, Some(0), "{arguments:?} {said}");
+        said
+    };
+    done(&["client", "list"]);
+    let (code, said) = run(&["rotate", "keys"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--write-to FILE"), "{said}");
+    for verb in [
+        &["rotate", "keys"][..],
+        &["rotate", "keys", "--destroy-retired"],
+    ] {
+        done(&[verb, &["--write-to", "new.keys"]].concat());
+        mount(&place("data/new.keys"));
+        done(verb);
+    }
+    let said = done(&["rotate", "status"]);
+    assert!(
+        said.contains("destroyed") && !said.contains("warning"),
+        "{said}"
+    );
+
+    // What everybody can read is none, and nobody can change the mode there.
+    mode(&place("secret/cardless.keys"), 0o444);
+    let (code, said) = run(&["client", "list"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("defaultMode: 0440") && !said.contains("chmod"),
+        "{said}"
+    );
+    mode(&place("secret/cardless.keys"), 0o400);
+    let (code, said) = run(&["client", "list"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("mounted, to a group of that user"), "{said}");
+}
+
 #[cfg(all(feature = "sandbox", target_os = "linux"))]
 #[tokio::test]
 async fn no_core_dump_can_hold_a_key() {

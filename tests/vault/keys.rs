@@ -184,6 +184,44 @@ fn a_key_file_is_its_owners_alone() {
     }
 }
 
+/// As a secret is mounted for a group: it belongs to somebody else, and the group may read it.
+#[cfg(unix)]
+#[test]
+fn a_key_file_of_another_owner_may_be_read_by_the_group_and_no_more() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cardless.keys");
+    std::fs::write(&path, KeyRing::generate(&SystemEntropy).unwrap().as_bytes()).unwrap();
+    if chown(&path, Some(65_534), None).is_err() {
+        println!(
+            "a_key_file_of_another_owner_may_be_read_by_the_group_and_no_more: skipped, only root \
+             can give a file to somebody else"
+        );
+        return;
+    }
+    for mode in [0o440, 0o640, 0o400, 0o600] {
+        set_mode(&path, mode);
+        KeyRing::load(&path).unwrap();
+    }
+    for mode in [0o444, 0o644, 0o460, 0o660, 0o450, 0o441, 0o442, 0o777] {
+        set_mode(&path, mode);
+        let message = load_error(&path);
+        assert!(message.contains("cardless.keys"), "{message}");
+        assert!(
+            message.contains("0440") && message.contains("mount"),
+            "{message}"
+        );
+        assert!(!message.contains("chmod"), "{message}");
+    }
+    // It stays readable for the group when it is written by somebody who can.
+    set_mode(&path, 0o440);
+    let file = KeyFile::new(&path);
+    let present = file.read().unwrap();
+    file.replace(&present, &present).unwrap();
+    let metadata = path.metadata().unwrap();
+    assert_eq!((metadata.uid(), metadata.mode() & 0o777), (65_534, 0o640));
+}
+
 #[cfg(unix)]
 #[test]
 fn an_error_names_the_file() {
