@@ -81,13 +81,21 @@ pub struct KeyGeneration {
     /// When it stopped sealing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<Timestamp>,
-    /// When it was found to be gone from the keys.
+    /// When it was found to be gone from the keys. One that is `destroyed` without this was to be by a
+    /// run that was interrupted: nothing has proven it yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destroyed_at: Option<Timestamp>,
-    /// Of one that is gone, whether a record that was sealed under it was tried then, and refused.
-    /// Without that, all that is known is that it was not among the keys.
+    /// Of one that was found to be gone, whether a record that was sealed under it was tried then, and
+    /// refused. Without that, all that is known is that it was not among the keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tried: Option<bool>,
+}
+
+impl KeyGeneration {
+    /// Whether it was to be destroyed by a run that was interrupted: nothing has proven its end yet.
+    pub fn is_unproven(&self) -> bool {
+        self.state == GenerationState::Destroyed.as_str() && self.destroyed_at.is_none()
+    }
 }
 
 /// Looks after the keys while the service runs, by a clock that only ever goes on.
@@ -467,9 +475,9 @@ impl Uses {
     }
 }
 
-/// What must be done about the active generation.
+/// What must be done about the generations.
 fn warnings(rows: &[GenerationRow], now: Timestamp) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = rows.iter().filter_map(unproven).collect();
     let active = rows.iter().find(|row| row.state == GenerationState::Active);
     let Some(row) = active else { return warnings };
     let age = now.since(row.created_at);
@@ -488,6 +496,18 @@ fn warnings(rows: &[GenerationRow], now: Timestamp) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// One that was to be destroyed by a run that was interrupted: its key may still be somewhere.
+fn unproven(row: &GenerationRow) -> Option<String> {
+    let interrupted = row.state == GenerationState::Destroyed && row.destroyed_at.is_none();
+    interrupted.then(|| {
+        format!(
+            "nothing has proven yet that the key generation {} is destroyed: run `cardless rotate keys \
+             --destroy-retired` again",
+            row.id
+        )
+    })
 }
 
 fn refuse_exhausted(rows: &[GenerationRow], id: &str, block: u64) -> Result<(), Error> {
@@ -579,6 +599,20 @@ mod tests {
         assert!(
             many.iter()
                 .all(|text| text.contains("cardless rotate keys"))
+        );
+        let unproven = GenerationRow {
+            state: GenerationState::Destroyed,
+            ..row(0, made)
+        };
+        let proven = GenerationRow {
+            destroyed_at: Some(made),
+            ..unproven.clone()
+        };
+        let said = warnings(&[row(0, made), unproven, proven], made);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said.iter()
+                .all(|text| text.contains("--destroy-retired` again"))
         );
         let old = warnings(&[row(0, made)], made.plus(day * 90));
         assert!(old.iter().all(|text| text.contains("90 days old")));

@@ -411,6 +411,9 @@ fn history(
             match (one.destroyed_at, one.retired_at) {
                 (Some(at), _) if one.tried == Some(true) => format!("destroyed {at}"),
                 (Some(at), _) => format!("gone from the keys, not tried {at}"),
+                (None, Some(at)) if one.is_unproven() && !one.present => {
+                    format!("gone from the keys, not proven, retired {at}")
+                }
                 (None, Some(at)) => format!("retired {at}"),
                 (None, None) => "in use".to_owned(),
             },

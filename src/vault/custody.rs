@@ -235,6 +235,28 @@ impl Custody for KeyFile {
     }
 
     fn remark(&self) -> Option<String> {
+        self.left_behind()
+            .or_else(|| self.not_under_the_passphrase())
+    }
+}
+
+impl KeyFile {
+    /// What a process that died has left of an older text. One that writes now holds the folder's lock.
+    fn left_behind(&self) -> Option<String> {
+        let path = std::fs::canonicalize(&self.path).ok()?;
+        let old = beside(&path, OLD);
+        let folder = File::open(path.parent()?).ok()?;
+        let left = old.exists() && folder.try_lock().is_ok() && old.exists();
+        left.then(|| {
+            format!(
+                "{} still holds keys of before, since what was to overwrite it was interrupted: run \
+                 `cardless rotate keys --destroy-retired` again",
+                old.display()
+            )
+        })
+    }
+
+    fn not_under_the_passphrase(&self) -> Option<String> {
         let plain = |raw: Zeroizing<String>| !passphrase::is_under_one(&raw);
         let bare = self.passphrase.is_some() && self.read_raw().is_ok_and(plain);
         bare.then(|| {

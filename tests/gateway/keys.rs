@@ -743,11 +743,28 @@ async fn a_destruction_that_was_interrupted_is_proven_by_the_next() {
     let old = rotate(&world.gateway, 3).await.retired.remove(0);
     let mark = Change::MarkDestroyed(old.clone());
     world.store.apply(vec![mark]).await.unwrap();
+    let unproven = async |present: bool| {
+        let report = world.another_worker().keys().await.unwrap();
+        let shown = &report.generations[1];
+        assert_eq!((shown.state, shown.present), ("destroyed", present));
+        assert_eq!((shown.destroyed_at, shown.tried), (None, None));
+        let [warning] = &report.warnings[..] else {
+            panic!("{:?}", report.warnings);
+        };
+        assert!(
+            warning.contains(&old) && warning.contains("--destroy-retired"),
+            "{warning}"
+        );
+    };
+    unproven(true).await;
     let text = world.gateway.key_file_without_retired().await.unwrap();
     world.keys.put(&text);
+    unproven(false).await;
     let destroyed = world.another_worker().destroy_retired().await.unwrap();
     assert_eq!((destroyed.generations, destroyed.refused), (vec![old], 1));
     assert!(destroyed.untried.is_empty());
+    let report = world.gateway.keys().await.unwrap();
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
 }
 
 /// A generation whose key went before samples were kept, and one whose sample somebody has spoilt: there

@@ -219,6 +219,55 @@ fn a_key_that_somebody_else_took_out_is_proven_gone_or_said_not_to_be() {
     }
 }
 
+/// Killed after the key was taken away, and before anything was proven or the old file overwritten.
+#[test]
+fn a_destruction_that_was_killed_is_not_called_the_end_of_a_key() {
+    let folder = TempDir::new().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let run = |arguments: &[&str]| {
+        let (code, out, err) = under(&folder, "", arguments);
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let destroy = ["rotate", "keys", "--destroy-retired"];
+    run(&["init"]);
+    run(&["client", "list"]);
+    run(&["rotate", "keys"]);
+    run(&[&destroy[..], &["--write-to", "new.keys"]].concat());
+    std::fs::rename(place("cardless.keys"), place("cardless.keys.old")).unwrap();
+    std::fs::rename(place("new.keys"), place("cardless.keys")).unwrap();
+    let database = rusqlite::Connection::open(place("cardless.db")).unwrap();
+    let mark = "UPDATE generations SET state = 'destroyed' WHERE state = 'retiring'";
+    assert_eq!(database.execute(mark, []).unwrap(), 1);
+    drop(database);
+
+    let out = run(&["rotate", "status"]);
+    assert!(
+        out.contains("gone, not proven: run --destroy-retired again"),
+        "{out}"
+    );
+    assert!(out.contains("cardless.keys.old"), "{out}");
+    let status: Value = serde_json::from_str(&run(&["rotate", "status", "--json"])).unwrap();
+    let warnings = status["keys"]["warnings"].to_string();
+    for says in ["nothing has proven", "cardless.keys.old"] {
+        assert!(warnings.contains(says), "{warnings}");
+    }
+    let scope = run(&["scope", "--format", "json"]);
+    assert!(
+        scope.contains("\"gone from the keys, not proven"),
+        "{scope}"
+    );
+
+    let out = run(&destroy);
+    assert!(out.contains("are refused now"), "{out}");
+    assert!(!place("cardless.keys.old").exists());
+    let out = run(&["rotate", "status"]);
+    assert!(
+        !out.contains("not proven") && !out.contains("warning"),
+        "{out}"
+    );
+}
+
 const PASSPHRASE: &str = "CARDLESS__KEYS__PASSPHRASE";
 
 fn under(folder: &TempDir, passphrase: &str, arguments: &[&str]) -> (i32, String, String) {

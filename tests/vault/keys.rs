@@ -316,7 +316,15 @@ fn what_a_dead_process_left_of_an_old_key_file_is_overwritten_by_the_next() {
     write_private(&old, "secret of old");
     std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o400)).unwrap();
     let copy = std::fs::File::open(&old).unwrap();
+    let remark = file.remark().unwrap();
+    assert!(remark.contains("cardless.keys.old"), "{remark}");
+    // One that is being written has its old file too, for a moment.
+    let writing = std::fs::File::open(folder.path()).unwrap();
+    writing.lock().unwrap();
+    assert_eq!(file.remark(), None);
+    drop(writing);
     file.sweep().unwrap();
+    assert_eq!(file.remark(), None);
     assert!(!old.exists());
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut &copy, &mut bytes).unwrap();

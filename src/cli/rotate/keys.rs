@@ -179,6 +179,9 @@ pub(super) fn print_report(report: &KeysReport) -> Outcome {
             generation.sealed.to_string(),
             match (generation.present, generation.tried) {
                 (true, _) => "here",
+                (false, _) if generation.is_unproven() => {
+                    "gone, not proven: run --destroy-retired again"
+                }
                 (false, Some(false)) => "gone, not tried",
                 (false, _) => "gone",
             }
