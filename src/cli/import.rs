@@ -1,7 +1,7 @@
 //! `import`: provider tokens from a file that is sealed to this installation.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,7 +11,8 @@ use cardless::exchange::transfer::MAX_LINE_BYTES;
 use cardless::gateway::{ImportReport, Refusal, TokenImport};
 
 use super::export::{print_keys, public_keys};
-use super::private::{exists, new_file};
+use super::partial::Partial;
+use super::private::exists;
 use super::progress::Progress;
 use super::rotate::Throttle;
 use super::{Context, Failure, Outcome, say, say_json};
@@ -36,7 +37,8 @@ pub(super) struct Arguments {
     /// Check everything and store nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Write every refused record to a new FILE, one JSON object a line, never with a value.
+    /// Write every refused record to a new FILE, one JSON object a line, never with a value. Until it
+    /// is whole it is FILE.partial; one that was interrupted is begun anew.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     #[command(flatten)]
@@ -60,7 +62,7 @@ struct Lines {
 
 /// Where refused records go.
 struct Refusals {
-    file: Option<File>,
+    file: Option<Partial>,
     listed: Vec<Refusal>,
 }
 
@@ -96,14 +98,11 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
         .compare(arguments.dry_run, |done| progress.at(done))
         .await?;
     progress.end();
-    let mut refusals = Refusals {
-        file: arguments.report.as_deref().map(new_file).transpose()?,
-        listed: Vec::new(),
-    };
+    let mut refusals = Refusals::to(arguments.report.as_deref())?;
     lines.rewind()?;
     let report = store(import, lines, &mut refusals, arguments.throttle).await?;
-    refusals.end()?;
-    tell(&report, &refusals.listed, arguments.json)?;
+    let listed = refusals.end()?;
+    tell(&report, &listed, arguments.json)?;
     if report.refused == 0 {
         return Ok(());
     }
@@ -211,22 +210,35 @@ impl Lines {
 }
 
 impl Refusals {
+    /// What an import that was killed has left of its report is begun anew: this one refuses it again.
+    fn to(report: Option<&Path>) -> Result<Self, Failure> {
+        let mut file = report.map(Partial::begin).transpose()?;
+        if let Some(file) = &mut file {
+            file.keep(0)?;
+        }
+        Ok(Self {
+            file,
+            listed: Vec::new(),
+        })
+    }
+
     fn add(&mut self, refusal: Refusal) -> Outcome {
         if self.listed.len() < MAX_LISTED {
             self.listed.push(refusal);
         }
         if let Some(file) = &mut self.file {
             let line = serde_json::to_string(&refusal).map_err(Failure::failed)?;
-            writeln!(file, "{line}")?;
+            file.add(&(line + "\n"), "")?;
         }
         Ok(())
     }
 
-    fn end(&mut self) -> Outcome {
-        match &self.file {
-            Some(file) => Ok(file.sync_all()?),
-            None => Ok(()),
+    /// Puts the report into its place; gives those that are listed.
+    fn end(self) -> Result<Vec<Refusal>, Failure> {
+        if let Some(file) = self.file {
+            file.finish()?;
         }
+        Ok(self.listed)
     }
 }
 

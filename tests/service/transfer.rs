@@ -333,8 +333,12 @@ async fn an_import_that_is_killed_goes_on_and_two_at_once_take_each_record_once(
         .collect();
     let fits = |record: &&Record| cardless::pan::find(&record.token).is_none();
     assert_eq!(records.iter().filter(fits).count(), records.len());
-    before.write(&desk.folder.path().join("tokens"), &records);
-    let arguments = ["import", "tokens", "--sender", "sender", "--rate", "400"];
+    // And one that is refused.
+    let bad = record("customer-0", "postfinance", "007");
+    let all: Vec<Record> = std::iter::once(bad).chain(records).collect();
+    before.write(&desk.folder.path().join("tokens"), &all);
+    let import = ["import", "tokens", "--sender", "sender"];
+    let arguments = [&import[..], &["--report", "refused", "--rate", "400"]].concat();
     for killed in 1..=3 {
         let mut child = desk.start(&arguments);
         until_stored(&desk, &mut child, 200 * killed).await;
@@ -343,13 +347,20 @@ async fn an_import_that_is_killed_goes_on_and_two_at_once_take_each_record_once(
     }
     let stored = desk.store.count_methods().await.unwrap();
     assert!((600..RECORDS).contains(&stored), "{stored}");
+    assert!(
+        !desk.folder.path().join("refused").exists(),
+        "it is not whole"
+    );
     // Two processes go on with it at once.
-    let mut beside = desk.start(&["import", "tokens", "--sender", "sender"]);
+    let mut beside = desk.start(&import);
     let (code, out, err) = tokio::task::block_in_place(|| {
-        desk.run(&["import", "tokens", "--sender", "sender", "--json"])
+        desk.run(&[&import[..], &["--report", "refused", "--json"]].concat())
     });
-    assert_eq!(code, 0, "{err}");
-    assert!(beside.wait().unwrap().success());
+    assert!(err.contains("1 of 1501 records were refused"), "{err}");
+    assert_eq!((code, beside.wait().unwrap().code()), (1, Some(1)), "{err}");
+    let refused = std::fs::read_to_string(desk.folder.path().join("refused")).unwrap();
+    assert_eq!(refused.lines().count(), 1, "it is begun anew: {refused}");
+    assert!(!desk.folder.path().join("refused.partial").exists());
     let report = json_of(&out);
     let sum = |name: &str| report[name].as_u64().unwrap();
     assert_eq!(sum("imported") + sum("already_here"), RECORDS);
