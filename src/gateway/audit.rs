@@ -23,6 +23,7 @@ use super::{Gateway, Inner, check, stored};
 use crate::account::{AccountId, Handle};
 use crate::error::{Causes, Code, Error, Whose};
 use crate::journal::audit::{AuditAnchor, AuditReport, anchor_of};
+use crate::journal::is_event_id;
 use crate::letters::letters;
 use crate::message::Page;
 use crate::store::{AuditFilter, AuditRow, AuditText, Change};
@@ -135,6 +136,10 @@ actions!(
     AccountErased = "account.erased",
     /// A person ended something parked.
     PaymentResolve = "payment.resolve",
+    /// A person has an event sent again that was given up.
+    EventRetry = "event.retry",
+    /// A person took an event off the list of those that were given up.
+    EventDismiss = "event.dismiss",
     /// Provider tokens came in.
     Import = "import",
     /// Provider tokens went out.
@@ -360,6 +365,15 @@ impl AuditObject {
     /// One of our objects by its handle; anything that is no handle is not kept.
     pub fn handle(id: &str) -> Self {
         Handle::parse(id).map_or_else(Self::none, |handle| Self(handle.to_string()))
+    }
+
+    /// An event, by its id; anything that is no id of one is not kept.
+    pub fn event(id: &str) -> Self {
+        if is_event_id(id) {
+            Self(id.to_owned())
+        } else {
+            Self::none()
+        }
     }
 
     /// A client of the service, by its name.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::audit::{AuditAction, AuditDraft, AuditObject};
 use super::{Gateway, GatewayBuilder, Inner, stored};
 use crate::error::{Causes, Error};
 use crate::journal::outbox::{Fate, Turn};
@@ -111,9 +112,18 @@ impl Gateway {
     ///
     /// [`crate::error::Code::NotFound`] if no dead event has this id; [`crate::error::Code::StoreUnavailable`].
     pub async fn retry_event(&self, id: &str) -> Result<(), Error> {
+        let line = || self.audit(AuditAction::EventRetry, AuditObject::event(id));
+        match self.send_again(id, line()).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(line().refused(error).await),
+        }
+    }
+
+    async fn send_again(&self, id: &str, line: AuditDraft<'_>) -> Result<(), Error> {
         let (sequence, event) = self.inner.kept_event(id).await?;
+        let told = line.detail("type", &event.kind).change();
         let journal = &self.inner.journal;
-        dead_or_not(journal.send_again(sequence, &event).await)
+        dead_or_not(journal.send_again(sequence, &event, told).await)
     }
 
     /// Takes an event off the list of those that were given up: a person has dealt with it. It
@@ -123,8 +133,17 @@ impl Gateway {
     ///
     /// [`crate::error::Code::NotFound`] if no dead event has this id; [`crate::error::Code::StoreUnavailable`].
     pub async fn dismiss_event(&self, id: &str) -> Result<(), Error> {
-        let (sequence, _) = self.inner.kept_event(id).await?;
-        dead_or_not(self.inner.journal.dismiss(sequence).await)
+        let line = || self.audit(AuditAction::EventDismiss, AuditObject::event(id));
+        match self.take_off_the_list(id, line()).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(line().refused(error).await),
+        }
+    }
+
+    async fn take_off_the_list(&self, id: &str, line: AuditDraft<'_>) -> Result<(), Error> {
+        let (sequence, event) = self.inner.kept_event(id).await?;
+        let told = line.detail("type", &event.kind).change();
+        dead_or_not(self.inner.journal.dismiss(sequence, told).await)
     }
 }
 

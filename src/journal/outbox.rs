@@ -154,11 +154,12 @@ impl Journal {
     }
 
     /// Sends a dead event again, by itself: what its topic has told since was delivered after it.
-    /// False if it is not dead.
+    /// `told` says so in the same transaction. False if it is not dead.
     pub(crate) async fn send_again(
         &self,
         sequence: i64,
         event: &EventRow,
+        told: Change,
     ) -> Result<bool, StoreError> {
         let alone = Change::HoldTopic(HeldTopicRow {
             topic: event.id.clone(),
@@ -166,13 +167,14 @@ impl Journal {
             attempts: 0,
             next_at: self.now(),
         });
-        self.unless_conflict(vec![Change::DeleteDeadEvent(sequence), alone])
+        self.unless_conflict(vec![Change::DeleteDeadEvent(sequence), alone, told])
             .await
     }
 
-    /// Takes a dead event off the list. False if it is not dead.
-    pub(crate) async fn dismiss(&self, sequence: i64) -> Result<bool, StoreError> {
-        self.unless_conflict(vec![Change::DeleteDeadEvent(sequence)])
+    /// Takes a dead event off the list; `told` says so in the same transaction. False if it is not
+    /// dead.
+    pub(crate) async fn dismiss(&self, sequence: i64, told: Change) -> Result<bool, StoreError> {
+        self.unless_conflict(vec![Change::DeleteDeadEvent(sequence), told])
             .await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cardless::error::Code;
-use cardless::gateway::{Gateway, KEEP_EVENTS};
+use cardless::gateway::{AuditLine, AuditQuery, Gateway, KEEP_EVENTS};
 use cardless::message::{Event, PaymentStatus};
 use cardless::store::{EventRow, SqliteStore, Threads};
 use cardless::webhook::{EndpointError, SigningSecrets};
@@ -362,6 +362,11 @@ async fn a_person_sends_a_dead_event_again() {
     assert_eq!(waiting_and_dead(&gateway).await, counts(0, 0));
     assert_eq!(code(gateway.retry_event(&dead).await), Code::NotFound);
     assert_eq!(code(gateway.retry_event("evt_x").await), Code::NotFound);
+    let lines = audited(&gateway, &dead).await;
+    assert_eq!(
+        lines,
+        ["event.retry refused ", "event.retry done setup.completed"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -375,6 +380,28 @@ async fn a_person_takes_a_dead_event_off_the_list() {
     assert_eq!(billing.came().len(), before);
     assert_eq!(code(gateway.dismiss_event(&dead).await), Code::NotFound);
     assert_eq!(gateway.events(None, 1).await.unwrap().data[0].id, dead);
+    let lines = audited(&gateway, &dead).await;
+    assert_eq!(
+        lines,
+        [
+            "event.dismiss refused ",
+            "event.dismiss done setup.completed"
+        ]
+    );
+}
+
+/// What the audit log says of an event, the latest first: what was done, how it came out, and of what
+/// kind the event is.
+async fn audited(gateway: &Gateway, event: &str) -> Vec<String> {
+    let query = AuditQuery {
+        object: Some(event.to_owned()),
+        limit: 10,
+        ..AuditQuery::default()
+    };
+    let lines = gateway.audit_lines(&query).await.unwrap().data;
+    let told =
+        |line: &AuditLine| format!("{} {} {}", line.action, line.outcome, line.detail("type"));
+    lines.iter().map(told).collect()
 }
 
 #[tokio::test(start_paused = true)]

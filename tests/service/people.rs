@@ -384,6 +384,16 @@ async fn a_person_deals_with_dead_events_at_the_command_line() {
     desk.store.apply(vec![dead(1)]).await.unwrap();
     let (_, out, _) = desk.run(&["event", "retry", "--all"]);
     assert_eq!(out, "sent again: 1\n");
+    // Who took an alarm off the list, and what was sent again, can be read.
+    let (_, out, _) = desk.run(&["audit", "list", "--object", ids[0], "--json"]);
+    let lines: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let lines = lines["data"].as_array().unwrap().iter();
+    let done: Vec<_> = lines
+        .filter(|line| line["outcome"] == "done")
+        .map(|line| (line["action"].clone(), line["role"].clone()))
+        .collect();
+    let by_hand = |action: &str| (action.into(), "command_line".into());
+    assert_eq!(done, [by_hand("event.retry"), by_hand("event.dismiss")]);
     let (_, out, _) = desk.run(&["event", "list", "--dead", "--json"]);
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(&out).unwrap()["data"],
