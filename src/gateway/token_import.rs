@@ -352,6 +352,9 @@ impl ImportCheck {
             }
             Part::Records(records) => {
                 for record in records {
+                    if let Some((field, hit)) = card_number(&record) {
+                        pan::alarm(hit, field);
+                    }
                     // What is refused by itself is told at the second reading.
                     if let Ok(valid) = self.gateway.inner.valid(record) {
                         self.remember(&valid);
@@ -615,19 +618,8 @@ impl TokenImport {
 impl Inner {
     /// Holds a record against everything that can be said of it by itself.
     fn valid(&self, record: Record) -> Result<Valid, Objection> {
-        let texts = [
-            ("account", Some(record.account.as_str())),
-            ("provider", Some(record.provider.as_str())),
-            ("merchant", Some(record.merchant.as_str())),
-            ("kind", Some(record.kind.as_str())),
-            ("token", Some(record.token.as_str())),
-            ("payment_method", record.payment_method.as_deref()),
-        ];
-        for (field, text) in texts {
-            if let Some(hit) = text.and_then(pan::find) {
-                pan::alarm(hit, field);
-                return Err((field, Rule::CardNumber));
-            }
+        if let Some((field, _)) = card_number(&record) {
+            return Err((field, Rule::CardNumber));
         }
         let account = AccountId::new(record.account);
         let account = account.map_err(|_| ("account", Rule::Malformed))?;
@@ -778,6 +770,21 @@ fn line<'a>(gateway: &'a Gateway, report: &ImportReport) -> AuditDraft<'a> {
         .detail("sender", &report.sender)
         .detail("sha256", &report.sha256)
         .detail("dry_run", report.dry_run)
+}
+
+/// Which field of a record passes for a card number. The first reading raises the alarm, the second
+/// refuses the record.
+fn card_number(record: &Record) -> Option<(&'static str, pan::Hit)> {
+    let texts = [
+        ("account", Some(record.account.as_str())),
+        ("provider", Some(record.provider.as_str())),
+        ("merchant", Some(record.merchant.as_str())),
+        ("kind", Some(record.kind.as_str())),
+        ("token", Some(record.token.as_str())),
+        ("payment_method", record.payment_method.as_deref()),
+    ];
+    let mut texts = texts.into_iter();
+    texts.find_map(|(field, text)| Some((field, pan::find(text?)?)))
 }
 
 fn at_line(line: u64, fault: Fault) -> Error {

@@ -212,6 +212,10 @@ async fn what_does_not_belong_is_refused_by_name_and_never_quoted() {
     let (code, out, err) = desk.run(&[&arguments[..], &["--report", "refused", "--json"]].concat());
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("11 of 12 records were refused"), "{err}");
+    // Each card number is an alarm, and one only: the file is read twice.
+    let numbers = records.iter().filter(|record| record.4 == "card_number");
+    let alarms = err.matches("what passes for a card number was refused");
+    assert_eq!(alarms.count(), numbers.count(), "{err}");
     let report = json_of(&out);
     assert_eq!(report["imported"], 1);
     let written = std::fs::read_to_string(desk.folder.path().join("refused")).unwrap();
