@@ -145,15 +145,9 @@ impl Gateway {
     ///
     /// As [`Gateway::open_keys`].
     pub async fn keys(&self) -> Result<KeysReport, Error> {
-        let mut rows = self.inner.all_generations().await?;
+        let rows = self.inner.all_generations().await?;
         let sealed = self.inner.count_sealed().await?;
         let present = self.inner.vault.generation_infos();
-        for row in &mut rows {
-            // Whoever can write to the database can make a key look younger, but not in the key file.
-            let kept = present.iter().find(|info| info.id == row.id);
-            row.created_at =
-                kept.map_or(row.created_at, |info| info.created_at.min(row.created_at));
-        }
         let warnings = self.inner.key_warnings(&rows);
         let generations = rows.into_iter().map(|row| KeyGeneration {
             sealed: sealed_under(&sealed, &row.id),
@@ -241,7 +235,7 @@ impl Inner {
     pub(super) async fn follow_generations(&self) -> Result<Vec<GenerationRow>, Error> {
         let rows = self.known_generations().await?;
         self.vault.activate(&active_of(&rows)?.id).map_err(unfit)?;
-        Ok(rows)
+        Ok(self.as_old_as_their_keys(rows))
     }
 
     /// Follows the store before something is opened that was sealed under a generation which is not
@@ -290,7 +284,24 @@ impl Inner {
         }
         let adopt = self.adopt(strays)?;
         self.journal.write(adopt).await.map_err(stored)?;
-        self.journal.store().generations().await.map_err(stored)
+        self.stored_generations().await
+    }
+
+    /// The generations as the store has them, each as old as its key.
+    async fn stored_generations(&self) -> Result<Vec<GenerationRow>, Error> {
+        let rows = self.journal.store().generations().await.map_err(stored)?;
+        Ok(self.as_old_as_their_keys(rows))
+    }
+
+    /// Whoever can write to the database can make a key look younger there, but not among the keys.
+    fn as_old_as_their_keys(&self, mut rows: Vec<GenerationRow>) -> Vec<GenerationRow> {
+        let infos = self.vault.generation_infos();
+        for row in &mut rows {
+            let kept = infos.iter().find(|info| info.id == row.id);
+            let made = kept.map_or(row.created_at, |info| info.created_at);
+            row.created_at = row.created_at.min(made);
+        }
+        rows
     }
 
     /// Takes over generations that the store does not know, with a sample of each that only opens.
@@ -360,7 +371,7 @@ impl Inner {
 
     /// The active generation's uses and age, as Prometheus text.
     pub(super) async fn key_metrics(&self) -> Result<String, Error> {
-        let rows = self.journal.store().generations().await.map_err(stored)?;
+        let rows = self.stored_generations().await?;
         let now = self.journal.now();
         let mut text = String::from(
             "# HELP cardless_kek_uses Uses reserved of the active key generation.\n\

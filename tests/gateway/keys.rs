@@ -14,7 +14,7 @@ use cardless::store::{
     SqliteStore, Store, StoreError, Subject, Threads,
 };
 use cardless::vault::{Context, Custody, KeyFileError, KeyRing, Purpose, Vault, VaultError};
-use cardless_contract::SystemEntropy;
+use cardless_contract::{Clock as _, SystemEntropy};
 use zeroize::Zeroizing;
 
 use crate::fake::Shape;
@@ -614,6 +614,29 @@ async fn beyond_the_limit_nothing_is_sealed_until_the_keys_are_rotated() {
         metrics.contains("cardless_kek_age_seconds{generation=\"kek_"),
         "{metrics}"
     );
+}
+
+/// Whoever can write to the database can make a key look younger there, and not in the key file.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_as_old_as_its_file_says_whatever_the_database_says() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    filled(&world, 1).await;
+    rotate(&world.gateway, 3).await;
+    world.clock.forward(WARN_AGE);
+    let now = world.clock.now().millis();
+    files.execute(&format!("UPDATE generations SET created_at = {now}"));
+
+    let report = world.gateway.keys().await.unwrap();
+    assert!(report.warnings[0].contains("90 days old"), "{report:?}");
+    let warnings = world.gateway.open_keys().await.unwrap();
+    assert_eq!(warnings, report.warnings);
+    let metrics = world.gateway.metrics().await.unwrap();
+    let age = metrics
+        .lines()
+        .find(|line| line.starts_with("cardless_kek_age_seconds{"))
+        .and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    assert!(age >= Some(WARN_AGE.as_secs()), "{metrics}");
 }
 
 #[tokio::test(start_paused = true)]
