@@ -49,7 +49,14 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
         after: arguments.after,
         limit: arguments.limit,
     };
+    part.check(&recipient)?;
     let mut to = Partial::begin(file)?;
+    // Before the first token is opened: whoever finds that it is another key can still stop it.
+    note(format_args!(
+        "{} is sealed to {}",
+        file.display(),
+        recipient.thumbprint()
+    ));
     let mut export = begin(&gateway, &mut to, &recipient, &part).await?;
     let mut progress = Progress::new("methods looked at", gateway.count_payment_methods().await?);
     progress.at(export.seen());

@@ -122,6 +122,17 @@ pub struct LeftOut {
     pub unopened: u64,
 }
 
+impl ExportPart {
+    /// Refuses a part that is none, and a key that nothing can be sealed to, before anything is begun.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidField`]; [`Code::CardNumber`].
+    pub fn check(&self, to: &PublicKey) -> Result<(), Error> {
+        check_part(to, self)
+    }
+}
+
 impl Default for ExportPart {
     fn default() -> Self {
         Self {

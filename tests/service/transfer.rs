@@ -103,6 +103,9 @@ async fn tokens_of_all_three_providers_move_to_another_installation() {
     assert_eq!(code, 0, "{err}");
     let exported = json_of(&out);
     assert_eq!(exported["records"], 3);
+    // To be compared while nothing is lost yet.
+    let recipient = exported["recipient"].as_str().unwrap();
+    assert!(err.contains(&format!("sealed to {recipient}")), "{err}");
     let file = from.folder.path().join("tokens");
     #[cfg(unix)]
     {
@@ -288,6 +291,7 @@ async fn wrong_use_says_what_is_wrong() {
         assert!(err.contains(what), "{arguments:?} {err}");
     }
     assert!(!folder.join("out").exists());
+    assert!(!folder.join("out.partial").exists());
     // A file for somebody else, by somebody else, and one that was cut off.
     let whole = std::fs::read(folder.join("tokens")).unwrap();
     std::fs::write(folder.join("cut"), &whole[..whole.len() - 100]).unwrap();
