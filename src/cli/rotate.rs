@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use cardless::gateway::{MAX_REISSUED_AT_ONCE, OldHandles};
+use cardless::gateway::{Gateway, MAX_REISSUED_AT_ONCE, OldHandles};
 
 use super::progress::Progress;
-use super::{Context, Outcome, Providers, duration, say, say_json, table};
+use super::{Context, Outcome, Providers, duration, note, say, say_json, table};
 
 /// The verbs of `rotate`.
 #[derive(Debug, Subcommand)]
@@ -76,6 +76,7 @@ async fn handles(
     json: bool,
 ) -> Outcome {
     let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    say_waiting(&gateway).await?;
     let mut rotation = gateway.rotate_handles(overlap).await?;
     let begun = rotation.info();
     if begun.done > 0 && !json {
@@ -109,6 +110,20 @@ async fn handles(
         duration::show(rotation.overlap())
     ))?;
     say_old(old)
+}
+
+/// Says why nothing happens for a while: another process drives a rotation, or has died not long ago.
+async fn say_waiting(gateway: &Gateway) -> Outcome {
+    for rotation in gateway.rotations().await? {
+        if let Some(until) = rotation.lease_until {
+            note(format_args!(
+                "a rotation of the {} may still be driven by another process: this one waits until \
+                 {until} for a sign of it",
+                rotation.kind
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn say_old(old: OldHandles) -> Outcome {

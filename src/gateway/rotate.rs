@@ -46,6 +46,10 @@ pub struct RotationInfo {
     pub ended_at: Option<Timestamp>,
     /// Whether a process drives it now.
     pub running: bool,
+    /// Until when it counts as driven without another sign of life. A process that died leaves this
+    /// behind, and whoever goes on waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<Timestamp>,
 }
 
 impl Gateway {
@@ -181,6 +185,7 @@ impl Inner {
 
 /// How a rotation stands at a time.
 pub(super) fn info(row: &RotationRow, now: Timestamp) -> RotationInfo {
+    let running = row.ended_at.is_none() && row.lease_until > now;
     RotationInfo {
         id: row.id.clone(),
         kind: row.kind.as_str(),
@@ -189,7 +194,8 @@ pub(super) fn info(row: &RotationRow, now: Timestamp) -> RotationInfo {
         started_at: row.started_at,
         updated_at: row.updated_at,
         ended_at: row.ended_at,
-        running: row.ended_at.is_none() && row.lease_until > now,
+        running,
+        lease_until: running.then_some(row.lease_until),
     }
 }
 

@@ -484,6 +484,7 @@ mod tests {
             updated_at: at,
             ended_at: None,
             running: false,
+            lease_until: None,
         };
         let soon = Timestamp::from_seconds(6 * 24 * 3600);
         let late = Timestamp::from_seconds(8 * 24 * 3600);

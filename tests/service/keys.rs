@@ -67,6 +67,8 @@ async fn keys_are_rotated_while_payments_go_on_and_the_program_is_killed() {
     let (paid, (code, out, err)) = killed_beside_payments(&desk, &slowly, 450, &finish).await;
     assert_eq!(code, 0, "{err}");
     assert!(paid > 0);
+    // The last one that was killed may still live, for all that the next one knows.
+    assert!(err.contains("waits until"), "{err}");
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(
         (&report["resumed"], &report["unopened"]),

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use cardless::gateway::{Gateway, KeysReport, KeysRotated, RESEAL_BATCH};
 
-use super::{Throttle, say_json, table};
+use super::{Throttle, say_json, say_waiting, table};
 use crate::cli::private::write_new;
-use crate::cli::progress::Progress;
-use crate::cli::{Context, Failure, Outcome, Providers, say};
+use crate::cli::progress::{Progress, said_if_long};
+use crate::cli::{Context, Failure, Outcome, Providers, note, say};
 
 /// The arguments of `rotate keys`.
 #[derive(Debug, Args)]
@@ -68,6 +68,7 @@ fn write(file: &Path, text: &str) -> Outcome {
 
 async fn rotate(gateway: &Gateway, arguments: &Arguments) -> Outcome {
     let began = Instant::now();
+    say_waiting(gateway).await?;
     let mut rotation = gateway.rotate_keys().await?;
     if !arguments.json {
         let goes_on = if rotation.is_resumed() {
@@ -133,7 +134,11 @@ fn print_rotated(rotated: &KeysRotated, began: Instant, json: bool) -> Outcome {
 }
 
 async fn destroy(gateway: &Gateway, json: bool) -> Outcome {
-    let destroyed = gateway.destroy_retired().await?;
+    let destroying = gateway.destroy_retired();
+    let destroyed = said_if_long(destroying, || {
+        note("counting what is sealed, over all tables");
+    });
+    let destroyed = destroyed.await?;
     if json {
         return say_json(&destroyed);
     }

@@ -49,7 +49,13 @@ pub(super) fn run(paths: &[PathBuf], json: bool) -> Outcome {
         .iter()
         .flat_map(|path| report.files_of(path))
         .collect();
-    let total = files.iter().map(|file| size(file)).sum();
+    // Of a pipe nobody knows how much comes.
+    let pipe = files.iter().any(|file| file == Path::new(STANDARD_INPUT));
+    let total = if pipe {
+        0
+    } else {
+        files.iter().map(|file| size(file)).sum()
+    };
     let mut progress = Progress::new("bytes", total);
     for file in &files {
         report.scan(file, &mut progress);
