@@ -47,9 +47,9 @@ pub(super) enum Command {
     /// `cardless reconcile`, goes on with it.
     Erase(Erase),
     /// Charge an account no more: no new payment, setup or capture.
-    Restrict(Person),
+    Restrict(Restrict),
     /// Let an account be charged again.
-    Unrestrict(Person),
+    Unrestrict(Restrict),
 }
 
 /// The arguments of `account export`.
@@ -81,6 +81,16 @@ pub(super) struct Erase {
     json: bool,
 }
 
+/// The arguments of `account restrict` and `account unrestrict`.
+#[derive(Debug, Args)]
+pub(super) struct Restrict {
+    #[command(flatten)]
+    who: Person,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Whose account, and who says so.
 #[derive(Debug, Args)]
 pub(super) struct Person {
@@ -104,8 +114,8 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
         }
         Command::Export(arguments) => export(context, arguments).await,
         Command::Erase(arguments) => erase(context, arguments).await,
-        Command::Restrict(who) => restrict(context, who, true).await,
-        Command::Unrestrict(who) => restrict(context, who, false).await,
+        Command::Restrict(arguments) => restrict(context, arguments, true).await,
+        Command::Unrestrict(arguments) => restrict(context, arguments, false).await,
     }
 }
 
@@ -132,9 +142,13 @@ async fn export(context: &Context, arguments: Export) -> Outcome {
     Ok(())
 }
 
-async fn restrict(context: &Context, who: Person, restricted: bool) -> Outcome {
+async fn restrict(context: &Context, arguments: Restrict, restricted: bool) -> Outcome {
+    let who = arguments.who;
     let gateway = open(context, &who, Providers::Unused)?;
     let account = gateway.set_restricted(&who.account, restricted).await?;
+    if arguments.json {
+        return say_json(&account);
+    }
     say(format_args!(
         "account {} is {}",
         account.account,

@@ -316,8 +316,16 @@ fn a_key_file_is_made_opened_and_put_under_another_passphrase() {
 
     // Another one: both are given, the new one first.
     let both = r#"["canary-two", "canary-one"]"#;
-    let (code, _, err) = under(&folder, both, &["rotate", "keys", "--rewrite-file"]);
+    let rewrite = ["rotate", "keys", "--rewrite-file", "--json"];
+    let (code, out, err) = under(&folder, both, &rewrite);
     assert_eq!(code, 0, "{err}");
+    let said: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(said["rewritten"], "cardless.keys");
+    let copy = ["rotate", "keys", "--write-to", "copy", "--json"];
+    let (code, out, err) = under(&folder, both, &copy);
+    assert_eq!(code, 0, "{err}");
+    let said: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(said["written"], "copy");
     assert_ne!(text(), first);
     assert_eq!(under(&folder, "canary-one", &list).0, 2);
     assert_eq!(under(&folder, "canary-two", &["rotate", "keys"]).0, 0);

@@ -131,8 +131,10 @@ async fn an_operator_erases_at_the_command_line_and_has_a_receipt() {
     let desk = Desk::new().await;
     let payment = desk.charged("paypal").await;
     let run = |arguments: &[&str]| desk.run(arguments);
-    let (code, _, error) = run(&["account", "restrict", ACCOUNT, "--by", "ann"]);
+    let (code, out, error) = run(&["account", "restrict", ACCOUNT, "--by", "ann", "--json"]);
     assert_eq!(code, 0, "{error}");
+    let said: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(said, json!({ "account": ACCOUNT, "restricted": true }));
     let file = [
         "account",
         "export",

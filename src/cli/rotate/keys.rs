@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
 use cardless::gateway::{Gateway, KeysReport, KeysRotated, RESEAL_BATCH};
 
@@ -44,21 +45,29 @@ struct Timed<'a> {
 }
 
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    let gateway = context.open(&context.settings()?, Providers::Unused)?;
+    let settings = context.settings()?;
+    let gateway = context.open(&settings, Providers::Unused)?;
+    let json = arguments.json;
     if arguments.rewrite_file {
         gateway.rewrite_key_file().await?;
+        if json {
+            return say_json(&json!({ "rewritten": settings.keys.file }));
+        }
         return say("wrote the key file anew");
     }
     match (&arguments.write_to, arguments.destroy_retired) {
-        (Some(file), false) => write(file, &gateway.next_key_file().await?),
-        (Some(file), true) => write(file, &gateway.key_file_without_retired().await?),
-        (None, true) => destroy(&gateway, arguments.json).await,
+        (Some(file), false) => write(file, &gateway.next_key_file().await?, json),
+        (Some(file), true) => write(file, &gateway.key_file_without_retired().await?, json),
+        (None, true) => destroy(&gateway, json).await,
         (None, false) => rotate(&gateway, arguments).await,
     }
 }
 
-fn write(file: &Path, text: &str) -> Outcome {
+fn write(file: &Path, text: &str, json: bool) -> Outcome {
     write_new(file, text.as_bytes())?;
+    if json {
+        return say_json(&json!({ "written": file }));
+    }
     say(format_args!(
         "wrote {}; put it in the place of the keys, run the verb again without --write-to, and \
          remove this file",
