@@ -827,6 +827,7 @@ async fn a_destruction_of_before_it_was_written_down_is_not_called_tried() {
     assert_eq!(tried().await, Some(true));
     files.execute(
         "ALTER TABLE generations DROP COLUMN tried;
+         ALTER TABLE erasures DROP COLUMN unconfirmed;
          PRAGMA user_version = 21",
     );
     drop(files.store("x.db"));
