@@ -68,11 +68,11 @@ pub(super) struct Export {
 pub(super) struct Erase {
     #[command(flatten)]
     who: Person,
-    /// Wait no longer for a provider to confirm what is being revoked for this erasure, because you
-    /// know that it never will. Only what it was asked for before is ended; the receipt counts it
-    /// apart, and the audit log has your name.
-    #[arg(long)]
-    unconfirmed: bool,
+    /// Wait no longer for PROVIDER to confirm what is being revoked for this erasure, because you know
+    /// that it never will. Only what was tried before is ended; the receipt counts it apart, and the
+    /// audit log has your name.
+    #[arg(long, value_name = "PROVIDER")]
+    unconfirmed: Option<String>,
     /// For how many seconds to wait for the end.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_SECONDS, value_parser = clap::value_parser!(u64).range(..=MAX_WAIT_SECONDS))]
     wait: u64,
@@ -165,10 +165,9 @@ async fn erase(context: &Context, arguments: Erase) -> Outcome {
     gateway.require_merchants().await?;
     let account = &arguments.who.account;
     let until = Instant::now() + Duration::from_secs(arguments.wait);
-    let mut answer = if arguments.unconfirmed {
-        gateway.erase_unconfirmed(account).await?
-    } else {
-        gateway.erase(&new_key()?, account).await?
+    let mut answer = match &arguments.unconfirmed {
+        Some(provider) => gateway.erase_unconfirmed(account, provider).await?,
+        None => gateway.erase(&new_key()?, account).await?,
     };
     let total = answer.body.waiting_for.len();
     let mut progress = Progress::new("of what holds it up has ended", count(total));

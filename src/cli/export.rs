@@ -91,7 +91,7 @@ async fn begin(
     if let Some(left) = to.left()? {
         let resumed = gateway.resume_export(recipient, part, left).await?;
         if let Some((export, bytes)) = resumed {
-            to.keep(bytes)?;
+            to.go_on(bytes);
             note(format_args!(
                 "{} goes on behind its {} tokens",
                 to.name(),
@@ -104,7 +104,7 @@ async fn begin(
             to.name()
         ));
     }
-    to.keep(0)?;
+    to.begin_anew()?;
     Ok(gateway.export_tokens(recipient, part).await?)
 }
 

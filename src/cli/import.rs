@@ -214,7 +214,7 @@ impl Refusals {
     fn to(report: Option<&Path>) -> Result<Self, Failure> {
         let mut file = report.map(Partial::begin).transpose()?;
         if let Some(file) = &mut file {
-            file.keep(0)?;
+            file.begin_anew()?;
         }
         Ok(Self {
             file,

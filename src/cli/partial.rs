@@ -46,6 +46,11 @@ impl Partial {
         if target.symlink_metadata().is_ok() || !is_still(&file, &partial)? {
             return Err(exists(target));
         }
+        // One that was killed just as it had put its file into place has left a second name of it.
+        if has_another_name(&file)? {
+            std::fs::remove_file(&partial)?;
+            return Self::begin(target);
+        }
         Ok(Self {
             file,
             whole: 0,
@@ -61,10 +66,16 @@ impl Partial {
         Ok(left.then(reader).transpose()?)
     }
 
-    /// Keeps so many bytes of what is left.
-    pub(super) fn keep(&mut self, bytes: u64) -> Outcome {
+    /// Goes on behind so many bytes of what is left. The mark behind them stays until the next one is
+    /// written in its place.
+    pub(super) const fn go_on(&mut self, bytes: u64) {
         self.whole = bytes;
-        Ok(self.file.set_len(bytes)?)
+    }
+
+    /// Keeps nothing of what is left.
+    pub(super) fn begin_anew(&mut self) -> Outcome {
+        self.whole = 0;
+        Ok(self.file.set_len(0)?)
     }
 
     /// Adds a part and a mark, in the place of the mark before.
@@ -124,6 +135,17 @@ fn is_still(file: &File, path: &Path) -> io::Result<bool> {
     Ok(named.is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino())))
 }
 
+#[cfg(unix)]
+fn has_another_name(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(file.metadata()?.nlink() > 1)
+}
+
+#[cfg(not(unix))]
+fn has_another_name(_: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
 #[cfg(not(unix))]
 fn is_still(_: &File, path: &Path) -> io::Result<bool> {
     Ok(path.symlink_metadata().is_ok())
@@ -161,7 +183,7 @@ mod tests {
             "another process writes it"
         );
         assert!(first.left().unwrap().is_some());
-        first.keep(0).unwrap();
+        first.begin_anew().unwrap();
         assert!(first.left().unwrap().is_none());
         first.add("wh", "a mark").unwrap();
         first.add("ole", "another").unwrap();
@@ -192,10 +214,30 @@ mod tests {
         let mut reader = next.left().unwrap().unwrap();
         io::Read::read_to_string(&mut reader, &mut left).unwrap();
         assert_eq!(left, "one a mark that is rather long");
-        next.keep(4).unwrap();
+        next.go_on(4);
+        drop(next);
+        // Killed again before it has written anything: the mark is still there.
+        let mut next = Partial::begin(&target).unwrap();
+        assert_eq!(next.left().unwrap().unwrap().lines().count(), 1);
+        next.go_on(4);
         next.add("two", "!").unwrap();
         next.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "one two");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_finished_file_under_its_second_name_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, moved) = (folder.path().join("tokens"), folder.path().join("moved"));
+        std::fs::write(&moved, "whole").unwrap();
+        std::fs::hard_link(&moved, folder.path().join("tokens.partial")).unwrap();
+        let mut next = Partial::begin(&target).unwrap();
+        next.begin_anew().unwrap();
+        next.add("new", "").unwrap();
+        next.finish().unwrap();
+        assert_eq!(std::fs::read_to_string(&moved).unwrap(), "whole");
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
     }
 
     #[test]

@@ -366,6 +366,8 @@ impl Inner {
     }
 
     async fn limit_waits(&self, wall: Timestamp, leases: Leases) -> Result<(), StoreError> {
+        // This process may have stood still since it looked: what others have put off since is in time.
+        let wall = wall.max(self.journal.now());
         let parts = self.live.parts();
         let windows = parts.providers.values();
         let longest = windows.map(|provider| provider.capabilities().customer_window);

@@ -26,6 +26,7 @@ use crate::journal::state::{self, Next, pause};
 use crate::journal::{Written, release_row};
 use crate::store::{
     CaptureText, Change, InitiatorText, MethodRow, PaymentRow, PaymentState, SetupRow, Step,
+    StoreError, Subject,
 };
 
 /// How long an outcome may stay unknown, with questions unanswered, before a person must look.
@@ -41,6 +42,9 @@ pub(super) const PARK_PENDING_AFTER: Duration = Duration::from_secs(30 * 24 * 36
 
 /// How often a word that we do not know is asked about before a person must look.
 pub(super) const MAX_UNMAPPED: u32 = 5;
+
+/// Why nothing is taken from an account that was restricted meanwhile.
+pub(super) const RESTRICTED: &str = "account_restricted";
 
 /// How many steps one drive takes at most.
 const MAX_STEPS: u32 = 12;
@@ -164,7 +168,7 @@ impl Drive {
             return self.save(|row, _| release_row(row, None)).await;
         }
         if self.inner.is_restricted(&self.row.account).await? {
-            return self.failed("account_restricted").await;
+            return self.failed(RESTRICTED).await;
         }
         self.fresh = true;
         self.write(|row, now| {
@@ -197,6 +201,11 @@ impl Drive {
         }
         if !fresh {
             match self.may_reserve_again().await? {
+                // Where a repeat would hold nothing yet, none is begun: without a commit of ours nothing
+                // moves. What may be held already is found by the repeat, and released.
+                Again::Send if !self.holds() && self.is_restricted().await? => {
+                    return self.failed(RESTRICTED).await;
+                }
                 Again::Send => drop(self.mark_sent().await?),
                 Again::Found(id) => return self.reserved(&id).await,
                 Again::Wait(at) => return self.ask_again(PaymentState::Unknown, at).await,
@@ -292,24 +301,19 @@ impl Drive {
     async fn reserved(&mut self, id: &ReservationId) -> Result<Flow, Error> {
         let id = id.as_str().to_owned();
         if let Some(code) = self.takes_no_more().await? {
-            return self
-                .change(move |row, _| {
-                    row.reservation = Some(id.clone());
-                    state::close(row, PaymentState::Failed, Some(code));
-                })
-                .await;
+            return self.close_failed(Some(id), code).await;
         }
-        let flow = self
-            .mark_taken(move |row, now| {
-                row.reservation = Some(id.clone());
-                row.attempts = 0;
-                row.first_sent_at = Some(now);
-            })
-            .await?;
-        if flow == Flow::Stop {
-            return Ok(flow);
+        let reservation = id.clone();
+        let marked = self.mark_taken(move |row, now| {
+            row.reservation = Some(reservation.clone());
+            row.attempts = 0;
+            row.first_sent_at = Some(now);
+        });
+        match marked.await? {
+            Some(Flow::Stop) => Ok(Flow::Stop),
+            Some(Flow::Continue) => self.send_commit(true).await,
+            None => self.close_restricted(Some(id)).await,
         }
-        self.send_commit(true).await
     }
 
     async fn reserve_failed(&mut self, error: &ProviderError, fresh: bool) -> Result<Flow, Error> {
@@ -352,18 +356,17 @@ impl Drive {
 
     async fn commit(&mut self) -> Result<Flow, Error> {
         if let Some(code) = self.takes_no_more().await? {
-            return self
-                .change(|row, _| state::close(row, PaymentState::Failed, Some(code)))
-                .await;
+            return self.close_failed(None, code).await;
         }
         let fresh = self.row.first_sent_at.is_none();
-        let flow = self.mark_taken(|row, now| {
+        let marked = self.mark_taken(|row, now| {
             row.first_sent_at.get_or_insert(now);
         });
-        if flow.await? == Flow::Stop {
-            return Ok(Flow::Stop);
+        match marked.await? {
+            Some(Flow::Stop) => Ok(Flow::Stop),
+            Some(Flow::Continue) => self.send_commit(fresh).await,
+            None => self.close_restricted(None).await,
         }
-        self.send_commit(fresh).await
     }
 
     /// Why no commit is sent any more: the payment is closed instead, which shows first what an
@@ -372,25 +375,51 @@ impl Drive {
         if self.too_late(self.inner.journal.now()) {
             return Ok(Some("gave_up"));
         }
-        let restricted = self.inner.is_restricted(&self.row.account).await?;
-        Ok(restricted.then_some("account_restricted"))
+        Ok(self.is_restricted().await?.then_some(RESTRICTED))
     }
 
-    /// Marks the commit as sent, in a transaction that fails if the account was restricted by then.
+    async fn is_restricted(&self) -> Result<bool, Error> {
+        self.inner.is_restricted(&self.row.account).await
+    }
+
+    async fn close_restricted(&mut self, id: Option<String>) -> Result<Flow, Error> {
+        self.close_failed(id, RESTRICTED).await
+    }
+
+    /// Closes the payment, with the provider's id if it was not known yet.
+    async fn close_failed(
+        &mut self,
+        id: Option<String>,
+        code: &'static str,
+    ) -> Result<Flow, Error> {
+        self.change(move |row, _| {
+            if let Some(id) = &id {
+                row.reservation = Some(id.clone());
+            }
+            state::close(row, PaymentState::Failed, Some(code));
+        })
+        .await
+    }
+
+    /// Marks the commit as sent, in a transaction that fails if the account was restricted by then:
+    /// `None`, and nothing is changed.
     async fn mark_taken(
         &mut self,
         mut change: impl FnMut(&mut PaymentRow, Timestamp) + Send,
-    ) -> Result<Flow, Error> {
-        self.write(move |row, now| {
+    ) -> Result<Option<Flow>, Error> {
+        let marked = self.try_write(move |row, now| {
             change(row, now);
             row.step = Step::Committing;
             row.last_sent_at = row.last_sent_at.max(Some(now));
             vec![Change::RequireUnrestricted {
                 account: row.account.clone(),
             }]
-        })
-        .await?;
-        Ok(self.goes_on())
+        });
+        match marked.await {
+            Ok(()) => Ok(Some(self.goes_on())),
+            Err(StoreError::Conflict(Subject::Account)) => Ok(None),
+            Err(error) => Err(stored(error)),
+        }
     }
 
     async fn send_commit(&mut self, fresh: bool) -> Result<Flow, Error> {
@@ -527,9 +556,7 @@ impl Drive {
                 .await;
         }
         if let Some(code) = self.takes_no_more().await? {
-            return self
-                .change(|row, _| state::close(row, PaymentState::Failed, Some(code)))
-                .await;
+            return self.close_failed(None, code).await;
         }
         // The provider's guard on the object makes a repeat harmless.
         self.change(|row, _| row.step = Step::Reserved).await
@@ -538,6 +565,10 @@ impl Drive {
     /// The customer's page itself will take the money: no commit of ours follows.
     fn waits_for_customer_page(&self) -> bool {
         self.row.step == Step::Waiting && self.page_moves_money()
+    }
+
+    fn holds(&self) -> bool {
+        self.provider.capabilities().reserve_holds
     }
 
     fn page_moves_money(&self) -> bool {
@@ -777,6 +808,11 @@ impl Drive {
                 self.close_declined(&decline).await
             };
         }
+        if self.is_restricted().await? {
+            // Nobody is led to a page of a charge that is not to be taken.
+            let id = id.map(|id| id.as_str().to_owned());
+            return self.close_restricted(id).await;
+        }
         let mut turns = 0;
         loop {
             let saved = self.send_to_page(id, url).await;
@@ -1008,8 +1044,15 @@ impl Drive {
 
     async fn write(
         &mut self,
-        mut change: impl FnMut(&mut PaymentRow, Timestamp) -> Vec<Change> + Send,
+        change: impl FnMut(&mut PaymentRow, Timestamp) -> Vec<Change> + Send,
     ) -> Result<(), Error> {
+        self.try_write(change).await.map_err(stored)
+    }
+
+    async fn try_write(
+        &mut self,
+        mut change: impl FnMut(&mut PaymentRow, Timestamp) -> Vec<Change> + Send,
+    ) -> Result<(), StoreError> {
         if self.lease_gone {
             // The row is the other worker's, and so is the lease in it.
             return Ok(());
@@ -1020,7 +1063,7 @@ impl Drive {
             .journal
             .change(&self.row, |row| change(row, now))
             .await;
-        match written.map_err(stored)? {
+        match written? {
             Written::Yes(row) => self.row = row,
             Written::Lost(row) => {
                 tracing::warn!(payment = %row.id, "another worker drives this payment now");

@@ -11,7 +11,8 @@ use cardless_contract::{
 
 use super::clock::Steps;
 use super::drive::{
-    Drive, MAX_UNMAPPED, MIN_QUESTIONS, PARK_PENDING_AFTER, PARK_UNKNOWN_AFTER, patience,
+    Drive, MAX_UNMAPPED, MIN_QUESTIONS, PARK_PENDING_AFTER, PARK_UNKNOWN_AFTER, RESTRICTED,
+    patience,
 };
 use super::link::on_a_task;
 use super::pay::{
@@ -608,7 +609,7 @@ impl Inner {
         let too_long = is_older(row.created_at, now, PARK_UNKNOWN_AFTER);
         // From an account that was restricted since, nothing is taken that an answer shows not to have
         // arrived.
-        let barred = question.shows
+        let barred = question.tells
             && row.kind == OperationType::Capture
             && self.is_restricted(&row.account).await?;
         if again && !too_long && !barred {
@@ -621,7 +622,7 @@ impl Inner {
         }
         if proven {
             let code = if barred {
-                "account_restricted"
+                RESTRICTED
             } else {
                 "not_carried_out"
             };

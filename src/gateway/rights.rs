@@ -37,6 +37,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How much of what holds up an erasure is looked at in one go.
 const MAX_BLOCKERS: u32 = 100;
 
+/// How many revocations a person ends at once.
+const MAX_ENDED: usize = 1000;
+
 /// How much of it an answer shows.
 const MAX_SHOWN: usize = 20;
 
@@ -151,18 +154,26 @@ impl Gateway {
         self.inner.erasure_answer(&row).await
     }
 
-    /// Waits no longer for a provider to confirm what is being revoked for an open erasure, and goes
+    /// Waits no longer for one provider to confirm what is being revoked for an open erasure, and goes
     /// on with it: for a person who knows that it never will, since its contract has ended, say, or the
-    /// token does not open any more. Only what the provider was asked for at least once is ended; the
-    /// receipt counts it apart ([`Erasure::unconfirmed`]), and the audit log says who did it.
+    /// tokens do not open any more. Only what was tried at least once is ended; the receipt counts it
+    /// apart ([`Erasure::unconfirmed`]), and the audit log says who did it.
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`] without an open erasure; [`Code::InvalidState`] if nothing waits for a
-    /// provider that was asked; [`Code::InvalidField`], [`Code::StoreUnavailable`].
-    pub async fn erase_unconfirmed(&self, account: &str) -> Result<Answer<Erasure>, Error> {
+    /// [`Code::NotFound`] without an open erasure; [`Code::InvalidState`] if nothing of the account
+    /// waits for that provider, or was not tried yet; [`Code::InvalidField`],
+    /// [`Code::StoreUnavailable`].
+    pub async fn erase_unconfirmed(
+        &self,
+        account: &str,
+        provider: &str,
+    ) -> Result<Answer<Erasure>, Error> {
         let id = check::account("account", account)?;
-        match self.end_unconfirmed(&id).await {
+        view::provider_name(provider).map_err(|_| {
+            Error::field(Code::InvalidField, "provider", "No provider is called so.")
+        })?;
+        match self.end_unconfirmed(&id, provider).await {
             Ok(()) => self.continue_erasure(account).await,
             Err(error) => {
                 let line = self.audit(AuditAction::AccountUnconfirmed, self.inner.audit_name(&id));
@@ -171,36 +182,33 @@ impl Gateway {
         }
     }
 
-    async fn end_unconfirmed(&self, id: &AccountId) -> Result<(), Error> {
+    async fn end_unconfirmed(&self, id: &AccountId, provider: &str) -> Result<(), Error> {
         let inner = &self.inner;
         for _ in 0..MAX_RACES {
             let open = inner.latest_erasure(id).await?;
             let open = open.filter(|row| row.account.is_some());
             let mut erasure = open.ok_or_else(|| Error::not_found("open erasure"))?;
-            let methods = inner.asked_in_vain(&inner.pseudonym(id)).await?;
+            let methods = inner.tried_in_vain(&inner.pseudonym(id), provider).await?;
             if methods.is_empty() {
                 return Err(Error::new(
                     Code::InvalidState,
-                    "Nothing of the account waits for a provider that was asked already. `account \
+                    "Nothing of the account waits for that provider, or it was not tried yet. `account \
                      show` says what the erasure waits for.",
                 ));
             }
-            let mut unconfirmed = unconfirmed(&erasure)?;
-            let mut ended = BTreeMap::<String, u64>::new();
+            let count = u64::try_from(methods.len()).unwrap_or(u64::MAX);
             let mut batch = Vec::new();
             for method in methods {
-                *ended.entry(method.provider.clone()).or_default() += 1;
                 batch.extend(inner.revoked(method));
             }
-            for (provider, count) in ended {
-                let line = self
-                    .audit(AuditAction::AccountUnconfirmed, inner.audit_name(id))
-                    .detail("receipt", &erasure.id)
-                    .detail("provider", &provider)
-                    .detail("payment_methods", count);
-                batch.push(line.change());
-                *unconfirmed.entry(provider).or_default() += count;
-            }
+            let line = self
+                .audit(AuditAction::AccountUnconfirmed, inner.audit_name(id))
+                .detail("receipt", &erasure.id)
+                .detail("provider", provider)
+                .detail("payment_methods", count);
+            batch.push(line.change());
+            let mut unconfirmed = unconfirmed(&erasure)?;
+            *unconfirmed.entry(provider.to_owned()).or_default() += count;
             let text = serde_json::to_string(&unconfirmed).map_err(|error| {
                 Error::new(Code::Internal, "A receipt can't be written.").with_source(error)
             })?;
@@ -395,18 +403,18 @@ impl Inner {
         self.erasure_later(row, &[]).await
     }
 
-    /// The account's methods whose provider was asked to revoke them, and has not confirmed it.
-    async fn asked_in_vain(&self, account: &str) -> Result<Vec<MethodRow>, Error> {
+    /// The account's methods whose revocation at this provider was tried and is not confirmed.
+    async fn tried_in_vain(&self, account: &str, provider: &str) -> Result<Vec<MethodRow>, Error> {
         let store = self.journal.store();
-        let blockers = store.blockers(account, MAX_BLOCKERS).await;
-        let mut asked = Vec::new();
+        let blockers = store.blockers(account, u32::MAX).await;
+        let mut tried = Vec::new();
         for blocker in blockers.map_err(stored)? {
-            if blocker.kind == BlockerKind::Method {
+            if blocker.kind == BlockerKind::Method && tried.len() < MAX_ENDED {
                 let method = store.method(&blocker.id).await.map_err(stored)?;
-                asked.extend(method.filter(|row| row.attempts > 0));
+                tried.extend(method.filter(|row| row.attempts > 0 && row.provider == provider));
             }
         }
-        Ok(asked)
+        Ok(tried)
     }
 
     async fn revoke_all(&self, account: &str) -> Result<(), Error> {

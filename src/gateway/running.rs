@@ -22,13 +22,17 @@ type Place = Option<String>;
 /// What was begun and has not ended, and what is to begin.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    tasks: JoinSet<()>,
+    /// Each says whether it could drive its object.
+    tasks: JoinSet<bool>,
     /// Of each task: its object, and where it is driven.
     objects: HashMap<Id, (String, Place)>,
     /// What the last look has found.
     waiting: BTreeMap<Place, VecDeque<Due>>,
     /// There may be more due than the last look has taken.
     full: Vec<Place>,
+    /// Something of the last look could be driven. Where nothing can, the store takes no writes, and
+    /// the next look would find the same.
+    driven: bool,
 }
 
 impl Running {
@@ -44,11 +48,15 @@ impl Running {
         let most = usize::try_from(BATCH).unwrap_or(usize::MAX);
         let full = self.waiting.iter().filter(|(_, due)| due.len() >= most);
         self.full = full.map(|(place, _)| place.clone()).collect();
+        self.driven = false;
     }
 
     /// Begins what there is room for. `false` if all of a full look have begun, so that the next look
     /// finds others.
     pub(super) fn begin(&mut self, inner: &Arc<Inner>) -> bool {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.ended(ended);
+        }
         let mut waiting = std::mem::take(&mut self.waiting);
         for (place, due) in &mut waiting {
             while self.at(place) < AT_ONCE
@@ -62,7 +70,7 @@ impl Running {
         }
         self.waiting = waiting;
         let is_through = |place: &Place| self.waiting.get(place).is_none_or(VecDeque::is_empty);
-        if self.full.iter().any(is_through) {
+        if self.driven && self.full.iter().any(is_through) {
             self.full.clear();
             return false;
         }
@@ -89,9 +97,12 @@ impl Running {
         self.objects.values().filter(here).count()
     }
 
-    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, bool), JoinError>) {
         let id = match &ended {
-            Ok((id, ())) => *id,
+            Ok((id, driven)) => {
+                self.driven |= driven;
+                *id
+            }
             Err(error) => error.id(),
         };
         let object = self.objects.remove(&id);
@@ -108,12 +119,13 @@ impl Running {
             // Beyond its lease another look takes the object over; a call that hangs must not hold up
             // the rest.
             match tokio::time::timeout(LEASE, inner.drive(due)).await {
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => return true,
                 Ok(Err(error)) => {
                     tracing::error!(object = %id, error = %Causes(&error), "resolver");
                 }
                 Err(_) => tracing::error!(object = %id, "resolver: no end within the lease"),
             }
+            false
         });
         self.objects.insert(task.id(), (object, place));
     }

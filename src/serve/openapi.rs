@@ -326,9 +326,9 @@ fn erasure() -> Value {
                 "revoked",
                 json!({ "type": "array", "items": revoked.clone() }),
             ),
-            ("unconfirmed", json!({ "type": "array", "items": revoked })),
         ],
         &[
+            ("unconfirmed", json!({ "type": "array", "items": revoked })),
             ("erased_at", moment()),
             ("waiting_for", list_of("WaitingFor")),
             ("deleted", deleted),

@@ -376,6 +376,9 @@ async fn is_at_its_end(world: &World, verb: Verb) -> Vec<String> {
         }
     }
     if verb == Verb::Export {
+        if world.folder().join("out.partial").exists() {
+            broken.push("a part of the file is still there".to_owned());
+        }
         let import = ["import", "out", "--sender", "ours", "--dry-run", "--json"];
         let report: Value = serde_json::from_str(&printed(world, &import).await).unwrap();
         if report["already_here"] != TOKENS {

@@ -209,6 +209,59 @@ async fn a_customer_who_approves_after_the_restriction_is_not_charged() {
     assert_eq!(world.fake.calls("commit"), commits);
 }
 
+/// What was not reserved before the restriction leads nobody to a page afterwards.
+#[tokio::test(start_paused = true)]
+async fn a_customer_is_led_to_no_page_after_the_restriction() {
+    for shape in SHAPES {
+        for fault in [Fault::LostBefore, Fault::LostAfter] {
+            let world = World::new(shape);
+            world.linked().await;
+            world.fake.fault("reserve", fault);
+            let payment = world.pay(&present("r-1")).await;
+            assert_eq!(payment.status, PaymentStatus::Unknown, "{shape:?}");
+            world.gateway.set_restricted("a-1", true).await.unwrap();
+            for _ in 0..80 {
+                world.run_minutes(1).await;
+                let shown = world.payment(&payment.id).await;
+                assert_eq!(shown.redirect_url, None, "{shape:?}");
+            }
+            is_restricted(&world, &payment.id).await;
+            if shape != Shape::Holds {
+                assert_eq!(world.fake.calls("reserve"), 1, "{shape:?}");
+            }
+        }
+    }
+}
+
+/// The sums at the provider do not tell which of two captures arrived: nothing is sent again all the same.
+#[tokio::test(start_paused = true)]
+async fn one_of_several_captures_is_not_sent_again_for_a_restricted_account() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let held = world.pay(&hold("r-1")).await;
+    world.fake.fault("capture", Fault::LostBefore);
+    for minor in [3000, 1000] {
+        let part = take(Some(minor), Some(false));
+        world
+            .gateway
+            .capture(&world.key(), &held.id, &part)
+            .await
+            .unwrap();
+    }
+    world.gateway.set_restricted("a-1", true).await.unwrap();
+    world.run_minutes(60).await;
+    assert_eq!(world.fake.moved(Kind::Capture, &held.id), (1, 1000));
+    let case = world.gateway.case(&held.id).await.unwrap();
+    let lost = &case.payment.operations[0];
+    assert!(
+        matches!(
+            lost.status,
+            OperationStatus::Failed | OperationStatus::Parked
+        ),
+        "{lost:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_capture_that_did_not_arrive_is_not_sent_again_for_a_restricted_account() {
     let world = World::new(Shape::TwoCalls);
@@ -804,7 +857,7 @@ async fn a_person_may_wait_no_longer_for_a_provider_and_the_receipt_says_so() {
     let world = World::new(Shape::TwoCalls);
     world.linked().await;
     world.linked().await;
-    let early = world.gateway.erase_unconfirmed("a-1").await;
+    let early = world.gateway.erase_unconfirmed("a-1", "fake").await;
     assert_eq!(code(early), Code::NotFound);
 
     // One is confirmed, of the other nobody ever hears.
@@ -816,7 +869,13 @@ async fn a_person_may_wait_no_longer_for_a_provider_and_the_receipt_says_so() {
     }
     world.run_hours(2).await;
     let asked = world.fake.calls("revoke");
-    let ended = world.gateway.erase_unconfirmed("a-1").await.unwrap();
+    let other = world.gateway.erase_unconfirmed("a-1", "paypal").await;
+    assert_eq!(code(other), Code::InvalidState);
+    let ended = world
+        .gateway
+        .erase_unconfirmed("a-1", "fake")
+        .await
+        .unwrap();
     assert!(!ended.open, "{ended:?}");
     let receipt = ended.body;
     assert_eq!(receipt.id, begun.body.id);
@@ -838,8 +897,8 @@ async fn a_person_may_wait_no_longer_for_a_provider_and_the_receipt_says_so() {
         let line = ("account.erase.unconfirmed".to_owned(), outcome.to_owned());
         said.iter().filter(|found| **found == line).count()
     };
-    assert_eq!((of("refused"), of("done")), (1, 1), "{said:?}");
-    let again = world.gateway.erase_unconfirmed("a-1").await;
+    assert_eq!((of("refused"), of("done")), (2, 1), "{said:?}");
+    let again = world.gateway.erase_unconfirmed("a-1", "fake").await;
     assert_eq!(code(again), Code::NotFound);
 }
 
@@ -850,7 +909,7 @@ async fn nothing_is_ended_that_no_provider_was_asked_for() {
     world.pay(&hold("r-1")).await;
     let begun = erase(&world).await;
     assert_eq!(waits(&begun.body), [("payment", "authorized")]);
-    let refused = world.gateway.erase_unconfirmed("a-1").await;
+    let refused = world.gateway.erase_unconfirmed("a-1", "fake").await;
     assert_eq!(code(refused), Code::InvalidState);
     assert_eq!(standing(&world).await.status, ErasureStatus::Open);
 }
