@@ -214,11 +214,14 @@ mod tests {
         let mut reader = next.left().unwrap().unwrap();
         io::Read::read_to_string(&mut reader, &mut left).unwrap();
         assert_eq!(left, "one a mark that is rather long");
+        // It shares the lock.
+        drop(reader);
         next.go_on(4);
         drop(next);
         // Killed again before it has written anything: the mark is still there.
         let mut next = Partial::begin(&target).unwrap();
-        assert_eq!(next.left().unwrap().unwrap().lines().count(), 1);
+        let left = next.left().unwrap().unwrap();
+        assert_eq!(io::BufRead::lines(left).count(), 1);
         next.go_on(4);
         next.add("two", "!").unwrap();
         next.finish().unwrap();

@@ -642,10 +642,14 @@ impl Inner {
 
     /// Whether another operation of the same kind is open, or has ended since this one began: then
     /// the sums at the provider do not tell which of them was carried out. To be asked after the
-    /// provider's answer: what begins later, the answer does not hold.
+    /// provider's answer: what begins later, the answer does not hold. A refund that its provider finds
+    /// by a name of its own has none.
     pub(super) async fn has_rivals(&self, row: &OperationRow) -> Result<bool, Error> {
-        if row.kind == OperationType::Void {
-            return Ok(false);
+        let by_sum = self.provider(&row.provider)?.capabilities().refunds_by_sum;
+        match row.kind {
+            OperationType::Void => return Ok(false),
+            OperationType::Refund if !by_sum => return Ok(false),
+            OperationType::Refund | OperationType::Capture => {}
         }
         // Before the sums: one that ends in between is open here or counted there.
         let operations = self.journal.store().operations(&row.payment).await;

@@ -202,7 +202,10 @@ const TABLES: &[(&str, Classes)] = &[
             (Class::Handle, &["id"]),
             (Class::KeyedHash, &["subject"]),
             (Class::Pseudonym, &["account"]),
-            (Class::Number, &["report", "attempts", "version"]),
+            (
+                Class::Number,
+                &["report", "unconfirmed", "attempts", "version"],
+            ),
             (
                 Class::Time,
                 &["requested_at", "erased_at", "next_at", "lease_until"],

@@ -851,3 +851,37 @@ async fn a_refused_person_takes_no_look_away() {
         PaymentStatus::Captured
     );
 }
+
+/// Of two refunds of the same amount one has arrived. Where the provider finds each by its name, a person
+/// who takes one for the other is not believed.
+#[tokio::test(start_paused = true)]
+async fn a_person_who_takes_one_refund_for_another_is_not_believed() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    let mut refunds = Vec::new();
+    for fault in [Fault::LostBefore, Fault::LostAfter] {
+        world.fake.fault("refund", fault);
+        let (key, request) = (world.key(), give(Some(1000)));
+        let refund = world.gateway.refund(&key, &payment.id, &request).await;
+        refunds.push(refund.unwrap().body.id);
+    }
+    for refund in &refunds {
+        world.park_operation(refund).await;
+    }
+    tokio::time::advance(10 * LONGEST_DELAY).await;
+    for (refund, end) in refunds.iter().zip([ResolveAs::Refunded, ResolveAs::Failed]) {
+        let request = ResolveRequest {
+            payment: payment.id.clone(),
+            operation: Some(refund.clone()),
+            end,
+            note: "seen".to_owned(),
+            person: "ann".to_owned(),
+        };
+        let resolved = world.resolve(&request).await.unwrap();
+        assert_eq!(resolved.resolution.decided_by, "provider");
+        assert!(!resolved.as_wanted);
+    }
+    assert_eq!(world.payment(&payment.id).await.refunded.minor(), 1000);
+    world.books_fit(&payment.id).await;
+}
