@@ -119,7 +119,7 @@ impl House {
             several_captures: false,
             partial_refund: true,
             refund_per_capture: false,
-            refunds_by_sum: false,
+            finds_by_sum: false,
             setup_takes_payment: false,
             reserve_holds: false,
             find_by_reference: true,

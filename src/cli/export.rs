@@ -9,7 +9,7 @@ use cardless::exchange::{PublicKey, Usage};
 use cardless::gateway::{ExportPart, ExportReport, Gateway, TokenExport};
 
 use super::client::read_keys;
-use super::partial::Partial;
+use super::partial::{PARTIAL, Partial};
 use super::progress::Progress;
 use super::{Context, Failure, Outcome, Providers, note, say, say_json};
 
@@ -50,7 +50,7 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
         limit: arguments.limit,
     };
     part.check(&recipient)?;
-    let mut to = Partial::begin(file)?;
+    let mut to = Partial::begin(file, PARTIAL)?;
     // Before the first token is opened: whoever finds that it is another key can still stop it.
     note(format_args!(
         "{} is sealed to {}",

@@ -11,7 +11,7 @@ use cardless::exchange::transfer::MAX_LINE_BYTES;
 use cardless::gateway::{ImportReport, Refusal, TokenImport};
 
 use super::export::{print_keys, public_keys};
-use super::partial::Partial;
+use super::partial::{Partial, UNFINISHED};
 use super::private::exists;
 use super::progress::Progress;
 use super::rotate::Throttle;
@@ -212,7 +212,8 @@ impl Lines {
 impl Refusals {
     /// What an import that was killed has left of its report is begun anew: this one refuses it again.
     fn to(report: Option<&Path>) -> Result<Self, Failure> {
-        let mut file = report.map(Partial::begin).transpose()?;
+        let begin = |report| Partial::begin(report, UNFINISHED);
+        let mut file = report.map(begin).transpose()?;
         if let Some(file) = &mut file {
             file.begin_anew()?;
         }

@@ -13,8 +13,11 @@ use std::path::{Path, PathBuf};
 use super::private::{create_file, exists};
 use super::{Failure, Outcome};
 
-/// What the name of an unfinished file ends with.
-const SUFFIX: &str = ".partial";
+/// What the name of an unfinished file ends with that can go on.
+pub(super) const PARTIAL: &str = ".partial";
+
+/// What the name of one ends with that begins anew.
+pub(super) const UNFINISHED: &str = ".unfinished";
 
 /// A file on its way.
 #[derive(Debug)]
@@ -27,13 +30,14 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Begins a file that is to be at `target`, or opens what is left of one.
-    pub(super) fn begin(target: &Path) -> Result<Self, Failure> {
+    /// Begins a file that is to be at `target`, or opens what is left of one; its name ends with
+    /// `suffix` until it is whole.
+    pub(super) fn begin(target: &Path, suffix: &'static str) -> Result<Self, Failure> {
         if target.symlink_metadata().is_ok() {
             return Err(exists(target));
         }
         let mut name = OsString::from(target);
-        name.push(SUFFIX);
+        name.push(suffix);
         let partial = PathBuf::from(name);
         let file = open(&partial)
             .map_err(|error| cant(&partial, &format!("can't be written: {error}")))?;
@@ -49,7 +53,7 @@ impl Partial {
         // One that was killed just as it had put its file into place has left a second name of it.
         if has_another_name(&file)? {
             std::fs::remove_file(&partial)?;
-            return Self::begin(target);
+            return Self::begin(target, suffix);
         }
         Ok(Self {
             file,
@@ -177,9 +181,9 @@ mod tests {
         let partial = folder.path().join("tokens.partial");
         std::fs::write(&partial, "left behind by one that was killed").unwrap();
 
-        let mut first = Partial::begin(&target).unwrap();
+        let mut first = Partial::begin(&target, PARTIAL).unwrap();
         assert!(
-            Partial::begin(&target).is_err(),
+            Partial::begin(&target, PARTIAL).is_err(),
             "another process writes it"
         );
         assert!(first.left().unwrap().is_some());
@@ -198,18 +202,18 @@ mod tests {
             let mode = target.metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        assert!(Partial::begin(&target).is_err());
+        assert!(Partial::begin(&target, PARTIAL).is_err());
     }
 
     #[test]
     fn what_is_left_goes_on_and_the_mark_is_not_in_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("tokens");
-        let mut killed = Partial::begin(&target).unwrap();
+        let mut killed = Partial::begin(&target, PARTIAL).unwrap();
         killed.add("one ", "a mark that is rather long").unwrap();
         drop(killed);
 
-        let mut next = Partial::begin(&target).unwrap();
+        let mut next = Partial::begin(&target, PARTIAL).unwrap();
         let mut left = String::new();
         let mut reader = next.left().unwrap().unwrap();
         io::Read::read_to_string(&mut reader, &mut left).unwrap();
@@ -219,7 +223,7 @@ mod tests {
         next.go_on(4);
         drop(next);
         // Killed again before it has written anything: the mark is still there.
-        let mut next = Partial::begin(&target).unwrap();
+        let mut next = Partial::begin(&target, PARTIAL).unwrap();
         let left = next.left().unwrap().unwrap();
         assert_eq!(io::BufRead::lines(left).count(), 1);
         next.go_on(4);
@@ -235,7 +239,7 @@ mod tests {
         let (target, moved) = (folder.path().join("tokens"), folder.path().join("moved"));
         std::fs::write(&moved, "whole").unwrap();
         std::fs::hard_link(&moved, folder.path().join("tokens.partial")).unwrap();
-        let mut next = Partial::begin(&target).unwrap();
+        let mut next = Partial::begin(&target, PARTIAL).unwrap();
         next.begin_anew().unwrap();
         next.add("new", "").unwrap();
         next.finish().unwrap();
@@ -247,7 +251,7 @@ mod tests {
     fn a_file_that_came_meanwhile_stays() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("tokens");
-        let mut late = Partial::begin(&target).unwrap();
+        let mut late = Partial::begin(&target, PARTIAL).unwrap();
         late.add("late", "").unwrap();
         std::fs::write(&target, "first").unwrap();
         assert!(late.finish().is_err());
@@ -262,7 +266,7 @@ mod tests {
         std::fs::write(&victim, "mine").unwrap();
         let partial = folder.path().join("tokens.partial");
         std::os::unix::fs::symlink(&victim, partial).unwrap();
-        assert!(Partial::begin(&folder.path().join("tokens")).is_err());
+        assert!(Partial::begin(&folder.path().join("tokens"), PARTIAL).is_err());
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "mine");
     }
 }

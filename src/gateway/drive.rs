@@ -834,8 +834,8 @@ impl Drive {
             .seal_redirect(account, provider, &self.row.id, url);
         let sealed = sealed.await?;
         let id = id.map(|id| id.as_str().to_owned());
-        let by_commit = id.is_none();
-        self.save(move |row, now| {
+        let (by_commit, reservation) = (id.is_none(), id.clone());
+        let saved = self.try_write(move |row, now| {
             if let Some(id) = &id {
                 row.reservation = Some(id.clone());
             }
@@ -858,8 +858,15 @@ impl Drive {
             row.attempts = 0;
             let at = now.plus(Duration::from_secs(30));
             state::ask_again(row, PaymentState::ActionRequired, at, now);
-        })
-        .await
+            vec![Change::RequireUnrestricted {
+                account: row.account.clone(),
+            }]
+        });
+        match saved.await {
+            Ok(()) => Ok(Flow::Stop),
+            Err(StoreError::Conflict(Subject::Account)) => self.close_restricted(reservation).await,
+            Err(error) => Err(stored(error)),
+        }
     }
 
     async fn declined(&mut self, decline: &cardless_contract::Decline) -> Result<Flow, Error> {

@@ -454,6 +454,9 @@ impl Inner {
         started: &SetupStarted,
         takes_payment: bool,
     ) -> Result<SetupRow, Error> {
+        if self.is_restricted(&row.account).await? {
+            return self.end_setup(row, SetupState::Expired, None).await;
+        }
         let mut turns = 0;
         loop {
             let written = self.show_page(&row, started, takes_payment).await;
@@ -495,7 +498,10 @@ impl Inner {
                 payment.next_at = Some(now.plus(pause(5)));
                 Change::UpdatePayment(payment)
             });
-            payment.into_iter().collect()
+            let unrestricted = Change::RequireUnrestricted {
+                account: row.account.clone(),
+            };
+            payment.into_iter().chain([unrestricted]).collect()
         })
         .await
     }
@@ -559,6 +565,10 @@ impl Inner {
         let now = self.journal.now();
         match row.state {
             SetupState::Beginning if now >= row.expires_at => {
+                self.end_setup(row, SetupState::Expired, None).await
+            }
+            // Nobody is led to a page that was not made before the restriction.
+            SetupState::Beginning if self.is_restricted(&row.account).await? => {
                 self.end_setup(row, SetupState::Expired, None).await
             }
             SetupState::Beginning => Box::pin(self.begin_setup(row, false)).await,

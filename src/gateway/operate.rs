@@ -607,11 +607,10 @@ impl Inner {
             Repeat::AfterQuestion => proven,
         };
         let too_long = is_older(row.created_at, now, PARK_UNKNOWN_AFTER);
-        // From an account that was restricted since, nothing is taken that an answer shows not to have
-        // arrived.
-        let barred = question.tells
-            && row.kind == OperationType::Capture
-            && self.is_restricted(&row.account).await?;
+        // From an account that was restricted since, nothing more is taken: what may have arrived is
+        // asked about, and in the end left to a person.
+        let takes = row.kind == OperationType::Capture;
+        let barred = takes && self.is_restricted(&row.account).await?;
         if again && !too_long && !barred {
             let earlier = match (proven, question.tells) {
                 (true, _) => Earlier::NotCarriedOut,
@@ -630,7 +629,7 @@ impl Inner {
                 .operation_ended(row, OperationState::Failed, None, code)
                 .await;
         }
-        if question.shows {
+        if question.shows || (barred && question.asked_at < quiet_at) {
             let at = quiet_at.max(now);
             return self
                 .change_operation(&row, |row| release_row(row, Some(at)))
@@ -642,14 +641,12 @@ impl Inner {
 
     /// Whether another operation of the same kind is open, or has ended since this one began: then
     /// the sums at the provider do not tell which of them was carried out. To be asked after the
-    /// provider's answer: what begins later, the answer does not hold. A refund that its provider finds
-    /// by a name of its own has none.
+    /// provider's answer: what begins later, the answer does not hold. What its provider finds by a
+    /// name of its own has none.
     pub(super) async fn has_rivals(&self, row: &OperationRow) -> Result<bool, Error> {
-        let by_sum = self.provider(&row.provider)?.capabilities().refunds_by_sum;
-        match row.kind {
-            OperationType::Void => return Ok(false),
-            OperationType::Refund if !by_sum => return Ok(false),
-            OperationType::Refund | OperationType::Capture => {}
+        let by_sum = self.provider(&row.provider)?.capabilities().finds_by_sum;
+        if row.kind == OperationType::Void || !by_sum {
+            return Ok(false);
         }
         // Before the sums: one that ends in between is open here or counted there.
         let operations = self.journal.store().operations(&row.payment).await;
@@ -672,10 +669,20 @@ impl Inner {
     ) -> Result<OperationRow, Error> {
         let now = self.journal.now();
         let lease = row.lease_until();
-        let marked = self
+        let takes = row.kind == OperationType::Capture;
+        let marked = self.journal.change(&row, |row| {
             // A jump of the clock may have been reckoned with since `now`: no send is older for it.
-            .change_operation(&row, |row| row.last_sent_at = row.last_sent_at.max(now))
-            .await?;
+            row.last_sent_at = row.last_sent_at.max(now);
+            let account = row.account.clone();
+            let unrestricted = takes.then_some(Change::RequireUnrestricted { account });
+            unrestricted.into_iter().collect()
+        });
+        let marked = match marked.await {
+            Ok(Written::Yes(row) | Written::Lost(row)) => row,
+            // The account was restricted just now.
+            Err(StoreError::Conflict(Subject::Account)) => return self.look_anew(row).await,
+            Err(error) => return Err(stored(error)),
+        };
         if marked.lease_until() != lease {
             return Ok(marked);
         }

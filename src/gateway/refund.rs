@@ -158,7 +158,7 @@ impl Inner {
     /// before ours begins: ours would be taken for done by it.
     async fn sums_fit(&self, row: &PaymentRow) -> Result<(), Error> {
         let provider = self.provider(&row.provider)?;
-        if row.captured == 0 || !provider.capabilities().refunds_by_sum {
+        if row.captured == 0 || !provider.capabilities().finds_by_sum {
             return Ok(());
         }
         let seen = self.read_before(row).await?;

@@ -99,7 +99,7 @@ fn capabilities() -> Capabilities {
         several_captures: true,
         partial_refund: true,
         refund_per_capture: true,
-        refunds_by_sum: false,
+        finds_by_sum: false,
         setup_takes_payment: false,
         reserve_holds: false,
         find_by_reference: false,

@@ -250,7 +250,7 @@ impl KeyFile {
         left.then(|| {
             format!(
                 "{} still holds keys of before, since what was to overwrite it was interrupted: run \
-                 `cardless rotate keys --destroy-retired` again",
+                 `cardless rotate keys --rewrite-file`, which overwrites it and destroys no key",
                 old.display()
             )
         })

@@ -168,7 +168,7 @@ impl Shape {
             several_captures: true,
             partial_refund: true,
             refund_per_capture: true,
-            refunds_by_sum: false,
+            finds_by_sum: false,
             setup_takes_payment: false,
             reserve_holds: false,
             find_by_reference: false,
@@ -198,7 +198,7 @@ impl Shape {
             Self::Holds => Capabilities {
                 several_captures: false,
                 refund_per_capture: false,
-                refunds_by_sum: true,
+                finds_by_sum: true,
                 setup_takes_payment: true,
                 page_moves_money: true,
                 reserve_holds: true,

@@ -253,13 +253,64 @@ async fn one_of_several_captures_is_not_sent_again_for_a_restricted_account() {
     assert_eq!(world.fake.moved(Kind::Capture, &held.id), (1, 1000));
     let case = world.gateway.case(&held.id).await.unwrap();
     let lost = &case.payment.operations[0];
-    assert!(
-        matches!(
-            lost.status,
-            OperationStatus::Failed | OperationStatus::Parked
-        ),
-        "{lost:?}"
+    assert_eq!(lost.status, OperationStatus::Failed, "{lost:?}");
+}
+
+/// A capture of which the provider tells nothing is not sent again either; a person looks.
+#[tokio::test(start_paused = true)]
+async fn a_capture_that_nobody_can_find_is_left_to_a_person_for_a_restricted_account() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let held = world.pay(&hold("r-1")).await;
+    world.fake.fault("capture", Fault::LostBefore);
+    for _ in 0..500 {
+        world.fake.fault("find_operation", Fault::Refused);
+    }
+    let (key, whole) = (world.key(), take(None, None));
+    let capture = world.gateway.capture(&key, &held.id, &whole).await;
+    assert_eq!(
+        capture.unwrap().body.operations[0].status,
+        OperationStatus::Unknown
     );
+    world.gateway.set_restricted("a-1", true).await.unwrap();
+    world.run_minutes(60).await;
+    assert_eq!(world.fake.moved(Kind::Capture, &held.id), (0, 0));
+    let case = world.gateway.case(&held.id).await.unwrap();
+    assert_eq!(case.payment.operations[0].status, OperationStatus::Parked);
+}
+
+/// A page to link, and to pay, that was not made before the restriction is not made after it.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_led_to_link_after_the_restriction() {
+    for shape in SHAPES {
+        for (fault, erased) in [
+            (Fault::LostBefore, false),
+            (Fault::LostAfter, false),
+            (Fault::LostBefore, true),
+        ] {
+            let world = World::new(shape);
+            world.fake.fault("begin_setup", fault);
+            let setup = world.gateway.link(&world.key(), &link_and_pay("r-1")).await;
+            let setup = setup.unwrap().body;
+            assert_eq!(setup.redirect_url, None, "{shape:?}");
+            if erased {
+                erase(&world).await;
+            } else {
+                world.gateway.set_restricted("a-1", true).await.unwrap();
+            }
+            world.run_minutes(10).await;
+            assert_eq!(world.fake.calls("begin_setup"), 1, "{shape:?}");
+            let payment = world.payment(&setup.payment.unwrap()).await;
+            assert_eq!(payment.status, PaymentStatus::Failed, "{shape:?}");
+            if erased {
+                assert_eq!(standing(&world).await.status, ErasureStatus::Erased);
+            } else {
+                let shown = world.gateway.setup(&setup.id).await.unwrap();
+                assert_eq!(shown.status, SetupStatus::Expired);
+                assert_eq!(shown.redirect_url, None);
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,7 +91,7 @@ fn capabilities() -> Capabilities {
         partial_refund: true,
         refund_per_capture: false,
         // `providers/aduno.md` §5.6: the history shows sums.
-        refunds_by_sum: true,
+        finds_by_sum: true,
         setup_takes_payment: true,
         reserve_holds: true,
         find_by_reference: false,

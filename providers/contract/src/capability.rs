@@ -18,10 +18,11 @@ pub struct Capabilities {
     pub partial_refund: bool,
     /// A refund names one capture, so it can't give back more than that capture took.
     pub refund_per_capture: bool,
-    /// A look for a refund finds its sum only ([`OperationLookup::settled_before`](crate::OperationLookup)),
-    /// so what somebody else gave back can't be told from ours. The gateway reads the sum before it
-    /// begins a refund then.
-    pub refunds_by_sum: bool,
+    /// A look for a capture or refund finds its sum only
+    /// ([`OperationLookup::settled_before`](crate::OperationLookup)), so what somebody else took or gave
+    /// back can't be told from ours. The gateway reads the sum before it begins a refund then. Without
+    /// it each is found by a name of its own, whatever else there is.
+    pub finds_by_sum: bool,
     /// A first payment and the link come out of one visit at the provider. Where this is false the
     /// gateway links first and then charges the new token with initiator `customer`.
     pub setup_takes_payment: bool,

@@ -1025,7 +1025,7 @@ const fn capabilities(order_flow: OrderFlow) -> Capabilities {
         several_captures: true,
         partial_refund: true,
         refund_per_capture: true,
-        refunds_by_sum: false,
+        finds_by_sum: false,
         setup_takes_payment: false,
         reserve_holds: matches!(order_flow, OrderFlow::OneCall),
         find_by_reference: false,

@@ -755,7 +755,7 @@ fn capabilities() -> Capabilities {
         several_captures: true,
         partial_refund: true,
         refund_per_capture: false,
-        refunds_by_sum: false,
+        finds_by_sum: false,
         setup_takes_payment: true,
         reserve_holds: false,
         find_by_reference: true,
