@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     dry_run: bool,
     /// Write every refused record to a new FILE, one JSON object a line, never with a value. Until it
-    /// is whole it is FILE.partial; one that was interrupted is begun anew.
+    /// is whole it is FILE.unfinished; one that was interrupted is begun anew.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     #[command(flatten)]

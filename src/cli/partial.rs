@@ -1,8 +1,8 @@
-//! A file that is not there until it is whole: written beside its place as `FILE.partial`, readable
+//! A file that is not there until it is whole: written beside its place under another name, readable
 //! by its owner only, and put into its place at the end. It never takes another file's place.
 //!
-//! Whoever is killed leaves a `.partial`: whole parts and, behind the last of them, a mark that says
-//! how far it is, from which the next one goes on. A lock that ends with its process keeps two from
+//! Whoever is killed leaves `FILE.partial`: whole parts and, behind the last of them, a mark that says
+//! how far it is, from which the next one goes on; or `FILE.unfinished`, which begins anew. A lock that ends with its process keeps two from
 //! writing the same one.
 
 use std::ffi::OsString;

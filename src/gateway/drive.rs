@@ -171,7 +171,7 @@ impl Drive {
             return self.failed(RESTRICTED).await;
         }
         self.fresh = true;
-        self.write(|row, now| {
+        let begun = self.try_write(|row, now| {
             row.step = Step::Reserving;
             row.state = PaymentState::Unknown;
             row.accepted_at = now;
@@ -180,9 +180,15 @@ impl Drive {
             vec![Change::RequireUnrestricted {
                 account: row.account.clone(),
             }]
-        })
-        .await?;
-        Ok(self.goes_on())
+        });
+        match begun.await {
+            Ok(()) => Ok(self.goes_on()),
+            Err(StoreError::Conflict(Subject::Account)) => {
+                self.fresh = false;
+                self.failed(RESTRICTED).await
+            }
+            Err(error) => Err(stored(error)),
+        }
     }
 
     async fn setup(&self) -> Result<Option<SetupRow>, Error> {

@@ -10,7 +10,7 @@ use cardless_contract::{
 use cardless_transport::leaving_by;
 use url::Url;
 
-use super::drive::{Drive, PARK_UNKNOWN_AFTER};
+use super::drive::{Drive, PARK_UNKNOWN_AFTER, RESTRICTED};
 use super::pay::{capture_text, in_progress, key_of, outcome_unknown, reference_of};
 use super::{Gateway, Inner, RequestKey, check, send, stored, view};
 use crate::account::{AccountId, Handle, HandleKind};
@@ -455,11 +455,14 @@ impl Inner {
         takes_payment: bool,
     ) -> Result<SetupRow, Error> {
         if self.is_restricted(&row.account).await? {
-            return self.end_setup(row, SetupState::Expired, None).await;
+            return self.end_restricted(row).await;
         }
         let mut turns = 0;
         loop {
             let written = self.show_page(&row, started, takes_payment).await;
+            if written.as_ref().is_err_and(is_of_restriction) {
+                return self.end_restricted(row).await;
+            }
             if !self.came_too_late(&written, &mut turns).await? {
                 return written;
             }
@@ -569,7 +572,7 @@ impl Inner {
             }
             // Nobody is led to a page that was not made before the restriction.
             SetupState::Beginning if self.is_restricted(&row.account).await? => {
-                self.end_setup(row, SetupState::Expired, None).await
+                self.end_restricted(row).await
             }
             SetupState::Beginning => Box::pin(self.begin_setup(row, false)).await,
             SetupState::AwaitingCustomer => self.ask_setup(row).await,
@@ -750,11 +753,28 @@ impl Inner {
     }
 
     /// Ends a setup without a method, and its first payment unless money moved.
+    /// The account was restricted before the customer had a page.
+    async fn end_restricted(&self, row: SetupRow) -> Result<SetupRow, Error> {
+        self.end_setup_as(row, SetupState::Expired, None, RESTRICTED)
+            .await
+    }
+
     async fn end_setup(
         &self,
         row: SetupRow,
         state: SetupState,
         decline: Option<(String, String, String)>,
+    ) -> Result<SetupRow, Error> {
+        self.end_setup_as(row, state, decline, "setup_ended").await
+    }
+
+    /// Ends a setup; its first payment, if it has not begun, as declined, or as failed by this code.
+    async fn end_setup_as(
+        &self,
+        row: SetupRow,
+        state: SetupState,
+        decline: Option<(String, String, String)>,
+        code: &'static str,
     ) -> Result<SetupRow, Error> {
         let kind = format!("setup.{}", state.as_str());
         let event = self.journal.event(&row.account, kind, &row.id);
@@ -769,7 +789,8 @@ impl Inner {
             let ends =
                 |payment: &PaymentRow| state != SetupState::PaidNotLinked && payment.is_open();
             if let Some(mut payment) = payment.filter(ends) {
-                self.end_first_payment(&mut payment, decline.as_ref(), now, &mut batch);
+                let ends_as = decline.as_ref().ok_or(code);
+                self.end_first_payment(&mut payment, ends_as, now, &mut batch);
             }
             batch
         })
@@ -780,7 +801,7 @@ impl Inner {
     fn end_first_payment(
         &self,
         payment: &mut PaymentRow,
-        decline: Option<&(String, String, String)>,
+        ends_as: Result<&(String, String, String), &'static str>,
         now: Timestamp,
         batch: &mut Vec<Change>,
     ) {
@@ -791,8 +812,8 @@ impl Inner {
             });
             return;
         }
-        state::fail(payment, "setup_ended", now);
-        if let Some(decline) = decline {
+        state::fail(payment, ends_as.err().unwrap_or("setup_ended"), now);
+        if let Ok(decline) = ends_as {
             payment.state = PaymentState::Declined;
             payment.failure = None;
             payment.decline = Some(decline.clone());
@@ -908,6 +929,13 @@ impl Inner {
             Written::Yes(row) | Written::Lost(row) => Ok(row),
         }
     }
+}
+
+/// Whether a write was refused since the account was restricted meanwhile.
+fn is_of_restriction(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let refused = source.and_then(|source| source.downcast_ref::<StoreError>());
+    matches!(refused, Some(StoreError::Conflict(Subject::Account)))
 }
 
 /// How many questions there were, for a look that is not one of the resolver's: these become rarer

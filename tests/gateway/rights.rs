@@ -1,6 +1,7 @@
 //! What a person may ask: restriction, erasure, export. Money first: nothing is lost sight of, and
 //! nothing is charged that should not be.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cardless::error::{Code, Error};
@@ -8,6 +9,7 @@ use cardless::gateway::{AuditQuery, Gateway, ResolveAs, ResolveRequest};
 use cardless::message::*;
 use cardless::store::{PaymentFilter, PaymentState};
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::fake::{Fault, Kind, SHAPES, Shape};
 use crate::world::*;
@@ -302,6 +304,7 @@ async fn nobody_is_led_to_link_after_the_restriction() {
             assert_eq!(world.fake.calls("begin_setup"), 1, "{shape:?}");
             let payment = world.payment(&setup.payment.unwrap()).await;
             assert_eq!(payment.status, PaymentStatus::Failed, "{shape:?}");
+            assert_eq!(payment.failure.unwrap().code, "account_restricted");
             if erased {
                 assert_eq!(standing(&world).await.status, ErasureStatus::Erased);
             } else {
@@ -310,6 +313,26 @@ async fn nobody_is_led_to_link_after_the_restriction() {
                 assert_eq!(shown.redirect_url, None);
             }
         }
+    }
+}
+
+/// The restriction comes while the provider makes the page.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_comes_after_the_restriction_is_shown_to_nobody() {
+    for shape in SHAPES {
+        let world = World::new(shape);
+        let gate = Arc::new(Notify::new());
+        world.fake.fault("begin_setup", Fault::Wait(gate.clone()));
+        let (gateway, key) = (world.gateway.clone(), world.key());
+        let linking = tokio::spawn(async move { gateway.link(&key, &link_and_pay("r-1")).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.gateway.set_restricted("a-1", true).await.unwrap();
+        gate.notify_one();
+        let setup = linking.await.unwrap().unwrap().body;
+        assert_eq!(setup.status, SetupStatus::Expired, "{shape:?}");
+        assert_eq!(setup.redirect_url, None, "{shape:?}");
+        is_restricted(&world, &setup.payment.unwrap()).await;
+        assert!(!erase(&world).await.open, "nothing holds it up");
     }
 }
 
