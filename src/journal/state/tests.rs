@@ -582,4 +582,15 @@ fn money_that_went_back_unexplained_is_noticed_and_not_booked() {
     }
     let row = settled(PaymentState::Voided, 4990, 0);
     assert!(!is_short(&row, &seen(Voided, 0)), "nothing was taken");
+
+    // What a chargeback took back, and what a refund gave, explain as much as they are together.
+    let mut row = settled(PaymentState::Captured, 4990, 4990);
+    (row.refunded, row.reversed) = (1000, 500);
+    for (returned, short) in [(1500, false), (1501, true)] {
+        let seen = Payment {
+            returned: Some(money(returned)),
+            ..seen(Captured, 4990)
+        };
+        assert_eq!(is_short(&row, &seen), short, "{returned}");
+    }
 }
