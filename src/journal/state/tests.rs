@@ -541,6 +541,11 @@ fn ids_are_learnt_from_a_look_and_are_no_news() {
     follow(&mut row, &seen, true, NOW);
     assert_eq!(row.authorization.as_deref(), Some("first"));
     assert_eq!(row.capture_object, None);
+    // While a capture of ours is open, it may be that one.
+    let mut row = settled(PaymentState::Authorized, 4990, 0);
+    row.reserved_capture = 4990;
+    follow(&mut row, &seen, true, NOW);
+    assert_eq!(row.capture_object, None);
     // A hold that was taken in the back office.
     let mut row = settled(PaymentState::Authorized, 4990, 0);
     assert!(follow(&mut row, &seen, true, NOW));
