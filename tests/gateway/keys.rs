@@ -506,6 +506,30 @@ async fn a_key_that_is_needed_since_the_count_is_not_destroyed() {
     assert_eq!(plaintexts(&world).await.len(), 3, "all of it opens");
 }
 
+/// What is new is sealed under the active generation or not written.
+#[tokio::test(start_paused = true)]
+async fn the_store_takes_nothing_new_that_is_sealed_under_an_older_generation() {
+    let world = World::new(Shape::Page);
+    world.linked().await;
+    let payment = world.pay(&present("r-1")).await;
+    let setup = world.gateway.link(&world.key(), &link_request()).await;
+    let setup = setup.unwrap().body;
+    let mut payment = world.store.payment(&payment.id).await.unwrap().unwrap();
+    let mut setup = world.store.setup(&setup.id).await.unwrap().unwrap();
+    assert!(payment.redirect.is_some() && setup.redirect.is_some());
+    let rotation = world.gateway.rotate_keys().await.unwrap();
+    payment.id = "pay_aaaaaaaaaaaaaaaaaaaa".to_owned();
+    setup.id = "set_aaaaaaaaaaaaaaaaaaaa".to_owned();
+    for change in [Change::InsertPayment(payment), Change::InsertSetup(setup)] {
+        let refused = world.store.apply(vec![change]).await;
+        assert!(
+            matches!(refused, Err(StoreError::Conflict(Subject::Generation))),
+            "{refused:?}"
+        );
+    }
+    drop(rotation);
+}
+
 /// The same in the store by itself, for each column of which something is left.
 #[tokio::test(start_paused = true)]
 async fn the_store_marks_no_generation_that_something_is_sealed_under() {
