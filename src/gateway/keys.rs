@@ -195,7 +195,8 @@ impl Inner {
         result: &Result<T, Error>,
         turns: &mut u32,
     ) -> Result<bool, Error> {
-        let late = matches!(result, Err(error) if is_stale(error)) && *turns < MAX_TURNS;
+        let late = matches!(result, Err(error) if is_conflict(error, Subject::Generation))
+            && *turns < MAX_TURNS;
         if late {
             *turns += 1;
             self.follow_generations().await?;
@@ -559,10 +560,11 @@ pub(super) fn unfit(error: KeyFileError) -> Error {
     .with_source(error)
 }
 
-fn is_stale(error: &Error) -> bool {
+/// Whether a write was refused since this had changed meanwhile.
+pub(super) fn is_conflict(error: &Error, subject: Subject) -> bool {
     let source = std::error::Error::source(error);
-    let conflict = source.and_then(|source| source.downcast_ref::<StoreError>());
-    matches!(conflict, Some(StoreError::Conflict(Subject::Generation)))
+    let refused = source.and_then(|source| source.downcast_ref::<StoreError>());
+    matches!(refused, Some(StoreError::Conflict(about)) if *about == subject)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use cardless_transport::leaving_by;
 use url::Url;
 
 use super::drive::{Drive, PARK_UNKNOWN_AFTER, RESTRICTED};
+use super::keys::is_conflict;
 use super::pay::{capture_text, in_progress, key_of, outcome_unknown, reference_of};
 use super::{Gateway, Inner, RequestKey, check, send, stored, view};
 use crate::account::{AccountId, Handle, HandleKind};
@@ -460,7 +461,8 @@ impl Inner {
         let mut turns = 0;
         loop {
             let written = self.show_page(&row, started, takes_payment).await;
-            if written.as_ref().is_err_and(is_of_restriction) {
+            let restricted = |error| is_conflict(error, Subject::Account);
+            if written.as_ref().is_err_and(restricted) {
                 return self.end_restricted(row).await;
             }
             if !self.came_too_late(&written, &mut turns).await? {
@@ -929,13 +931,6 @@ impl Inner {
             Written::Yes(row) | Written::Lost(row) => Ok(row),
         }
     }
-}
-
-/// Whether a write was refused since the account was restricted meanwhile.
-fn is_of_restriction(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    let refused = source.and_then(|source| source.downcast_ref::<StoreError>());
-    matches!(refused, Some(StoreError::Conflict(Subject::Account)))
 }
 
 /// How many questions there were, for a look that is not one of the resolver's: these become rarer
