@@ -72,6 +72,21 @@ impl World {
         self.store.apply(batch).await.unwrap();
     }
 
+    /// A charge that was taken and is parked, just as a webhook tells of it.
+    async fn told_of_parked(&self, change: impl FnOnce(&mut PaymentRow)) -> Payment {
+        self.linked().await;
+        self.fake.fault("commit", Fault::LostAfter);
+        let payment = self.pay(&charge("r-1")).await;
+        self.change_row(&payment.id, |row| {
+            row.state = PaymentState::Parked;
+            row.next_at = None;
+            change(row);
+        })
+        .await;
+        self.webhook("event-1", &payment.id).await;
+        payment
+    }
+
     /// A refund of a captured charge that never arrived, parked.
     async fn parked_refund(&self, reference: &str) -> (String, String) {
         let payment = self.pay(&charge(reference)).await;
@@ -797,18 +812,12 @@ async fn what_is_parked_without_an_id_stays_with_the_person() {
 #[tokio::test(start_paused = true)]
 async fn what_is_parked_and_closing_is_looked_at_once_it_is_quiet() {
     let world = World::new(Shape::TwoCalls);
-    world.linked().await;
-    world.fake.fault("commit", Fault::LostAfter);
-    let payment = world.pay(&charge("r-1")).await;
-    world
-        .change_row(&payment.id, |row| {
-            row.state = PaymentState::Parked;
+    let payment = world
+        .told_of_parked(|row| {
             row.step = Step::Closing;
             row.closing_as = Some(PaymentState::Failed);
-            row.next_at = None;
         })
         .await;
-    world.webhook("event-1", &payment.id).await;
     world.run_minutes(1).await;
     assert_eq!(
         world.payment(&payment.id).await.status,
@@ -825,16 +834,7 @@ async fn what_is_parked_and_closing_is_looked_at_once_it_is_quiet() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_person_takes_no_look_away() {
     let world = World::new(Shape::TwoCalls);
-    world.linked().await;
-    world.fake.fault("commit", Fault::LostAfter);
-    let payment = world.pay(&charge("r-1")).await;
-    world
-        .change_row(&payment.id, |row| {
-            row.state = PaymentState::Parked;
-            row.next_at = None;
-        })
-        .await;
-    world.webhook("event-1", &payment.id).await;
+    let payment = world.told_of_parked(|_| {}).await;
     world.fake.fault("lookup", Fault::NotSent);
     let request = ResolveRequest {
         payment: payment.id.clone(),
