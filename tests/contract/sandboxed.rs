@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cardless_contract::{PaymentProvider, RedirectUrl, Timestamp, async_trait};
-use cardless_sandbox::{Deliver, EntryKind, Fault as Injected, FaultKind, Sandbox, WebhookRoute};
+use cardless_sandbox::{
+    Addresses, Deliver, EntryKind, Fault as Injected, FaultKind, Sandbox, WebhookRoute,
+    print_settings,
+};
 use cardless_testkit::call::{WEBHOOK_URL, moment};
 use cardless_testkit::cases::sandbox::{Decision, Delivered, Fault, Fixture, Kind, Movement, Step};
 use cardless_testkit::judge::{Fault as JudgedFault, Judge, JudgedClient};
+use cardless_testkit::overheard::Overheard;
 use cardless_transport::{HttpClient, Request};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use toml::Table;
@@ -18,11 +22,23 @@ use crate::adapters::Adapter;
 /// How long an adapter waits for a stalled answer, in seconds of a time that stands still.
 const DEADLINE_SECONDS: u64 = 30;
 
+/// Long enough that a token which is a number is not found by chance.
+const FIRST_ID: u64 = 7_351_406_000;
+
 pub(crate) struct Sandboxed {
     adapter: Adapter,
     sandbox: Sandbox,
     client: JudgedClient,
     provider: Box<dyn PaymentProvider>,
+    heard: Overheard,
+}
+
+impl Drop for Sandboxed {
+    fn drop(&mut self) {
+        for request in self.sandbox.requests(None) {
+            self.heard.sent(&request.path, &request.body);
+        }
+    }
 }
 
 pub(crate) fn postfinance() -> Sandboxed {
@@ -56,7 +72,9 @@ impl cardless_contract::Clock for Still {
 
 impl Sandboxed {
     pub(crate) fn new(adapter: Adapter) -> Self {
-        let sandbox = Sandbox::new(Arc::new(Still));
+        let heard = Overheard::default();
+        heard.settings(&print_settings(&Addresses::default()));
+        let sandbox = Sandbox::new(Arc::new(Still)).with_first_id(FIRST_ID);
         let name = adapter.provider();
         sandbox.route_webhooks(&WebhookRoute {
             provider: name,
@@ -77,6 +95,7 @@ impl Sandboxed {
             sandbox,
             client,
             provider,
+            heard,
         }
     }
 

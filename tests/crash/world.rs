@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cardless_contract::SystemClock;
 use cardless_sandbox::{Addresses, Deliver, Entry, Provider, Running, Sandbox, Servers};
 use cardless_sandbox::{RecordedRequest, WebhookRoute};
+use cardless_testkit::overheard::Canaries;
 use cardless_transport::{ClientConfig, HttpClient, ReqwestClient};
 use http::header;
 use serde_json::Value;
@@ -22,6 +23,9 @@ pub(crate) const ACCOUNT: &str = "acct-7";
 
 /// What providers and browsers are told; the service itself listens on whatever port is free.
 const PUBLIC_URL: &str = "http://127.0.0.1:8080";
+
+/// Long enough that a token which is a number is not found by chance.
+const FIRST_ID: u64 = 7_351_406_000;
 
 /// How long a call, a start or an end may take on a machine that is busy. What takes longer has
 /// failed.
@@ -41,11 +45,31 @@ pub(crate) struct Template {
 pub(crate) struct World {
     folder: TempDir,
     sandbox: Sandbox,
-    servers: Running,
+    servers: Option<Running>,
     ahead_seconds: AtomicU64,
     starts: AtomicU32,
     api_key: String,
     database: PathBuf,
+}
+
+/// No log of a process may hold a secret, however that process ended.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let canaries = Canaries::default();
+        canaries.plant("an API key", &self.api_key);
+        for file in ["cardless.toml", "cardless.keys"] {
+            if let Ok(text) = std::fs::read_to_string(self.folder.path().join(file)) {
+                canaries.settings(&text);
+            }
+        }
+        for request in self.sandbox.requests(None) {
+            canaries.sent(&request.path, &request.body);
+        }
+        canaries.judge("a process's log", &self.logs());
+    }
 }
 
 /// One process of the service.
@@ -164,7 +188,7 @@ impl World {
         place: &str,
         more: &str,
     ) -> Self {
-        let sandbox = Sandbox::new(Arc::new(SystemClock::default()));
+        let sandbox = Sandbox::new(Arc::new(SystemClock::default())).with_first_id(FIRST_ID);
         let servers = Servers::start(sandbox.clone(), Addresses::free());
         let servers = servers.await.unwrap();
         let settings = format!(
@@ -186,7 +210,7 @@ impl World {
         let world = Self {
             folder,
             sandbox,
-            servers,
+            servers: Some(servers),
             ahead_seconds: AtomicU64::new(0),
             starts: AtomicU32::new(0),
             api_key: template.api_key.clone(),
@@ -217,7 +241,7 @@ impl World {
     /// Starts a process of the service and waits until it listens.
     pub(crate) async fn serve(&self) -> Service {
         let start = self.starts.fetch_add(1, Ordering::SeqCst);
-        let log = self.folder.path().join(format!("serve-{start}.log"));
+        let log = self.log(start);
         let mut child = cardless(self.folder.path(), &["serve"])
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -243,6 +267,11 @@ impl World {
         ended
             .unwrap_or_else(|_| panic!("no end: {arguments:?}"))
             .unwrap()
+    }
+
+    /// Where the process that was started as this one writes its log.
+    fn log(&self, start: u32) -> PathBuf {
+        self.folder.path().join(format!("serve-{start}.log"))
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -345,15 +374,17 @@ impl World {
     pub(crate) fn logs(&self) -> String {
         let starts = self.starts.load(Ordering::SeqCst);
         let read = |start: u32| {
-            let log = self.folder.path().join(format!("serve-{start}.log"));
-            std::fs::read_to_string(log).unwrap_or_default()
+            let log = std::fs::read(self.log(start)).unwrap_or_default();
+            String::from_utf8_lossy(&log).into_owned()
         };
         (0..starts).map(read).collect::<Vec<_>>().join("--\n")
     }
 
     /// Closes the providers' ports.
-    pub(crate) async fn close(self) {
-        self.servers.shutdown().await;
+    pub(crate) async fn close(mut self) {
+        if let Some(servers) = self.servers.take() {
+            servers.shutdown().await;
+        }
     }
 }
 

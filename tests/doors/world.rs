@@ -21,6 +21,7 @@ use cardless_sandbox::{
     Addresses, Deliver, Fault, Provider, Sandbox, WebhookRoute, print_settings,
 };
 use cardless_testkit::lines::Lines;
+use cardless_testkit::overheard::Overheard;
 use cardless_transport::{HttpClient, InProcessClient, Request, Response, SendError};
 use rusqlite::types::Value;
 use tower::ServiceExt as _;
@@ -36,6 +37,9 @@ const PUBLIC_URL: &str = "http://127.0.0.1:8080";
 
 /// The account that everything belongs to.
 pub(crate) const ACCOUNT: &str = "acct-7";
+
+/// Long enough that a token which is a number is not found by chance.
+const FIRST_ID: u64 = 7_351_406_000;
 
 #[derive(Debug)]
 struct Morning;
@@ -57,6 +61,17 @@ pub(crate) struct World {
     database: rusqlite::Connection,
     _folder: tempfile::TempDir,
     keys: std::cell::Cell<u32>,
+    heard: Overheard,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for request in self.sandbox.requests(None) {
+            self.heard.sent(&request.path, &request.body);
+        }
+        self.heard
+            .judge("the lines of the test", &self.lines.text());
+    }
 }
 
 /// What the router answered.
@@ -73,7 +88,9 @@ impl World {
 
     /// The same with a store that runs where it is said.
     pub(crate) fn on(threads: Threads) -> Self {
-        let sandbox = Sandbox::new(Arc::new(Morning));
+        let heard = Overheard::default();
+        heard.settings(&print_settings(&Addresses::default()));
+        let sandbox = Sandbox::new(Arc::new(Morning)).with_first_id(FIRST_ID);
         for provider in Provider::ALL {
             sandbox.route_webhooks(&WebhookRoute {
                 provider,
@@ -86,11 +103,12 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("store.db");
         let store = SqliteStore::open(&format!("sqlite:{}", file.display()), threads);
-        let keys = KeyRing::parse(&KeyRing::generate(&SystemEntropy).unwrap()).unwrap();
+        let keys = KeyRing::generate(&SystemEntropy).unwrap();
+        heard.settings(&keys);
         let mut builder = Gateway::builder()
             .public_url(PUBLIC_URL)
             .store(Arc::new(store.unwrap()))
-            .keys(keys)
+            .keys(KeyRing::parse(&keys).unwrap())
             .clock(Arc::clone(&clock));
         for provider in adapters(&sandbox, &wire, &clock) {
             builder = builder.provider(provider);
@@ -105,6 +123,7 @@ impl World {
             lines: Lines::default(),
             _folder: folder,
             keys: std::cell::Cell::new(0),
+            heard,
         }
     }
 

@@ -17,6 +17,7 @@ use cardless::store::{SqliteStore, Store, Threads};
 use cardless::vault::KeyRing;
 use cardless_contract::{Clock, Entropy as _, SystemEntropy, Timestamp};
 use cardless_sandbox::{Addresses, Provider, Sandbox, print_settings};
+use cardless_testkit::overheard::Overheard;
 use cardless_transport::{HttpClient, Request, Response, SendError};
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -69,6 +70,15 @@ pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) router: Router,
     pub(crate) clock: Hands,
+    heard: Overheard,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for request in self.sandbox.requests(None) {
+            self.heard.sent(&request.path, &request.body);
+        }
+    }
 }
 
 impl World {
@@ -88,8 +98,11 @@ impl World {
 
     /// Another process on the same store.
     pub(crate) fn on(store: Arc<dyn Store>, keys: &str, clock: Hands) -> Self {
+        let heard = Overheard::default();
         let sandbox = Sandbox::new(Arc::new(clock.clone()));
+        heard.settings(keys);
         let text = print_settings(&Addresses::default());
+        heard.settings(&text);
         let settings = Settings::parse("sandbox".as_ref(), &text, &Environment::default()).unwrap();
         let config = settings.provider("aduno").unwrap().unwrap();
         let client = Arc::new(sandbox.provider(Provider::Aduno).client(DEADLINE));
@@ -108,6 +121,7 @@ impl World {
             store,
             sandbox,
             clock,
+            heard,
         }
     }
 

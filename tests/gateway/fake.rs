@@ -6,7 +6,7 @@ mod provider;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cardless_contract::*;
@@ -116,6 +116,11 @@ struct Setup {
     progress: &'static str,
 }
 
+/// The token that a visit brings.
+fn token_of(setup: &str) -> String {
+    format!("token-{setup}")
+}
+
 /// Stops a thread wherever it asks for the merchant, until the test lets it go on.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -209,6 +214,12 @@ impl Shape {
 }
 
 impl Fake {
+    /// Every token that a customer's visit has brought or can still bring.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.setups.keys().map(|setup| token_of(setup)).collect()
+    }
+
     pub(crate) fn new(capabilities: Capabilities, clock: Arc<dyn Clock>) -> Self {
         Self {
             name: ProviderName::new("fake").unwrap(),

@@ -12,6 +12,7 @@ use cardless::message::*;
 use cardless::store::{SqliteStore, Store, Threads};
 use cardless::vault::{Custody, KeyFileError, KeyRing};
 use cardless_contract::{Capabilities, Clock, Entropy, EntropyError, SystemEntropy, Timestamp};
+use cardless_testkit::overheard::Overheard;
 use http::HeaderMap;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -142,6 +143,16 @@ pub(crate) struct World {
     pub(crate) keys: Arc<Pocket>,
     entropy: Arc<Counting>,
     next: AtomicU64,
+    heard: Overheard,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.heard.settings(&self.keys.text());
+        for token in self.fake.tokens() {
+            self.heard.plant("a provider's token", &token);
+        }
+    }
 }
 
 impl World {
@@ -184,6 +195,7 @@ impl World {
             keys,
             entropy,
             next: AtomicU64::new(0),
+            heard: Overheard::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use cardless_contract::{Clock, PaymentProvider, SystemEntropy, Timestamp};
 use cardless_sandbox::{
     Addresses, Entry, EntryKind, Fault, Provider, RecordedRequest, Sandbox, print_settings,
 };
+use cardless_testkit::overheard::Overheard;
 use cardless_transport::{HttpClient, InProcessClient, Request, Response, SendError};
 use http::Method;
 use tokio::sync::Notify;
@@ -20,6 +21,9 @@ use tokio::time::Instant;
 
 /// How long a client waits for a stalled answer, in tokio's paused time.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Long enough that a token which is a number is not found by chance.
+const FIRST_ID: u64 = 7_351_406_000;
 
 /// A clock that goes on as tokio's paused time does. One that a test moved by itself would be a clock
 /// that jumps.
@@ -41,6 +45,17 @@ pub(crate) struct World {
     url: String,
     order_flow: &'static str,
     keys: std::cell::Cell<u32>,
+    heard: Overheard,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.heard.settings(&self.key_file);
+        self.heard.settings(&print_settings(&Addresses::default()));
+        for request in self.sandbox.requests(None) {
+            self.heard.sent(&request.path, &request.body);
+        }
+    }
 }
 
 /// Where the whole process falls asleep, and what wakes it.
@@ -110,7 +125,8 @@ impl World {
     }
 
     fn with(url: &str, order_flow: &'static str) -> Self {
-        let sandbox = Sandbox::new(Arc::new(Morning(Instant::now())));
+        let heard = Overheard::default();
+        let sandbox = Sandbox::new(Arc::new(Morning(Instant::now()))).with_first_id(FIRST_ID);
         let key_file = KeyRing::generate(&SystemEntropy).unwrap().to_string();
         let nap = Arc::new(Nap::default());
         let (store, gateway) = process(&sandbox, &nap, url, &key_file, order_flow);
@@ -123,6 +139,7 @@ impl World {
             url: url.to_owned(),
             order_flow,
             keys: std::cell::Cell::new(0),
+            heard,
         }
     }
 

@@ -31,7 +31,7 @@ async fn a_request_is_one_line_without_anything_of_its_own() {
         .with_ansi(false)
         .with_writer(|| OwnLines)
         .finish();
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let _guard = tracing::subscriber::set_default(subscriber);
     let desk = Desk::new().await;
     let mut body = payment();
     body["account"] = "canary-account".into();

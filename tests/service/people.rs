@@ -15,6 +15,7 @@ use cardless::store::{Change, DeadEventRow, PaymentRow, PaymentState, Store};
 use cardless::vault::KeyRing;
 use cardless_contract::{Clock, SystemClock};
 use cardless_sandbox::{Addresses, Running, Sandbox, Servers};
+use cardless_testkit::overheard::Overheard;
 use http::header;
 use tempfile::TempDir;
 
@@ -27,6 +28,9 @@ pub(crate) struct Desk {
     pub(crate) store: Arc<dyn Store>,
     /// The sandbox, if it is this installation's own.
     _servers: Option<Running>,
+    /// It listens to this process only.
+    #[expect(dead_code, reason = "it judges when it goes")]
+    heard: Overheard,
 }
 
 impl Desk {
@@ -62,6 +66,8 @@ impl Desk {
     }
 
     fn at(folder: TempDir, text: &str, servers: Option<Running>) -> Self {
+        let heard = Overheard::default();
+        heard.settings(text);
         let path = folder.path().join("cardless.toml");
         std::fs::write(&path, text).unwrap();
         // The program runs in the folder; this process does not.
@@ -75,11 +81,14 @@ impl Desk {
         for provider in registry::providers(&settings, &clock).unwrap() {
             builder = builder.provider(provider);
         }
+        let key_file = std::fs::read_to_string(folder.path().join("cardless.keys"));
+        heard.settings(&key_file.unwrap());
         Self {
             gateway: builder.build().unwrap(),
             folder,
             settings,
             store,
+            heard,
             _servers: servers,
         }
     }

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use cardless::webhook::{SIGNATURE_HEADER, SigningSecrets};
 use cardless_contract::{Clock as _, Secrets, SystemClock};
 use cardless_sandbox::aduno::WEBHOOK_KEY;
 use cardless_sandbox::{Addresses, Running, Sandbox, Servers};
+use cardless_testkit::overheard::Canaries;
 use cardless_transport::HttpClient;
 use http::{HeaderMap, header};
 use ring::hmac;
@@ -29,7 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::people::run;
-use crate::world::{ACCOUNT, ALL};
+use crate::world::{ACCOUNT, ALL, FIRST_ID};
 
 /// What the sandbox accepts, by setting, and another value that it does not.
 const SECRETS: [(&str, &str, &str); 3] = [
@@ -52,6 +53,8 @@ pub(crate) struct Service {
     client: Client,
     http: Arc<dyn HttpClient>,
     settings: String,
+    sandbox: Sandbox,
+    canaries: Canaries,
     _servers: Running,
 }
 
@@ -59,13 +62,24 @@ impl Drop for Service {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        if thread::panicking() {
+            return;
+        }
+        for request in self.sandbox.requests(None) {
+            self.canaries.sent(&request.path, &request.body);
+        }
+        let keys = std::fs::read_to_string(self.folder.path().join("cardless.keys"));
+        self.canaries.settings(&keys.unwrap_or_default());
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.canaries.judge("the process's log", &log.join("\n"));
     }
 }
 
 impl Service {
     pub(crate) async fn start() -> Self {
-        let sandbox = Sandbox::new(Arc::new(SystemClock::default()));
-        let servers = Servers::start(sandbox, Addresses::free()).await.unwrap();
+        let sandbox = Sandbox::new(Arc::new(SystemClock::default())).with_first_id(FIRST_ID);
+        let servers = Servers::start(sandbox.clone(), Addresses::free());
+        let servers = servers.await.unwrap();
         let folder = TempDir::new().unwrap();
         assert_eq!(run(&folder, &["init"]).0, 0);
         let settings = format!(
@@ -79,6 +93,7 @@ impl Service {
             .current_dir(folder.path())
             .arg("serve")
             .env_clear()
+            .env("RUST_LOG", "trace")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -97,6 +112,9 @@ impl Service {
         let parsed = Settings::parse("c.toml".as_ref(), &settings, &Environment::default());
         let http = registry::client(&parsed.unwrap()).unwrap();
         let key = added["api_key"].as_str().unwrap().to_owned();
+        let canaries = Canaries::default();
+        canaries.settings(&settings);
+        canaries.plant("an API key", &key);
         Self {
             client: Client::new(&base, key, Arc::clone(&http)).unwrap(),
             folder,
@@ -105,6 +123,8 @@ impl Service {
             log,
             http,
             settings,
+            sandbox,
+            canaries,
             _servers: servers,
         }
     }
@@ -178,6 +198,7 @@ impl Service {
 
     /// Writes settings, and tells the service to read them.
     async fn reload(&self, settings: &str, outcome: &str) {
+        self.canaries.settings(settings);
         std::fs::write(self.folder.path().join("cardless.toml"), settings).unwrap();
         let before = self.said(outcome);
         let id = self.child.id().to_string();

@@ -8,6 +8,7 @@ use cardless::serve::router;
 use cardless::store::{SqliteStore, Threads};
 use cardless::vault::KeyRing;
 use cardless_contract::SystemEntropy;
+use cardless_testkit::overheard::Overheard;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -21,6 +22,16 @@ pub(crate) struct Desk {
     pub(crate) billing: String,
     pub(crate) operator: String,
     pub(crate) auditor: String,
+    heard: Overheard,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for api_key in [&self.billing, &self.operator, &self.auditor] {
+            self.heard.plant("an API key", api_key);
+        }
+        self.heard.plant("a card number", CARD);
+    }
 }
 
 /// An answer of the router.
@@ -45,8 +56,10 @@ pub(crate) fn gateway() -> Gateway {
 
 impl Desk {
     pub(crate) async fn new() -> Self {
+        let heard = Overheard::default();
         let gateway = gateway();
         Self {
+            heard,
             billing: gateway.add_client("shop", Role::Billing).await.unwrap(),
             operator: gateway.add_client("desk", Role::Operator).await.unwrap(),
             auditor: gateway.add_client("audit", Role::Auditor).await.unwrap(),

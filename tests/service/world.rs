@@ -11,6 +11,7 @@ use cardless::store::{SqliteStore, Threads};
 use cardless::vault::KeyRing;
 use cardless_contract::{Clock, SystemEntropy, Timestamp};
 use cardless_sandbox::{Addresses, Deliver, Provider, Running, Sandbox, Servers, WebhookRoute};
+use cardless_testkit::overheard::Overheard;
 use cardless_transport::{HttpClient, Response};
 use http::{HeaderMap, Method, header};
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ use tokio::task::JoinHandle;
 
 /// The three providers, as callers write them.
 pub(crate) const ALL: [&str; 3] = ["postfinance", "paypal", "aduno"];
+
+/// Long enough that a token which is a number is not found by chance.
+pub(crate) const FIRST_ID: u64 = 7_351_406_000;
 
 /// The account that pays.
 pub(crate) const ACCOUNT: &str = "acct-7";
@@ -44,11 +48,15 @@ pub(crate) struct World {
     api_key: String,
     service: JoinHandle<std::io::Result<()>>,
     keys: Cell<u32>,
+    heard: Overheard,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         self.service.abort();
+        for request in self.sandbox.requests(None) {
+            self.heard.sent(&request.path, &request.body);
+        }
     }
 }
 
@@ -65,7 +73,8 @@ impl World {
 
     /// The same, with more settings.
     pub(crate) async fn with(public_url: Option<&str>, more: &str) -> Self {
-        let sandbox = Sandbox::new(Arc::new(Morning));
+        let heard = Overheard::default();
+        let sandbox = Sandbox::new(Arc::new(Morning)).with_first_id(FIRST_ID);
         let servers = Servers::start(sandbox.clone(), Addresses::free())
             .await
             .unwrap();
@@ -73,10 +82,12 @@ impl World {
         let base = format!("http://{}", listener.local_addr().unwrap());
         let public_url = public_url.map_or_else(|| base.clone(), str::to_owned);
         let text = cardless_sandbox::print_settings(servers.addresses()) + more;
+        heard.settings(&text);
         let settings = Settings::parse("cardless.toml".as_ref(), &text, &Environment::default());
         let settings = settings.unwrap();
         let clock: Arc<dyn Clock> = Arc::new(sandbox.clock());
         let keys = KeyRing::generate(&SystemEntropy).unwrap();
+        heard.settings(&keys);
         let store = SqliteStore::open("sqlite::memory:", Threads::Caller).unwrap();
         let mut builder = Gateway::builder()
             .public_url(&public_url)
@@ -89,6 +100,7 @@ impl World {
         let builder = registry::events(&settings, builder).unwrap();
         let gateway = builder.build().unwrap();
         let api_key = gateway.add_client("shop", Role::Billing).await.unwrap();
+        heard.plant("an API key", &api_key);
         let service = serve(listener, router(gateway.clone()), std::future::pending());
         let world = Self {
             sandbox,
@@ -99,6 +111,7 @@ impl World {
             base,
             api_key,
             keys: Cell::new(0),
+            heard,
         };
         world.deliver(&public_url, Deliver::Never);
         world

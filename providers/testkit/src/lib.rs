@@ -22,5 +22,6 @@ pub mod declared;
 pub mod judge;
 pub mod lines;
 pub mod opinion;
+pub mod overheard;
 pub mod shared;
 pub mod stub;

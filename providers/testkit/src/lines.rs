@@ -16,6 +16,17 @@ impl Lines {
         self.0.lock().unwrap().clone()
     }
 
+    /// How many bytes came so far.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// What came after so many bytes.
+    pub(crate) fn since(&self, bytes: usize) -> String {
+        let text = self.0.lock().unwrap();
+        text.get(bytes..).unwrap_or_default().to_owned()
+    }
+
     /// What came since this was asked last.
     pub fn take(&self) -> String {
         std::mem::take(&mut *self.0.lock().unwrap())

@@ -99,7 +99,7 @@ impl PaymentProvider for Fake {
         let id = request.setup.as_str();
         let progress = self.state.lock().unwrap().setups[id].progress;
         Ok(match progress {
-            "linked" => SetupProgress::Linked(ProviderToken::new(format!("token-{id}")).unwrap()),
+            "linked" => SetupProgress::Linked(ProviderToken::new(token_of(id)).unwrap()),
             "declined" => SetupProgress::Declined(Self::decline(false)),
             "no_token" => SetupProgress::NoToken,
             "expired" => SetupProgress::Expired,
