@@ -91,16 +91,18 @@ async fn begin(
     if let Some(left) = to.left()? {
         let resumed = gateway.resume_export(recipient, part, left).await?;
         if let Some((export, bytes)) = resumed {
-            to.go_on(bytes);
+            to.go_on(bytes)?;
             note(format_args!(
-                "{} goes on behind its {} tokens",
+                "{} was begun at {}, and goes on behind its {} tokens",
                 to.name(),
+                export.begun_at(),
                 export.records()
             ));
             return Ok(export);
         }
         note(format_args!(
-            "{} begins anew: it is no part of this file that could go on",
+            "{} begins anew: it is no part of this file that could go on, or not all that is in it may \
+             be handed out any more",
             to.name()
         ));
     }
@@ -135,6 +137,7 @@ fn print(report: &ExportReport) -> Outcome {
     say(format_args!("sealed to    {}", report.recipient))?;
     say(format_args!("signed by    {}", report.sender_kid))?;
     say(format_args!("sha256       {}", report.sha256))?;
+    say(format_args!("begun        {}", report.begun_at))?;
     say(format_args!("tokens       {}", report.records))?;
     for (count, what) in [
         (left_out.restricted, "of restricted accounts"),
@@ -148,6 +151,12 @@ fn print(report: &ExportReport) -> Outcome {
         if count > 0 {
             say(format_args!("left out     {count} {what}"))?;
         }
+    }
+    if report.linked_since {
+        say(
+            "Methods were linked since it was begun, and are not in it: write another file once none is \
+             linked any more.",
+        )?;
     }
     if let Some(more) = &report.more {
         say(format_args!(

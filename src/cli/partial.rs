@@ -1,13 +1,15 @@
 //! A file that is not there until it is whole: written beside its place under another name, readable
-//! by its owner only, and put into its place at the end. It never takes another file's place.
+//! by its owner only, and put into its place at the end. It never takes the place of a file that has
+//! its name already; what has the other name is taken for what an earlier run has left.
 //!
 //! Whoever is killed leaves `FILE.partial`: whole parts and, behind the last of them, a mark that says
-//! how far it is, from which the next one goes on; or `FILE.unfinished`, which begins anew. A lock that ends with its process keeps two from
+//! how far it is, from which the next one goes on; or `FILE.unfinished`, which begins anew. A part that
+//! does not fit on the disk leaves the mark of before. A lock that ends with its process keeps two from
 //! writing the same one.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufReader, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::private::{create_file, exists};
@@ -25,6 +27,8 @@ pub(super) struct Partial {
     file: File,
     /// How many bytes of it are parts of the file, and no mark.
     whole: u64,
+    /// What stands behind them.
+    mark: Vec<u8>,
     partial: PathBuf,
     target: PathBuf,
 }
@@ -58,6 +62,7 @@ impl Partial {
         Ok(Self {
             file,
             whole: 0,
+            mark: Vec::new(),
             partial,
             target: target.to_owned(),
         })
@@ -72,25 +77,42 @@ impl Partial {
 
     /// Goes on behind so many bytes of what is left. The mark behind them stays until the next one is
     /// written in its place.
-    pub(super) const fn go_on(&mut self, bytes: u64) {
+    pub(super) fn go_on(&mut self, bytes: u64) -> Outcome {
         self.whole = bytes;
+        self.mark.clear();
+        self.file.seek(SeekFrom::Start(bytes))?;
+        self.file.read_to_end(&mut self.mark)?;
+        Ok(())
     }
 
     /// Keeps nothing of what is left.
     pub(super) fn begin_anew(&mut self) -> Outcome {
         self.whole = 0;
+        self.mark.clear();
         Ok(self.file.set_len(0)?)
     }
 
-    /// Adds a part and a mark, in the place of the mark before.
+    /// Adds a part and a mark, in the place of the mark before, which comes back if they don't fit.
     pub(super) fn add(&mut self, part: &str, mark: &str) -> Outcome {
         let written = self
             .file
             .seek(SeekFrom::Start(self.whole))
             .and_then(|_| self.file.write_all([part, mark].concat().as_bytes()));
-        written.map_err(|error| cant(&self.partial, &format!("can't be written: {error}")))?;
+        if let Err(error) = written {
+            // Whoever runs it again begins anew if not even this can be written.
+            self.take_back().ok();
+            return Err(cant(&self.partial, &format!("can't be written: {error}")));
+        }
         self.whole += u64::try_from(part.len()).map_err(Failure::failed)?;
+        mark.as_bytes().clone_into(&mut self.mark);
         Ok(())
+    }
+
+    /// Puts the mark back behind the parts, in the place of what was begun.
+    fn take_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.whole)?;
+        self.file.seek(SeekFrom::Start(self.whole))?;
+        self.file.write_all(&self.mark)
     }
 
     /// What it is called until it is whole.
@@ -220,14 +242,27 @@ mod tests {
         assert_eq!(left, "one a mark that is rather long");
         // It shares the lock.
         drop(reader);
-        next.go_on(4);
+        next.go_on(4).unwrap();
         drop(next);
         // Killed again before it has written anything: the mark is still there.
         let mut next = Partial::begin(&target, PARTIAL).unwrap();
         let left = next.left().unwrap().unwrap();
         assert_eq!(io::BufRead::lines(left).count(), 1);
-        next.go_on(4);
-        next.add("two", "!").unwrap();
+        next.go_on(4).unwrap();
+        // A part that does not fit on the disk leaves the mark of before.
+        for mark in ["a mark that is rather long", "!"] {
+            let partial = folder.path().join("tokens.partial");
+            let other = OpenOptions::new().write(true).open(&partial);
+            let mut other = other.unwrap();
+            other.seek(SeekFrom::Start(next.whole)).unwrap();
+            other.write_all(&[b'x'; 64]).unwrap();
+            next.take_back().unwrap();
+            let left = std::fs::read_to_string(&partial).unwrap();
+            assert!(left.ends_with(mark) && !left.contains('x'), "{left}");
+            if next.whole == 4 {
+                next.add("two", "!").unwrap();
+            }
+        }
         next.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "one two");
     }

@@ -409,12 +409,19 @@ impl Inner {
     /// Reckons with a jump, unless another process has done so since the step that is `known`.
     async fn step_clock(&self, jump: Jump, known: i64) -> Result<(), StoreError> {
         let seconds = jump.millis.div_euclid(1000);
+        // This process may have stood still since it looked: what others have sent since is not dated
+        // back.
+        let at = if jump.millis < 0 {
+            jump.at.max(self.journal.now())
+        } else {
+            jump.at
+        };
         let actor = Actor::system();
         let line = self
             .audit(actor, AuditAction::ClockStep, AuditObject::none())
             .detail("seconds", seconds);
         let step = Change::StepClock {
-            at: jump.at,
+            at,
             millis: jump.millis,
             sent_by: jump.sent_by,
             accepted_by: jump.accepted_by,

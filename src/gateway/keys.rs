@@ -92,9 +92,17 @@ pub struct KeyGeneration {
 }
 
 impl KeyGeneration {
-    /// Whether it was to be destroyed by a run that was interrupted: nothing has proven its end yet.
+    /// Whether its key is gone, or was to be, and no run has found yet that it is: one was interrupted,
+    /// or a person has taken it out.
     pub fn is_unproven(&self) -> bool {
-        self.state == GenerationState::Destroyed.as_str() && self.destroyed_at.is_none()
+        let began = self.state == GenerationState::Destroyed.as_str();
+        let gone = self.state == GenerationState::Retiring.as_str() && !self.present;
+        self.destroyed_at.is_none() && (began || gone)
+    }
+
+    /// Whether it was found to be gone, and its key is among the keys again.
+    pub const fn is_back(&self) -> bool {
+        self.destroyed_at.is_some() && self.present
     }
 }
 
@@ -147,6 +155,10 @@ impl Gateway {
     pub async fn keys(&self) -> Result<KeysReport, Error> {
         let rows = self.inner.all_generations().await?;
         let sealed = self.inner.count_sealed().await?;
+        // Another process may have taken a key out meanwhile: a report of its being back must be true.
+        if let Err(error) = self.inner.vault.reload() {
+            tracing::error!(%error, "the keys can't be read again");
+        }
         let present = self.inner.vault.generation_infos();
         let warnings = self.inner.key_warnings(&rows);
         let generations = rows.into_iter().map(|row| KeyGeneration {
@@ -394,7 +406,9 @@ impl Inner {
 
     /// What must be done about the keys.
     fn key_warnings(&self, rows: &[GenerationRow]) -> Vec<String> {
-        let mut warnings = warnings(rows, self.journal.now());
+        let present = self.vault.generation_infos();
+        let present: Vec<&str> = present.iter().map(|info| info.id.as_str()).collect();
+        let mut warnings = warnings(rows, &present, self.journal.now());
         warnings.extend(self.vault.remark());
         warnings
     }
@@ -487,9 +501,10 @@ impl Uses {
     }
 }
 
-/// What must be done about the generations.
-fn warnings(rows: &[GenerationRow], now: Timestamp) -> Vec<String> {
-    let mut warnings: Vec<String> = rows.iter().filter_map(unproven).collect();
+/// What must be done about the generations, of which these keys are present.
+fn warnings(rows: &[GenerationRow], present: &[&str], now: Timestamp) -> Vec<String> {
+    let of = |row| unproven(row, present);
+    let mut warnings: Vec<String> = rows.iter().filter_map(of).collect();
     let active = rows.iter().find(|row| row.state == GenerationState::Active);
     let Some(row) = active else { return warnings };
     let age = now.since(row.created_at);
@@ -510,16 +525,27 @@ fn warnings(rows: &[GenerationRow], now: Timestamp) -> Vec<String> {
     warnings
 }
 
-/// One that was to be destroyed by a run that was interrupted: its key may still be somewhere.
-fn unproven(row: &GenerationRow) -> Option<String> {
-    let interrupted = row.state == GenerationState::Destroyed && row.destroyed_at.is_none();
-    interrupted.then(|| {
-        format!(
-            "nothing has proven yet that the key generation {} is destroyed: run `cardless rotate keys \
-             --destroy-retired` again",
-            row.id
-        )
-    })
+/// One whose key may still be somewhere, though it was to be destroyed or is not among the keys; and one
+/// that was found to be gone, and is back, as from a copy of the keys.
+fn unproven(row: &GenerationRow, present: &[&str]) -> Option<String> {
+    let id = &row.id;
+    let is_present = present.contains(&id.as_str());
+    let open = row.destroyed_at.is_none();
+    match row.state {
+        GenerationState::Destroyed if open => Some(format!(
+            "nothing has proven yet that the key generation {id} is destroyed: run `cardless rotate keys \
+             --destroy-retired` again"
+        )),
+        GenerationState::Destroyed if is_present => Some(format!(
+            "the key generation {id} was destroyed and is back among the keys, as from a copy of them: \
+             run `cardless rotate keys --destroy-retired` again"
+        )),
+        GenerationState::Retiring if !is_present => Some(format!(
+            "the key generation {id} is not among the keys any more, and nothing has proven that it is \
+             not needed and destroyed: run `cardless rotate keys --destroy-retired`"
+        )),
+        GenerationState::Active | GenerationState::Retiring | GenerationState::Destroyed => None,
+    }
 }
 
 fn refuse_exhausted(rows: &[GenerationRow], id: &str, block: u64) -> Result<(), Error> {
@@ -606,6 +632,7 @@ mod tests {
     fn the_limits_are_loud_and_then_hard() {
         let made = Timestamp::from_seconds(1_795_000_000);
         let day = Duration::from_secs(24 * 3600);
+        let warnings = |rows: &[GenerationRow], now| warnings(rows, &["kek_a"], now);
         assert!(warnings(&[row(WARN_USES - 1, made)], made.plus(day * 89)).is_empty());
         let many = warnings(&[row(WARN_USES, made)], made);
         assert_eq!(many.len(), 1);
@@ -613,27 +640,42 @@ mod tests {
             many.iter()
                 .all(|text| text.contains("cardless rotate keys"))
         );
-        let unproven = GenerationRow {
-            state: GenerationState::Destroyed,
-            ..row(0, made)
-        };
-        let proven = GenerationRow {
-            destroyed_at: Some(made),
-            ..unproven.clone()
-        };
-        let said = warnings(&[row(0, made), unproven, proven], made);
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(
-            said.iter()
-                .all(|text| text.contains("--destroy-retired` again"))
-        );
         let old = warnings(&[row(0, made)], made.plus(day * 90));
         assert!(old.iter().all(|text| text.contains("90 days old")));
         assert_eq!(
             warnings(&[row(WARN_USES, made)], made.plus(day * 90)).len(),
             2
         );
+    }
 
+    #[test]
+    fn a_key_whose_end_is_not_proven_is_warned_of() {
+        let made = Timestamp::from_seconds(1_795_000_000);
+        let of = |state, destroyed_at| GenerationRow {
+            state,
+            destroyed_at,
+            ..row(0, made)
+        };
+        let (retiring, destroyed) = (GenerationState::Retiring, GenerationState::Destroyed);
+        for (row, present, says) in [
+            (of(destroyed, None), true, "destroyed: run"),
+            (of(destroyed, None), false, "destroyed: run"),
+            (of(destroyed, Some(made)), true, "is back among the keys"),
+            (of(destroyed, Some(made)), false, ""),
+            (of(retiring, None), false, "is not among the keys any more"),
+            (of(retiring, None), true, ""),
+        ] {
+            let present: &[&str] = if present { &["kek_a"] } else { &[] };
+            let said = warnings(std::slice::from_ref(&row), present, made);
+            assert_eq!(said.len(), usize::from(!says.is_empty()), "{said:?}");
+            let whole = |text: &String| text.contains(says) && text.contains("--destroy-retired`");
+            assert!(said.iter().all(whole), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_sealed_beyond_the_limit() {
+        let made = Timestamp::from_seconds(1_795_000_000);
         let full = [row(MAX_USES - BLOCK, made)];
         assert!(refuse_exhausted(&full, "kek_a", BLOCK).is_ok());
         let error = refuse_exhausted(&full, "kek_a", BLOCK + 1).unwrap_err();

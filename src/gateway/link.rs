@@ -754,13 +754,13 @@ impl Inner {
         self.end_setup(row, state, decline).await
     }
 
-    /// Ends a setup without a method, and its first payment unless money moved.
     /// The account was restricted before the customer had a page.
     async fn end_restricted(&self, row: SetupRow) -> Result<SetupRow, Error> {
         self.end_setup_as(row, SetupState::Expired, None, RESTRICTED)
             .await
     }
 
+    /// Ends a setup without a method, and its first payment unless money moved.
     async fn end_setup(
         &self,
         row: SetupRow,

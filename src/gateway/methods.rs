@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use cardless_contract::ErrorKind;
+use cardless_contract::{ErrorKind, PaymentProvider, Timestamp};
 
 use super::{Gateway, Inner, check, stored, view};
 use crate::account::{Handle, HandleKind};
 use crate::error::{Causes, Code, Error};
 use crate::journal::state::pause;
 use crate::message::{Answer, MethodUpdate, Page, PaymentMethod};
-use crate::store::{Change, MethodRow, MethodState, StoreError, Subject};
+use crate::store::{
+    BlockerKind, Change, MethodRow, MethodState, PaymentState, Step, StoreError, Subject,
+};
 
 /// How often a change of a method is decided again because it has changed meanwhile.
 const MAX_RACES: u32 = 16;
@@ -146,6 +148,14 @@ impl Inner {
         if row.state != MethodState::Revoking {
             return Ok(true);
         }
+        if let Some(at) = self.reserving_until(&row).await? {
+            let mut later = row;
+            later.next_at = Some(at);
+            return match self.journal.write(vec![Change::UpdateMethod(later)]).await {
+                Ok(()) | Err(StoreError::Conflict(_)) => Ok(false),
+                Err(error) => Err(stored(error)),
+            };
+        }
         let gone = match self.revoke_there(&row).await {
             Ok(gone) => gone,
             // Somebody else was faster, and the record is gone.
@@ -183,6 +193,36 @@ impl Inner {
         batch.extend(record);
         batch.push(event);
         batch
+    }
+
+    /// While a reservation of a payment with this method is not known yet, its token is needed: where a
+    /// reservation holds, only its repeat finds it, so that it can be released. Answers when to look
+    /// again; at the latest once [`COMMIT_WITHIN`](super::COMMIT_WITHIN) has passed, none is.
+    async fn reserving_until(&self, row: &MethodRow) -> Result<Option<Timestamp>, Error> {
+        let holds = |provider: Arc<dyn PaymentProvider>| provider.capabilities().reserve_holds;
+        if !self.provider(&row.provider).is_ok_and(holds) {
+            return Ok(None);
+        }
+        let store = self.journal.store();
+        let open = store.blockers(&row.account, u32::MAX).await;
+        let mut soonest: Option<Timestamp> = None;
+        for open in open.map_err(stored)? {
+            if open.kind != BlockerKind::Payment {
+                continue;
+            }
+            let payment = store.payment(&open.id).await.map_err(stored)?;
+            let is_reserving = payment.is_some_and(|payment| {
+                payment.method.as_deref() == Some(row.id.as_str())
+                    && payment.step == Step::Reserving
+                    && payment.state != PaymentState::Parked
+            });
+            if is_reserving {
+                let at = open.next_at.unwrap_or_else(|| self.journal.now());
+                soonest = Some(soonest.map_or(at, |soonest| soonest.min(at)));
+            }
+        }
+        let at = soonest.map(|at| at.max(self.journal.now()).plus(pause(0)));
+        Ok(at)
     }
 
     async fn is_revoked(&self, id: &str) -> Result<bool, Error> {

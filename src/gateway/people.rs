@@ -486,6 +486,11 @@ impl Inner {
             .change(&leased, |row| {
                 row.reservation.clone_from(&reservation);
                 end_payment(row, by, &heard.reading, wanted, holds, now);
+                if by == By::Person && row.reservation.is_some() {
+                    // Nothing was read that could speak against the person, and a webhook may have told
+                    // of it meanwhile: it is looked at once more.
+                    row.set_next_at(Some(now));
+                }
                 let mut batch = self.payment_concluded(row);
                 let resolution = resolution(
                     (&row.account, &row.id, &row.id),
@@ -849,12 +854,19 @@ fn decide_operation(
             Ok((By::Provider, OperationState::Succeeded))
         }
         OperationReading::Refused(_) => Ok((By::Provider, OperationState::Failed)),
-        OperationReading::Absent if now < quiet => Err(too_early(quiet)),
-        OperationReading::Absent => Ok((By::Provider, OperationState::Failed)),
-        OperationReading::Undecided | OperationReading::Unread if failed && now < quiet => {
-            Err(too_early(quiet))
+        // What the provider has shown once is not proven never to have been by its absence.
+        OperationReading::Absent if row.object.is_none() => {
+            if now < quiet {
+                return Err(too_early(quiet));
+            }
+            Ok((By::Provider, OperationState::Failed))
         }
-        OperationReading::Undecided | OperationReading::Unread => Ok((By::Person, wanted)),
+        OperationReading::Absent | OperationReading::Undecided | OperationReading::Unread => {
+            if failed && now < quiet {
+                return Err(too_early(quiet));
+            }
+            Ok((By::Person, wanted))
+        }
     }
 }
 

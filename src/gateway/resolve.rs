@@ -12,6 +12,7 @@ use super::deliver::Courier;
 use super::drive::Drive;
 use super::events::KEEP_EVENTS;
 use super::keys::KeyWatch;
+use super::rights::Asks;
 use super::running::Running;
 use super::{Gateway, Inner, stored};
 use crate::error::{Causes, Error};
@@ -278,19 +279,7 @@ impl Inner {
                     (None, _) => Standing::Concluded,
                 })
             }
-            Due::Erasure(id) => {
-                let row = match self.take::<ErasureRow>(&id).await? {
-                    Taken::Yes(row) => row,
-                    Taken::Gone => return Ok(Standing::Concluded),
-                    Taken::Leased(until) => return Ok(Standing::Leased(until)),
-                };
-                let row = self.drive_erasure(row).await?;
-                Ok(if row.next_at.is_some() {
-                    Standing::Open
-                } else {
-                    Standing::Concluded
-                })
-            }
+            Due::Erasure(id) => self.drive_due_erasure(&id, Asks::Here).await,
             Due::Revocation(id) => {
                 let revoked = self.drive_revocation(&id).await?;
                 Ok(if revoked {
@@ -300,6 +289,30 @@ impl Inner {
                 })
             }
         }
+    }
+
+    /// The same, for one of many that are driven at once: what holds up an erasure has a place of its own.
+    pub(super) async fn drive_in_its_place(self: Arc<Self>, due: Due) -> Result<Standing, Error> {
+        match due {
+            Due::Erasure(id) => self.drive_due_erasure(&id, Asks::InItsPlace).await,
+            other @ (Due::Payment(_) | Due::Operation(_) | Due::Setup(_) | Due::Revocation(_)) => {
+                self.drive(other).await
+            }
+        }
+    }
+
+    async fn drive_due_erasure(self: Arc<Self>, id: &str, asks: Asks) -> Result<Standing, Error> {
+        let row = match self.take::<ErasureRow>(id).await? {
+            Taken::Yes(row) => row,
+            Taken::Gone => return Ok(Standing::Concluded),
+            Taken::Leased(until) => return Ok(Standing::Leased(until)),
+        };
+        let row = self.drive_erasure(row, asks).await?;
+        Ok(if row.next_at.is_some() {
+            Standing::Open
+        } else {
+            Standing::Concluded
+        })
     }
 
     /// The row, leased, unless somebody else has it.

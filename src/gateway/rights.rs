@@ -37,6 +37,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How much of what holds up an erasure is looked at in one go.
 const MAX_BLOCKERS: u32 = 100;
 
+/// Who asks the providers about what holds up an erasure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// Whoever drives the erasure.
+    Here,
+    /// The resolver, which gives each provider places of its own: an erasure has none, and one that
+    /// stalls would hold up the others.
+    InItsPlace,
+}
+
 /// How many revocations a person ends at once.
 const MAX_ENDED: usize = 1000;
 
@@ -373,7 +383,7 @@ impl Inner {
         }
         self.look_at_clock().await?;
         match self.lease_in_a_moment(row).await? {
-            Ok(leased) => self.drive_erasure(leased).await,
+            Ok(leased) => self.drive_erasure(leased, Asks::Here).await,
             Err(row) => Ok(row),
         }
     }
@@ -382,6 +392,7 @@ impl Inner {
     pub(super) async fn drive_erasure(
         self: Arc<Self>,
         row: ErasureRow,
+        asks: Asks,
     ) -> Result<ErasureRow, Error> {
         let mut row = row;
         for _ in 0..MAX_RACES {
@@ -389,7 +400,11 @@ impl Inner {
                 return self.scrub(row).await;
             };
             self.revoke_all(&account).await?;
-            let blockers = self.end_what_is_due(&account, row.lease_until).await?;
+            if asks == Asks::Here {
+                self.end_what_is_due(&account, row.lease_until).await?;
+            }
+            let blockers = self.journal.store().blockers(&account, MAX_BLOCKERS).await;
+            let blockers = blockers.map_err(stored)?;
             if !blockers.is_empty() {
                 return self.erasure_later(row, &blockers).await;
             }
@@ -426,12 +441,12 @@ impl Inner {
     }
 
     /// Drives what is due of an account, one after the other, and begins no more of it once the
-    /// erasure's lease is over; gives what is open still.
+    /// erasure's lease is over.
     async fn end_what_is_due(
         self: &Arc<Self>,
         account: &str,
         lease_until: Timestamp,
-    ) -> Result<Vec<BlockerRow>, Error> {
+    ) -> Result<(), Error> {
         let store = self.journal.store();
         let found = store.blockers(account, MAX_BLOCKERS).await;
         let now = self.journal.now();
@@ -450,7 +465,7 @@ impl Inner {
                 tracing::error!(object = %row.id, error = %Causes(&error), "erasure");
             }
         }
-        store.blockers(account, MAX_BLOCKERS).await.map_err(stored)
+        Ok(())
     }
 
     async fn erasure_later(

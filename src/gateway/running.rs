@@ -118,7 +118,7 @@ impl Running {
         let task = self.tasks.spawn(async move {
             // Beyond its lease another look takes the object over; a call that hangs must not hold up
             // the rest.
-            match tokio::time::timeout(LEASE, inner.drive(due)).await {
+            match tokio::time::timeout(LEASE, inner.drive_in_its_place(due)).await {
                 Ok(Ok(_)) => return true,
                 Ok(Err(error)) => {
                     tracing::error!(object = %id, error = %Causes(&error), "resolver");

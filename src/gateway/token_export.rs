@@ -12,14 +12,19 @@
 //! expiry dates that Aduno has are at Aduno.
 //!
 //! Who is interrupted goes on ([`Gateway::resume_export`]) from the mark behind the last line, which
-//! says how far the file is, and is signed: nobody can make it leave something out.
+//! says how far the file is, and is signed: nobody can make it leave something out. It goes on only
+//! while all that is in it may still be handed out: after an erasure, a restriction or a revocation of
+//! something in it, it begins anew.
 
 use std::fmt;
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cardless_contract::Timestamp;
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -39,8 +44,7 @@ const ID_BYTES: usize = 10;
 /// How many methods are read at once.
 const PAGE: u32 = 100;
 
-/// How long after its beginning an interrupted file goes on: what is in it gets no younger, and who
-/// was erased or restricted since is in it.
+/// How long after its beginning an interrupted file goes on: what was linked since is not in it.
 pub const RESUMED_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Which part of the tokens goes into a file.
@@ -74,6 +78,8 @@ struct Place {
     limit: u64,
     after: String,
     seen: u64,
+    /// What [`chained`] makes of every method so far that could be handed out.
+    due: String,
     left_out: LeftOut,
     more: Option<String>,
     stage: Stage,
@@ -106,6 +112,10 @@ pub struct ExportReport {
     pub more: Option<String>,
     /// The file's base64url SHA-256, once it is whole.
     pub sha256: String,
+    /// When it was begun: what it holds is what could be charged then.
+    pub begun_at: Timestamp,
+    /// Whether methods were linked since, which it does not hold.
+    pub linked_since: bool,
 }
 
 /// What an export has left out.
@@ -169,11 +179,12 @@ impl Gateway {
             limit: part.limit,
             after: part.after.clone().unwrap_or_default(),
             seen: 0,
+            due: String::new(),
             left_out: LeftOut::default(),
             more: None,
             stage: Stage::Head,
         };
-        let report = ExportReport::of(export.clone(), to, &signer);
+        let report = ExportReport::of(export.clone(), to, &signer, begun_at);
         let accepted = line(self, &report).outcome(AuditOutcome::Accepted);
         accepted.write().await?;
         Ok(TokenExport {
@@ -190,7 +201,9 @@ impl Gateway {
     ///
     /// `None` if that is not possible, and the file has to begin anew: what is `left` was changed or
     /// does not end with a mark; it is for another recipient or of another part; the service signs
-    /// by another key by now; or it was begun longer than [`RESUMED_WITHIN`] ago.
+    /// by another key by now; it was begun longer than [`RESUMED_WITHIN`] ago; or what could be handed
+    /// out then is not what it is now, among the methods that were looked at: somebody was erased or
+    /// restricted, or a method revoked or suspended.
     ///
     /// # Errors
     ///
@@ -204,7 +217,8 @@ impl Gateway {
         check_part(to, part)?;
         let inner = &self.inner;
         let signer = inner.signing_key().await?;
-        let mut report = ExportReport::of(String::new(), to, &signer);
+        let now = inner.journal.now();
+        let mut report = ExportReport::of(String::new(), to, &signer, now);
         let left = Writer::resume(left, signer, to.clone(), Arc::clone(&inner.entropy));
         let left = left.map_err(|error| {
             Error::new(Code::Internal, "What is left of the file can't be read.").with_source(error)
@@ -221,12 +235,15 @@ impl Gateway {
         let Ok(place) = serde_json::from_value::<Place>(says) else {
             return Ok(None);
         };
-        let now = inner.journal.now();
         let begun_at = Timestamp::from_millis(place.begun_at);
         let in_time = (begun_at..=begun_at.plus(RESUMED_WITHIN)).contains(&now);
         if !in_time || (&place.from, place.limit) != (&part.after, part.limit) {
             return Ok(None);
         }
+        if self.due_by(&place).await? != place.due {
+            return Ok(None);
+        }
+        report.begun_at = begun_at;
         report.export = whole.export;
         report.records = whole.records;
         report.sha256 = whole.sha256;
@@ -243,6 +260,27 @@ impl Gateway {
 }
 
 impl Gateway {
+    /// What `due` would be now of the methods that were looked at.
+    async fn due_by(&self, place: &Place) -> Result<String, Error> {
+        let store = self.inner.journal.store();
+        let (mut due, mut after) = (String::new(), place.from.clone().unwrap_or_default());
+        loop {
+            let rows = store.tokens(&after, PAGE).await.map_err(stored)?;
+            let Some(last) = rows.last() else {
+                return Ok(due);
+            };
+            after.clone_from(&last.method.id);
+            for row in &rows {
+                if row.method.id > place.after {
+                    return Ok(due);
+                }
+                if place.is_due(row) {
+                    due = chained(&due, &row.method.id);
+                }
+            }
+        }
+    }
+
     /// How many payment methods there are that are not revoked.
     ///
     /// # Errors
@@ -306,6 +344,11 @@ impl TokenExport {
         self.place.seen
     }
 
+    /// When the file was begun.
+    pub const fn begun_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.place.begun_at)
+    }
+
     /// How many tokens the file holds so far.
     pub const fn records(&self) -> u64 {
         self.report.records
@@ -321,6 +364,10 @@ impl TokenExport {
             return Err(Error::new(Code::Internal, "The export is not at its end."));
         }
         let left_out = self.place.left_out;
+        let latest = self.gateway.inner.journal.store().latest_linked();
+        let latest = latest.await.map_err(stored)?;
+        self.report.linked_since =
+            latest.is_some_and(|latest| latest.millis() > self.place.linked_by);
         self.report.left_out = left_out;
         self.report.more = self.place.more;
         line(&self.gateway, &self.report)
@@ -356,6 +403,9 @@ impl TokenExport {
             }
             self.place.seen += 1;
             self.place.after.clone_from(&row.method.id);
+            if self.place.is_due(&row) {
+                self.place.due = chained(&self.place.due, &row.method.id);
+            }
             inner.follow_to_open(&row.record.sealed).await;
             inner.follow_to_open(&row.account.sealed_id).await;
             if let Some(record) = self.record(&row) {
@@ -372,11 +422,11 @@ impl TokenExport {
     /// The record of a method; `None` if it does not belong into the file.
     fn record(&mut self, row: &TokenRow) -> Option<Record> {
         let inner = &self.gateway.inner;
-        let left_out = &mut self.place.left_out;
         let method = &row.method;
-        if method.created_at.millis() > self.place.linked_by {
+        if self.place.is_later(row) {
             return None;
         }
+        let left_out = &mut self.place.left_out;
         match method.state {
             MethodState::Active if row.account.restricted => left_out.restricted += 1,
             MethodState::Active => {
@@ -408,8 +458,26 @@ impl TokenExport {
     }
 }
 
+impl Place {
+    /// Whether a method was linked after the file was begun.
+    const fn is_later(&self, row: &TokenRow) -> bool {
+        row.method.created_at.millis() > self.linked_by
+    }
+
+    /// Whether a method may be handed out.
+    fn is_due(&self, row: &TokenRow) -> bool {
+        !self.is_later(row) && !row.account.restricted && row.method.state == MethodState::Active
+    }
+}
+
+/// The base64url SHA-256 of what stood before and one method more.
+fn chained(before: &str, method: &str) -> String {
+    let text = [before, " ", method].concat();
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
+}
+
 impl ExportReport {
-    fn of(export: String, to: &PublicKey, signer: &SecretKey) -> Self {
+    fn of(export: String, to: &PublicKey, signer: &SecretKey, begun_at: Timestamp) -> Self {
         Self {
             export,
             recipient: to.thumbprint(),
@@ -418,6 +486,8 @@ impl ExportReport {
             left_out: LeftOut::default(),
             more: None,
             sha256: String::new(),
+            begun_at,
+            linked_since: false,
         }
     }
 }

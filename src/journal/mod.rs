@@ -153,7 +153,9 @@ impl Journal {
         let lease = row.lease_until();
         let mut present = row.clone();
         for _ in 0..MAX_REPEATS {
-            let woken = present.next_at().filter(|&at| at < lease);
+            // Once the lease is over, it can't be told from the lease's own end: one look too many.
+            let is_over = self.now() >= lease;
+            let woken = present.next_at().filter(|&at| at < lease || is_over);
             let mut changed = present.clone();
             let mut batch = change(&mut changed);
             if let Some(woken) = woken {

@@ -409,6 +409,7 @@ fn history(
             one.id.clone(),
             one.created_at.to_string(),
             match (one.destroyed_at, one.retired_at) {
+                (Some(at), _) if one.is_back() => format!("back among the keys, destroyed {at}"),
                 (Some(at), _) if one.tried == Some(true) => format!("destroyed {at}"),
                 (Some(at), _) => format!("gone from the keys, not tried {at}"),
                 (None, Some(at)) if one.is_unproven() && !one.present => {

@@ -154,9 +154,9 @@ impl KeyFile {
     /// Writes the file anew: another file beside it, on disk, takes its name. The old one keeps a
     /// name of its own until it is overwritten, so that a process that dies leaves that to the next.
     fn write_raw(&self, path: &Path, folder: &File, text: &str) -> std::io::Result<()> {
-        let new = beside(path, ".new");
-        // One that is there was left by a process that died; the folder's lock is ours.
-        remove(&new)?;
+        let new = beside(path, NEW);
+        // What is there was left by a process that died; the folder's lock is ours.
+        destroy(&new)?;
         destroy(&beside(path, OLD))?;
         let metadata = File::open(path)?.metadata()?;
         let mut file = create_private(&new)?;
@@ -219,8 +219,8 @@ impl Custody for KeyFile {
     }
 
     fn sweep(&self) -> Result<(), KeyFileError> {
-        let old = std::fs::canonicalize(&self.path).map(|path| beside(&path, OLD));
-        if !old.is_ok_and(|old| old.exists()) {
+        let path = std::fs::canonicalize(&self.path);
+        if !path.is_ok_and(|path| left_beside(&path).is_some()) {
             return Ok(());
         }
         let (path, _folder) = self.locked()?;
@@ -244,14 +244,15 @@ impl KeyFile {
     /// What a process that died has left of an older text. One that writes now holds the folder's lock.
     fn left_behind(&self) -> Option<String> {
         let path = std::fs::canonicalize(&self.path).ok()?;
-        let old = beside(&path, OLD);
+        left_beside(&path)?;
         let folder = File::open(path.parent()?).ok()?;
-        let left = old.exists() && folder.try_lock().is_ok() && old.exists();
-        left.then(|| {
+        folder.try_lock().ok()?;
+        left_beside(&path).map(|left| {
             format!(
-                "{} still holds keys of before, since what was to overwrite it was interrupted: run \
-                 `cardless rotate keys --rewrite-file`, which overwrites it and destroys no key",
-                old.display()
+                "{} may still hold keys of before, since what was to overwrite it was interrupted: run \
+                 `cardless rotate keys --rewrite-file`, which overwrites it and takes no key out of the \
+                 key file",
+                left.display()
             )
         })
     }
@@ -269,20 +270,32 @@ impl KeyFile {
     }
 }
 
-/// What the file that was replaced is called until it is overwritten.
-const OLD: &str = ".old";
+/// What the name of the file that was replaced ends with until it is overwritten: no name that a
+/// person would give to a copy.
+const OLD: &str = ".replaced";
 
-/// Overwrites what was replaced.
+/// What the name of the one that takes its place ends with until it does.
+const NEW: &str = ".replacing";
+
+/// Overwrites what was replaced, and what was to replace it and did not.
 fn sweep(path: &Path) -> Result<(), KeyFileError> {
-    let old = beside(path, OLD);
-    destroy(&old).map_err(|error| {
-        KeyFileError(format!(
-            "{}: the new keys are in place, but the old ones could not be overwritten ({}). Destroy \
-             this file, or run the verb again",
-            old.display(),
-            error.kind()
-        ))
-    })
+    for left in [beside(path, OLD), beside(path, NEW)] {
+        destroy(&left).map_err(|error| {
+            KeyFileError(format!(
+                "{}: the new keys are in place, but the old ones could not be overwritten ({}). \
+                 Destroy this file, or run the verb again",
+                left.display(),
+                error.kind()
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// What a process that died has left beside the key file.
+fn left_beside(path: &Path) -> Option<PathBuf> {
+    let mut left = [beside(path, OLD), beside(path, NEW)].into_iter();
+    left.find(|left| left.exists())
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

@@ -359,7 +359,7 @@ async fn is_at_its_end(world: &World, verb: Verb) -> Vec<String> {
     }
     if verb == Verb::DestroyRetired {
         let proven = of("destroyed").iter().all(|one| one["tried"] == true);
-        if !of("retired").is_empty() || of("destroyed").is_empty() || !proven {
+        if !of("retiring").is_empty() || of("destroyed").is_empty() || !proven {
             broken.push(format!(
                 "the retired key is not destroyed and tried: {status}"
             ));
@@ -371,8 +371,10 @@ async fn is_at_its_end(world: &World, verb: Verb) -> Vec<String> {
         }) {
             broken.push("the key file holds a key that was destroyed".to_owned());
         }
-        if world.folder().join("cardless.keys.old").exists() {
-            broken.push("the old key file is still there".to_owned());
+        for left in ["cardless.keys.replaced", "cardless.keys.replacing"] {
+            if world.folder().join(left).exists() {
+                broken.push(format!("{left} is still there"));
+            }
         }
     }
     if verb == Verb::Export {

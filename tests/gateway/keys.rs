@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cardless::error::{Causes, Code, Error};
-use cardless::gateway::{Gateway, KeysRotated, MAX_USES, WARN_AGE};
+use cardless::gateway::{Gateway, KeyGeneration, KeysRotated, MAX_USES, WARN_AGE};
 use cardless::message::*;
 use cardless::store::{
     AccountRow, Change, GenerationRow, GenerationState, ResealedRow, SealedColumn, SealedRow,
@@ -36,22 +36,26 @@ async fn filled(world: &World, accounts: usize) {
 }
 
 /// A database file, and a backup of it.
-struct Files(tempfile::TempDir);
+pub(crate) struct Files(tempfile::TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn store(&self, name: &str) -> Arc<SqliteStore> {
+    pub(crate) fn store(&self, name: &str) -> Arc<SqliteStore> {
         let url = format!("sqlite:{}", self.0.path().join(name).display());
         Arc::new(SqliteStore::open(&url, Threads::Caller).unwrap())
     }
 
     /// What somebody does who writes to the file behind everybody's back.
-    fn execute(&self, sql: &str) {
-        let file = rusqlite::Connection::open(self.0.path().join("x.db")).unwrap();
-        file.execute_batch(sql).unwrap();
+    pub(crate) fn execute(&self, sql: &str) {
+        self.file().execute_batch(sql).unwrap();
+    }
+
+    /// A connection of somebody else's.
+    pub(crate) fn file(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.0.path().join("x.db")).unwrap()
     }
 
     fn back_up(&self) {
@@ -992,8 +996,16 @@ async fn a_destroyed_generation_that_comes_back_is_destroyed_again() {
         0
     );
     world.keys.put(&copy);
+    let back = world.another_worker();
+    let warned = back.open_keys().await.unwrap();
+    assert!(warned[0].contains("back among the keys"), "{warned:?}");
+    let report = back.keys().await.unwrap();
+    let is_back = |one: &&KeyGeneration| one.is_back();
+    assert_eq!(report.generations.iter().filter(is_back).count(), 1);
+    assert_eq!(report.warnings, warned);
     let again = world.gateway.destroy_retired().await.unwrap();
     assert_eq!((again.generations, again.refused), (first, 1));
+    assert_eq!(world.gateway.keys().await.unwrap().warnings, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

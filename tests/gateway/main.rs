@@ -20,6 +20,7 @@ mod keys;
 mod operations;
 mod people;
 mod reload;
+mod restriction;
 mod rights;
 mod schedules;
 mod schema;

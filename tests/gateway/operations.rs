@@ -691,6 +691,17 @@ async fn what_the_provider_has_shown_does_not_end_by_being_absent() {
         let (key, all) = (world.key(), give(Some(4990)));
         let left = world.gateway.refund(&key, &payment.id, &all);
         assert_eq!(code(left.await), Code::AmountExceedsRemaining, "{shape:?}");
+        // Nor is its absence believed against a person.
+        world.fake.fault("find_operation", Fault::Absent);
+        let request = ResolveRequest {
+            payment: payment.id.clone(),
+            operation: Some(refund.clone()),
+            end: ResolveAs::Refunded,
+            note: "seen in the portal".to_owned(),
+            person: "ann".to_owned(),
+        };
+        world.gateway.resolve(&request).await.unwrap();
+        assert_eq!(status().await, OperationStatus::Succeeded, "{shape:?}");
     }
 }
 

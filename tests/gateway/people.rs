@@ -852,6 +852,37 @@ async fn a_refused_person_takes_no_look_away() {
     );
 }
 
+/// A webhook has told that it was taken, and the look that came of it was not answered, nor was the
+/// question before a person ended it as failed: it is looked at again, and told.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_ends_unread_is_looked_at_once_more() {
+    let world = World::new(Shape::TwoCalls);
+    let payment = world.told_of_parked(|_| {}).await;
+    world.fake.fault("lookup", Fault::NotSent);
+    world.run_minutes(1).await;
+    assert_eq!(
+        world.payment(&payment.id).await.status,
+        PaymentStatus::Parked
+    );
+    tokio::time::advance(QUIET).await;
+    for _ in 0..2 {
+        world.fake.fault("lookup", Fault::NotSent);
+    }
+    let request = ResolveRequest {
+        payment: payment.id.clone(),
+        operation: None,
+        end: ResolveAs::Failed,
+        note: "not there".to_owned(),
+        person: "ann".to_owned(),
+    };
+    let resolved = world.resolve(&request).await.unwrap();
+    assert_eq!(resolved.payment.status, PaymentStatus::Failed);
+    world.run_minutes(5).await;
+    let told = ("payment.contradicted".to_owned(), payment.id);
+    let events = world.events().await;
+    assert_eq!(events.iter().filter(|event| **event == told).count(), 1);
+}
+
 /// Of two refunds of the same amount one has arrived. Where the provider finds each by its name, a person
 /// who takes one for the other is not believed.
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use cardless::store::{PaymentFilter, PaymentState};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::fake::{Fault, Kind, SHAPES, Shape};
+use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
 use crate::world::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -156,16 +156,32 @@ async fn a_charge_that_has_not_left_is_not_sent_for_a_restricted_account() {
 #[tokio::test(start_paused = true)]
 async fn a_charge_whose_reservation_was_looked_for_meanwhile_is_not_taken_from_a_restricted_account()
  {
-    for shape in SHAPES {
+    for (shape, erased) in SHAPES
+        .into_iter()
+        .flat_map(|shape| [(shape, false), (shape, true)])
+    {
         let world = World::new(shape);
         world.linked().await;
         world.fake.fault("reserve", Fault::LostAfter);
         let payment = world.pay(&charge("r-1")).await;
         assert_eq!(payment.status, PaymentStatus::Unknown, "{shape:?}");
-        world.gateway.set_restricted("a-1", true).await.unwrap();
+        if erased {
+            // The token stays until it is known whether anything is held: only with it that is found.
+            let waiting = erase(&world).await.body;
+            let kinds = waits(&waiting);
+            assert!(kinds.contains(&("payment", "unknown")), "{kinds:?}");
+        } else {
+            world.gateway.set_restricted("a-1", true).await.unwrap();
+        }
         world.run_minutes(40).await;
         is_restricted(&world, &payment.id).await;
         assert_eq!(world.fake.calls("commit"), 0, "{shape:?}");
+        let (_, object) = world.fake.object(&payment.id);
+        assert_ne!(object.phase, Phase::Held, "{shape:?} {erased}");
+        if erased {
+            assert_eq!(standing(&world).await.status, ErasureStatus::Erased);
+            assert_eq!(world.fake.calls("revoke"), 1, "{shape:?}");
+        }
     }
 }
 
@@ -986,4 +1002,31 @@ async fn nothing_is_ended_that_no_provider_was_asked_for() {
     let refused = world.gateway.erase_unconfirmed("a-1", "fake").await;
     assert_eq!(code(refused), Code::InvalidState);
     assert_eq!(standing(&world).await.status, ErasureStatus::Open);
+}
+
+/// An account was erased by a clock that was ahead, came back once it was put right, and is erased again.
+#[tokio::test(start_paused = true)]
+async fn the_erasure_that_is_open_is_the_latest_whatever_the_clock_was() {
+    let world = World::new(Shape::TwoCalls);
+    let ahead = Duration::from_secs(30 * 24 * 3600);
+    world.clock.forward(ahead);
+    world.reconcile().await;
+    world.linked().await;
+    let first = erase(&world).await.body;
+    assert_eq!(first.status, ErasureStatus::Erased);
+    world.clock.back(ahead);
+    world.reconcile().await;
+    world.linked().await;
+    for _ in 0..1000 {
+        world.fake.fault("revoke", Fault::LostBefore);
+    }
+    let second = erase(&world).await.body;
+    assert_eq!(second.status, ErasureStatus::Open);
+    assert_ne!(second.id, first.id);
+    assert_eq!(standing(&world).await.id, second.id);
+    assert_eq!(erase(&world).await.body.id, second.id);
+    let ended = world.gateway.erase_unconfirmed("a-1", "fake").await;
+    assert_eq!(ended.unwrap().body.id, second.id);
+    let shown = world.gateway.account("a-1").await.unwrap().erasures;
+    assert_eq!(shown.len(), 2);
 }

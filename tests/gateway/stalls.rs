@@ -77,3 +77,41 @@ async fn a_shutdown_waits_no_longer_than_its_grace() {
     gateway.run(tokio::time::sleep(MINUTE)).await;
     assert!(begun.elapsed() <= MINUTE + Duration::from_secs(31));
 }
+
+/// More erasures wait for the provider that stalls than are driven at once.
+#[tokio::test(start_paused = true)]
+async fn an_erasure_at_another_provider_ends_in_its_time() {
+    let world = World::new(Shape::TwoCalls);
+    let mut slow = Fake::new(Shape::TwoCalls.capabilities(), world.clock.clone());
+    slow.name = ProviderName::new("slow").unwrap();
+    let slow = Arc::new(slow);
+    let gateway = world.builder().provider(slow.clone()).build().unwrap();
+    let link = async |account: String, provider: &str, fake: &Fake| {
+        let request = LinkRequest {
+            account,
+            provider: provider.to_owned(),
+            ..link_request()
+        };
+        let setup = gateway.link(&world.key(), &request).await.unwrap();
+        fake.end_setup("linked");
+        gateway.complete_link(&setup.body.id).await.unwrap();
+        fake.end_setup("done");
+    };
+    for number in 0..40 {
+        link(format!("s-{number}"), "slow", &slow).await;
+        // The first try of each is refused at once; from then on nothing is answered.
+        slow.fault("revoke", Fault::NotSent);
+        let erasure = gateway.erase(&world.key(), &format!("s-{number}")).await;
+        assert!(erasure.unwrap().open);
+    }
+    for _ in 0..10_000 {
+        slow.fault("revoke", Fault::Hang);
+    }
+    link("a-1".to_owned(), "fake", &world.fake).await;
+    world.fake.fault("revoke", Fault::NotSent);
+    let erasure = gateway.erase(&world.key(), "a-1").await.unwrap();
+    assert!(erasure.open);
+    gateway.run(tokio::time::sleep(MINUTE)).await;
+    let erasure = gateway.erasure("a-1").await.unwrap().body;
+    assert_eq!(erasure.status, ErasureStatus::Erased);
+}

@@ -1,6 +1,7 @@
 //! A gateway over one fake provider, a store, a clock that follows tokio's paused time, and
 //! randomness that repeats.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,9 +26,43 @@ pub(crate) struct TestClock {
     start: Instant,
     moved: Mutex<Duration>,
     back: Mutex<Duration>,
+    interrupt: Mutex<Option<Interrupt>>,
+}
+
+/// What happens when the clock was read so often.
+struct Interrupt {
+    reads: usize,
+    what: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Interrupt({} reads)", self.reads)
+    }
 }
 
 impl TestClock {
+    /// Lets something happen just when the clock is read for the `reads`th time from now on, from 0.
+    pub(crate) fn interrupt(&self, reads: usize, what: impl FnOnce() + Send + 'static) {
+        let what = Box::new(what);
+        *self.interrupt.lock().unwrap() = Some(Interrupt { reads, what });
+    }
+
+    /// Whether it has not happened yet; now it does not any more.
+    pub(crate) fn calm(&self) -> bool {
+        self.interrupt.lock().unwrap().take().is_some()
+    }
+
+    fn count(&self) -> Option<Interrupt> {
+        let mut interrupt = self.interrupt.lock().unwrap();
+        let waiting = interrupt.as_mut()?;
+        if waiting.reads == 0 {
+            return interrupt.take();
+        }
+        waiting.reads -= 1;
+        None
+    }
+
     pub(crate) fn forward(&self, by: Duration) {
         *self.moved.lock().unwrap() += by;
     }
@@ -40,6 +75,9 @@ impl TestClock {
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
+        if let Some(interrupt) = self.count() {
+            (interrupt.what)();
+        }
         Timestamp::from_seconds(1_795_000_000)
             .plus(self.start.elapsed())
             .plus(*self.moved.lock().unwrap())
@@ -167,7 +205,11 @@ impl World {
 
     /// On a store of the test's own.
     pub(crate) fn on(store: Arc<dyn Store>) -> Self {
-        Self::of(Shape::TwoCalls.capabilities(), |_| {}, store)
+        Self::shaped_on(Shape::TwoCalls, store)
+    }
+
+    pub(crate) fn shaped_on(shape: Shape, store: Arc<dyn Store>) -> Self {
+        Self::of(shape.capabilities(), |_| {}, store)
     }
 
     fn of(
@@ -179,6 +221,7 @@ impl World {
             start: Instant::now(),
             moved: Mutex::default(),
             back: Mutex::default(),
+            interrupt: Mutex::default(),
         });
         let mut fake = Fake::new(capabilities, clock.clone());
         change(&mut fake);

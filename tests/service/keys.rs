@@ -186,7 +186,20 @@ fn a_key_that_somebody_else_took_out_is_proven_gone_or_said_not_to_be() {
         run(&["rotate", "keys"]);
         let destroy = ["rotate", "keys", "--destroy-retired"];
         run(&[&destroy[..], &["--write-to", "new.keys"]].concat());
+        std::fs::copy(place("cardless.keys"), place("copy")).unwrap();
         std::fs::rename(place("new.keys"), place("cardless.keys")).unwrap();
+        for (arguments, says) in [
+            (&["rotate", "status"][..], "gone, not proven"),
+            (&["rotate", "status"], "is not among the keys any more"),
+            (&["check"], "is not among the keys any more"),
+            (
+                &["scope", "--format", "json"],
+                "gone from the keys, not proven",
+            ),
+        ] {
+            let out = run(arguments);
+            assert!(out.contains(says), "{arguments:?}: {out}");
+        }
         if !kept {
             let database = rusqlite::Connection::open(place("cardless.db")).unwrap();
             let spoil = "UPDATE generations SET sample = NULL";
@@ -236,7 +249,7 @@ fn a_destruction_that_was_killed_is_not_called_the_end_of_a_key() {
     run(&["client", "list"]);
     run(&["rotate", "keys"]);
     run(&[&destroy[..], &["--write-to", "new.keys"]].concat());
-    std::fs::rename(place("cardless.keys"), place("cardless.keys.old")).unwrap();
+    std::fs::rename(place("cardless.keys"), place("cardless.keys.replaced")).unwrap();
     std::fs::rename(place("new.keys"), place("cardless.keys")).unwrap();
     let database = rusqlite::Connection::open(place("cardless.db")).unwrap();
     let mark = "UPDATE generations SET state = 'destroyed' WHERE state = 'retiring'";
@@ -245,13 +258,13 @@ fn a_destruction_that_was_killed_is_not_called_the_end_of_a_key() {
 
     let out = run(&["rotate", "status"]);
     assert!(
-        out.contains("gone, not proven: run --destroy-retired again"),
+        out.contains("gone, not proven: run --destroy-retired"),
         "{out}"
     );
-    assert!(out.contains("cardless.keys.old"), "{out}");
+    assert!(out.contains("cardless.keys.replaced"), "{out}");
     let status: Value = serde_json::from_str(&run(&["rotate", "status", "--json"])).unwrap();
     let warnings = status["keys"]["warnings"].to_string();
-    for says in ["nothing has proven", "cardless.keys.old"] {
+    for says in ["nothing has proven", "cardless.keys.replaced"] {
         assert!(warnings.contains(says), "{warnings}");
     }
     let scope = run(&["scope", "--format", "json"]);
@@ -262,7 +275,7 @@ fn a_destruction_that_was_killed_is_not_called_the_end_of_a_key() {
 
     let out = run(&destroy);
     assert!(out.contains("are refused now"), "{out}");
-    assert!(!place("cardless.keys.old").exists());
+    assert!(!place("cardless.keys.replaced").exists());
     let out = run(&["rotate", "status"]);
     assert!(
         !out.contains("not proven") && !out.contains("warning"),

@@ -368,7 +368,7 @@ async fn an_import_that_is_killed_goes_on_and_two_at_once_take_each_record_once(
     assert_eq!((code, beside.wait().unwrap().code()), (1, Some(1)), "{err}");
     let refused = std::fs::read_to_string(desk.folder.path().join("refused")).unwrap();
     assert_eq!(refused.lines().count(), 1, "it is begun anew: {refused}");
-    assert!(!desk.folder.path().join("refused.partial").exists());
+    assert!(!desk.folder.path().join("refused.unfinished").exists());
     let report = json_of(&out);
     let sum = |name: &str| report[name].as_u64().unwrap();
     assert_eq!(sum("imported") + sum("already_here"), RECORDS);

@@ -267,7 +267,7 @@ fn a_key_file_is_replaced_whole_and_stays_its_owners() {
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     // What a process leaves that dies while it writes.
-    std::fs::write(folder.path().join("cardless.keys.new"), "half of a").unwrap();
+    std::fs::write(folder.path().join("cardless.keys.replacing"), "half of a").unwrap();
     let new = KeyRing::generate(&SystemEntropy).unwrap();
     let file = KeyFile::new(&link);
     let before = (file.fingerprint().unwrap(), path.metadata().unwrap());
@@ -300,7 +300,7 @@ fn what_a_dead_process_left_of_an_old_key_file_is_overwritten_by_the_next() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cardless.keys");
-    let old = folder.path().join("cardless.keys.old");
+    let old = folder.path().join("cardless.keys.replaced");
     let write_private = |path: &Path, text: &str| {
         std::fs::write(path, text).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -317,7 +317,7 @@ fn what_a_dead_process_left_of_an_old_key_file_is_overwritten_by_the_next() {
     std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o400)).unwrap();
     let copy = std::fs::File::open(&old).unwrap();
     let remark = file.remark().unwrap();
-    assert!(remark.contains("cardless.keys.old"), "{remark}");
+    assert!(remark.contains("cardless.keys.replaced"), "{remark}");
     // One that is being written has its old file too, for a moment.
     let writing = std::fs::File::open(folder.path()).unwrap();
     writing.lock().unwrap();

@@ -66,7 +66,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Outcome {
 fn write(file: &Path, text: &str, json: bool) -> Outcome {
     write_new(file, text.as_bytes())?;
     if json {
-        return say_json(&json!({ "written": file }));
+        return say_json(&json!({ "written": file.display().to_string() }));
     }
     say(format_args!(
         "wrote {}; put it in the place of the keys, run the verb again without --write-to, and \
@@ -192,10 +192,9 @@ pub(super) fn print_report(report: &KeysReport) -> Outcome {
             generation.uses.to_string(),
             generation.sealed.to_string(),
             match (generation.present, generation.tried) {
+                (true, _) if generation.is_back() => "back: run --destroy-retired again",
                 (true, _) => "here",
-                (false, _) if generation.is_unproven() => {
-                    "gone, not proven: run --destroy-retired again"
-                }
+                (false, _) if generation.is_unproven() => "gone, not proven: run --destroy-retired",
                 (false, Some(false)) => "gone, not tried",
                 (false, _) => "gone",
             }

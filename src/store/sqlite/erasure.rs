@@ -170,7 +170,8 @@ pub(super) fn erasure(connection: &Connection, id: &str) -> Result<Option<Erasur
 pub(super) fn erasures(connection: &Connection, subject: &[u8]) -> Result<Vec<ErasureRow>> {
     many(
         connection,
-        "SELECT * FROM erasures WHERE subject = ?1 ORDER BY requested_at, id",
+        "SELECT * FROM erasures WHERE subject = ?1
+         ORDER BY account IS NOT NULL, requested_at, id",
         [subject],
         erasure_row,
     )

@@ -100,6 +100,7 @@ async fn it_goes_on_behind_each_of_its_lines_and_ends_as_one_file() {
         found.dedup();
         assert_eq!(found.len(), TOKENS);
         assert_eq!(report.records, u64::try_from(TOKENS).unwrap());
+        assert!(report.linked_since);
 
         let senders = published(&interrupted.world.gateway).await;
         let mut reader =
@@ -149,10 +150,14 @@ async fn what_was_changed_or_cut_begins_anew() {
     }
 
     // A line of the file is signed by the same key and is no mark, and a mark is no line.
-    let sender = Sender::to(&interrupted.world).await;
-    interrupted
-        .begins_anew(&(lines.concat() + &sender.forge("{}")))
-        .await;
+    let signed = jwe::Unopened::parse(lines[2].trim_end())
+        .unwrap()
+        .open(&interrupted.to)
+        .unwrap();
+    let signed = std::str::from_utf8(&signed).unwrap().to_owned() + "\n";
+    for line in [&signed, &lines[2]] {
+        interrupted.begins_anew(&(lines.concat() + line)).await;
+    }
     let ours = published(&interrupted.world.gateway).await;
     let mut check = interrupted
         .world
@@ -209,4 +214,82 @@ async fn another_recipient_part_or_day_begins_anew() {
     assert!(interrupted.resumed(&left).await.is_some());
     tokio::time::advance(Duration::from_millis(1)).await;
     interrupted.begins_anew(&left).await;
+}
+
+/// Who was restricted or erased, or has no method any more, is not handed out by going on.
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_handed_out_any_more_begins_anew() {
+    for what in ["restrict", "erase", "revoke", "suspend"] {
+        let interrupted = Interrupted::after(3).await;
+        let world = &interrupted.world;
+        let left = interrupted.left();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // One that is in the file already, and one that is to come.
+        let (_, all) = export(&world.gateway, interrupted.to.public(), &interrupted.part).await;
+        assert!(!all.linked_since);
+        let written = accounts(&interrupted.lines, &interrupted.to);
+        assert_eq!(written.len(), 200);
+        let (in_it, to_come) = (&written[7], later(&written));
+        let change = async |account: &str| match what {
+            "restrict" => {
+                world.gateway.set_restricted(account, true).await.unwrap();
+            }
+            "erase" => {
+                let key = world.key();
+                world.gateway.erase(&key, account).await.unwrap();
+            }
+            "revoke" => {
+                let methods = world.gateway.payment_methods(account).await.unwrap();
+                let revoked = world.gateway.revoke(&methods.data[0].id, account).await;
+                revoked.unwrap();
+            }
+            _ => {
+                let methods = world.gateway.payment_methods(account).await.unwrap();
+                let now = world.clock.now();
+                let row = world.store.method_by_handle(&methods.data[0].id, now).await;
+                let mut row = row.unwrap().unwrap();
+                row.state = MethodState::Suspended;
+                let change = vec![Change::UpdateMethod(row)];
+                world.store.apply(change).await.unwrap();
+            }
+        };
+        change(&to_come).await;
+        let (rest, report) = interrupted.resumed(&left).await.unwrap();
+        let rest = accounts(&rest, &interrupted.to);
+        assert_eq!((rest.len(), report.records), (29, 229), "{what}");
+        assert!(!rest.contains(&to_come) && !report.linked_since);
+        change(in_it).await;
+        interrupted.begins_anew(&left).await;
+    }
+}
+
+/// An account that is not among these.
+fn later(written: &[String]) -> String {
+    let mut all = (0..TOKENS).map(|at| format!("account-{at}"));
+    all.find(|account| !written.contains(account)).unwrap()
+}
+
+/// What the first half has left out is told at the end.
+#[tokio::test(start_paused = true)]
+async fn what_was_left_out_before_is_counted_after() {
+    let mut interrupted = Interrupted::after(0).await;
+    let gateway = &interrupted.world.gateway;
+    for at in 0..TOKENS {
+        if at % 10 == 0 {
+            let account = format!("account-{at}");
+            gateway.set_restricted(&account, true).await.unwrap();
+        }
+    }
+    let mut export = gateway
+        .export_tokens(interrupted.to.public(), &interrupted.part)
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        interrupted
+            .lines
+            .push(export.next().await.unwrap().unwrap());
+    }
+    interrupted.mark = export.mark().unwrap();
+    let (_, report) = interrupted.resumed(&interrupted.left()).await.unwrap();
+    assert_eq!((report.records, report.left_out.restricted), (207, 23));
 }
