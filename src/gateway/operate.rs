@@ -383,7 +383,7 @@ impl Inner {
         }
         let now = self.journal.now();
         if row.lease_until > now {
-            return Err(in_progress());
+            return Err(being_driven());
         }
         lease_row(&mut row, now);
         let provider = self.provider(&row.provider)?;
@@ -400,13 +400,13 @@ impl Inner {
             Change::UpdatePayment(row.clone()),
         ];
         match self.begin(provider.as_ref(), batch).await {
-            Ok(()) => row.version += 1,
+            Ok(()) => row.bump(),
             Err(StoreError::Conflict(Subject::Key)) => {
                 let seen = self.seen_key(key, &digest).await?.ok_or_else(in_progress)?;
                 return self.replay_operation(&seen, account).await;
             }
             Err(error @ StoreError::Conflict(Subject::Merchant)) => return Err(stored(error)),
-            Err(StoreError::Conflict(_)) => return Err(in_progress()),
+            Err(StoreError::Conflict(_)) => return Err(being_driven()),
             Err(error) => return Err(stored(error)),
         }
         let row = Drive::spawn(self, row, false).await?;
@@ -1049,5 +1049,13 @@ pub(super) fn exceeds(left: Money) -> Error {
         Code::AmountExceedsRemaining,
         "amount.minor",
         format!("The amount is more than what is left: {left}."),
+    )
+}
+
+/// Somebody else drives the payment just now.
+fn being_driven() -> Error {
+    Error::new(
+        Code::InProgress,
+        "The payment is being worked on. Repeat the call in a moment.",
     )
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use cardless::error::Code;
 use cardless::gateway::{ResolveAs, ResolveRequest};
 use cardless::message::{OperationStatus, PaymentStatus};
-use cardless_contract::Repeat;
+use cardless::store::Change;
+use cardless_contract::{Clock as _, Repeat};
 use tokio::sync::Notify;
 
 use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
@@ -845,4 +846,75 @@ async fn a_refund_of_the_whole_payment_asks_for_no_captures() {
         .await;
     assert_eq!(refund.unwrap().body.status, OperationStatus::Succeeded);
     assert_eq!(world.fake.calls("lookup"), asked);
+}
+
+/// Who drives a payment keeps it; a void comes in its turn.
+#[tokio::test(start_paused = true)]
+async fn a_void_waits_for_whoever_drives_the_payment() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&present("r-1")).await;
+    assert_eq!(payment.status, PaymentStatus::ActionRequired);
+    let gate = Arc::new(Notify::new());
+    world.fake.fault("lookup", Fault::Wait(Arc::clone(&gate)));
+    let gateway = world.gateway.clone();
+    let question = tokio::spawn(async move { gateway.reconcile().await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let row = async || world.store.payment(&payment.id).await.unwrap().unwrap();
+    let leased = row().await;
+    assert!(leased.lease_until > world.clock.now());
+    let refused = world
+        .gateway
+        .void(&world.key(), &payment.id, &release())
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::InProgress);
+    assert!(
+        refused.message().contains("is being worked on"),
+        "{refused}"
+    );
+    assert_eq!(row().await, leased, "nothing was changed");
+    gate.notify_one();
+    question.await.unwrap().unwrap();
+
+    // A lease that ends just now is over.
+    let mut ends_now = row().await;
+    ends_now.lease_until = world.clock.now();
+    let change = vec![Change::UpdatePayment(ends_now)];
+    world.store.apply(change).await.unwrap();
+    let voided = world
+        .gateway
+        .void(&world.key(), &payment.id, &release())
+        .await;
+    let voided = voided.unwrap().body;
+    assert_eq!(voided.status, PaymentStatus::Voided, "{voided:?}");
+}
+
+/// What happens beside a call, just before it answers, is not in its answer: the same key gives the same
+/// bytes again.
+#[tokio::test(start_paused = true)]
+async fn what_comes_beside_a_capture_does_not_change_its_answer() {
+    for reads in 0..100 {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        let payment = world.pay(&hold("r-1")).await;
+        let (beside, key) = (world.another_worker(), world.key());
+        let id = payment.id.clone();
+        world.clock.interrupt(reads, move || {
+            let part = take(Some(500), None);
+            tokio::spawn(async move { beside.capture(&key, &id, &part).await });
+        });
+        let (key, part) = (world.key(), take(Some(1000), None));
+        let capture = async || world.gateway.capture(&key, &payment.id, &part).await;
+        let first = capture().await;
+        let over = world.clock.calm();
+        if let Ok(first) = first {
+            assert_eq!(bytes(&first), bytes(&capture().await.unwrap()), "{reads}");
+        }
+        if over {
+            assert!(reads > 5, "{reads}");
+            return;
+        }
+    }
+    unreachable!("it reads the clock too often");
 }
