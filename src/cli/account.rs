@@ -161,7 +161,12 @@ async fn restrict(context: &Context, arguments: Restrict, restricted: bool) -> O
 }
 
 async fn erase(context: &Context, arguments: Erase) -> Outcome {
-    let gateway = open(context, &arguments.who, Providers::Needed)?;
+    // A contract that has ended, and its settings with it, may be the only one there was.
+    let providers = match arguments.unconfirmed {
+        Some(_) => Providers::Shown,
+        None => Providers::Needed,
+    };
+    let gateway = open(context, &arguments.who, providers)?;
     gateway.require_merchants().await?;
     let account = &arguments.who.account;
     let until = Instant::now() + Duration::from_secs(arguments.wait);

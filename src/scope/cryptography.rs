@@ -98,6 +98,7 @@ pub const INVENTORY: &[Use] = &[
             "src/exchange/mod.rs",
             "src/exchange/jwk.rs",
             "src/exchange/transfer.rs",
+            "src/gateway/token_export.rs",
             "src/scope/software/binary.rs",
             "src/scope/sources.rs",
         ],

@@ -191,7 +191,6 @@ fn a_key_that_somebody_else_took_out_is_proven_gone_or_said_not_to_be() {
         for (arguments, says) in [
             (&["rotate", "status"][..], "gone, not proven"),
             (&["rotate", "status"], "is not among the keys any more"),
-            (&["check"], "is not among the keys any more"),
             (
                 &["scope", "--format", "json"],
                 "gone from the keys, not proven",
