@@ -9,6 +9,7 @@ use cardless_contract::ProviderName;
 use tokio::time::Instant;
 
 use crate::fake::{Fake, Fault, Shape};
+use crate::keys::Files;
 use crate::world::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -114,4 +115,33 @@ async fn an_erasure_at_another_provider_ends_in_its_time() {
     gateway.run(tokio::time::sleep(MINUTE)).await;
     let erasure = gateway.erasure("a-1").await.unwrap().body;
     assert_eq!(erasure.status, ErasureStatus::Erased);
+}
+
+/// More is due than one look takes, and the store takes no writes: the resolver looks again when its time
+/// comes, and not at once for ever.
+#[tokio::test(start_paused = true)]
+async fn where_nothing_can_be_written_the_resolver_rests() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    world.linked().await;
+    for number in 0..STUCK {
+        world.fake.fault("commit", Fault::LostAfter);
+        let paid = world.pay(&charge(&format!("r-{number}"))).await;
+        assert_eq!(paid.status, PaymentStatus::Unknown);
+    }
+    files.execute(
+        "CREATE TRIGGER full BEFORE UPDATE ON payments
+         BEGIN SELECT RAISE(ABORT, 'no room'); END",
+    );
+    tokio::time::advance(MINUTE).await;
+    let looks = 10 * STUCK * 20;
+    world
+        .clock
+        .interrupt(looks, || unreachable!("the resolver does not rest"));
+    world.run_for(Duration::from_secs(10)).await;
+    assert!(world.clock.calm());
+    files.execute("DROP TRIGGER full");
+    world.run_minutes(2).await;
+    let open = world.gateway.reconcile().await.unwrap();
+    assert_eq!(open.looked_at, 0, "{open:?}");
 }
