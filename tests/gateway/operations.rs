@@ -918,3 +918,77 @@ async fn what_comes_beside_a_capture_does_not_change_its_answer() {
     }
     unreachable!("it reads the clock too often");
 }
+
+impl World {
+    /// However often it is tried within a call.
+    fn never_leaves(&self, call: &'static str) {
+        for _ in 0..20 {
+            self.fake.fault(call, Fault::NotSent);
+        }
+    }
+}
+
+/// What never left has moved nothing: it has failed, and the caller is told so at once.
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_never_left_has_failed_at_once() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let held = world.pay(&hold("r-1")).await;
+    for call in ["capture", "void"] {
+        world.never_leaves(call);
+        let key = world.key();
+        let answer = match call {
+            "capture" => {
+                let whole = take(None, None);
+                world.gateway.capture(&key, &held.id, &whole).await
+            }
+            _ => world.gateway.void(&key, &held.id, &release()).await,
+        };
+        let last = answer.unwrap().body.operations.pop().unwrap();
+        assert_eq!(last.status, OperationStatus::Failed, "{call}");
+        world.fake.no_more_faults();
+    }
+    let payment = world.pay(&charge("r-2")).await;
+    world.never_leaves("refund");
+    let (key, part) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &part).await;
+    assert_eq!(refund.unwrap().body.status, OperationStatus::Failed);
+    world.fake.no_more_faults();
+    assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (0, 0));
+}
+
+/// A repeat that never leaves, or that the provider refuses, says nothing of the first send, which has
+/// arrived: only a question tells.
+#[tokio::test(start_paused = true)]
+async fn a_repeat_without_effect_does_not_end_what_may_have_arrived() {
+    for answer in [Fault::Absent, Fault::Refused] {
+        for fault in [Fault::NotSent, Fault::Refused] {
+            let world = World::new(Shape::TwoCalls);
+            world.linked().await;
+            let payment = world.pay(&charge("r-1")).await;
+            world.fake.fault("refund", Fault::LostAfter);
+            let (key, part) = (world.key(), give(Some(1000)));
+            let refund = world.gateway.refund(&key, &payment.id, &part).await;
+            let refund = refund.unwrap().body.id;
+            let status = async || world.gateway.refund_by_id(&refund).await.unwrap().status;
+            let sent = world.fake.calls("refund ");
+            world.fake.fault("find_operation", answer.clone());
+            match fault {
+                Fault::NotSent => world.never_leaves("refund"),
+                _ => world.fake.fault("refund", fault.clone()),
+            }
+            world.reconcile().await;
+            world.fake.no_more_faults();
+            assert!(world.fake.calls("refund ") > sent, "it was repeated");
+            assert_eq!(
+                status().await,
+                OperationStatus::Unknown,
+                "{answer:?} {fault:?}"
+            );
+            world.run_minutes(5).await;
+            assert_eq!(status().await, OperationStatus::Succeeded);
+            assert_eq!(world.fake.moved(Kind::Refund, &payment.id), (1, 1000));
+            world.books_fit(&payment.id).await;
+        }
+    }
+}
