@@ -134,11 +134,11 @@ async fn where_nothing_can_be_written_the_resolver_rests() {
          BEGIN SELECT RAISE(ABORT, 'no room'); END",
     );
     tokio::time::advance(MINUTE).await;
-    let looks = 10 * STUCK * 20;
-    world
-        .clock
-        .interrupt(looks, || unreachable!("the resolver does not rest"));
-    world.run_for(Duration::from_secs(10)).await;
+    // Each second every one of them is tried once, and reads the clock once.
+    let reads = 3 * 2 * STUCK;
+    let restless = || unreachable!("the resolver does not rest");
+    world.clock.interrupt(reads, restless);
+    world.run_for(Duration::from_secs(3)).await;
     assert!(world.clock.calm());
     files.execute("DROP TRIGGER full");
     world.run_minutes(2).await;
