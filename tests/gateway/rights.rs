@@ -381,6 +381,8 @@ async fn a_capture_that_did_not_arrive_is_not_sent_again_for_a_restricted_accoun
     let case = world.gateway.case(&held.id).await.unwrap();
     let capture = &case.payment.operations[0];
     assert_eq!(capture.status, OperationStatus::Failed, "{capture:?}");
+    let failure = capture.failure.as_ref().unwrap();
+    assert_eq!(failure.code, "account_restricted");
     assert_eq!(world.fake.moved(Kind::Capture, &held.id), (0, 0));
     world.books_fit(&held.id).await;
     // The hold is the merchant's to release.
