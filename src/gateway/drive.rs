@@ -163,29 +163,37 @@ impl Drive {
 
     /// Once the method is linked an ordinary charge begins, with the customer present.
     async fn linking(&mut self) -> Result<Flow, Error> {
-        if self.row.method.is_none() {
+        let Some(method) = self.row.method.clone() else {
             // The setup wakes the payment when it ends, or ends it.
             return self.save(|row, _| release_row(row, None)).await;
-        }
+        };
         if self.inner.is_restricted(&self.row.account).await? {
             return self.failed(RESTRICTED).await;
         }
         self.fresh = true;
-        let begun = self.try_write(|row, now| {
+        let begun = self.try_write(move |row, now| {
             row.step = Step::Reserving;
             row.state = PaymentState::Unknown;
             row.accepted_at = now;
             row.first_sent_at = Some(now);
             row.last_sent_at = Some(now);
-            vec![Change::RequireUnrestricted {
-                account: row.account.clone(),
-            }]
+            let account = row.account.clone();
+            let method = method.clone();
+            vec![
+                Change::RequireUnrestricted { account },
+                Change::RequireActive { method },
+            ]
         });
         match begun.await {
             Ok(()) => Ok(self.goes_on()),
             Err(StoreError::Conflict(Subject::Account)) => {
                 self.fresh = false;
                 self.failed(RESTRICTED).await
+            }
+            // It was revoked as soon as it was linked.
+            Err(StoreError::Conflict(Subject::Method)) => {
+                self.fresh = false;
+                self.failed("not_begun").await
             }
             Err(error) => Err(stored(error)),
         }

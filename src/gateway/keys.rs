@@ -154,13 +154,13 @@ impl Gateway {
     /// As [`Gateway::open_keys`].
     pub async fn keys(&self) -> Result<KeysReport, Error> {
         let rows = self.inner.all_generations().await?;
-        let sealed = self.inner.count_sealed().await?;
         // Another process may have taken a key out meanwhile: a report of its being back must be true.
         if let Err(error) = self.inner.vault.reload() {
             tracing::error!(%error, "the keys can't be read again");
         }
         let present = self.inner.vault.generation_infos();
         let warnings = self.inner.key_warnings(&rows);
+        let sealed = self.inner.count_sealed().await?;
         let generations = rows.into_iter().map(|row| KeyGeneration {
             sealed: sealed_under(&sealed, &row.id),
             present: present.iter().any(|info| info.id == row.id),

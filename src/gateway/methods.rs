@@ -1,8 +1,9 @@
 //! Payment methods: list, choose, revoke.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use cardless_contract::{ErrorKind, PaymentProvider, Timestamp};
+use cardless_contract::{ErrorKind, PaymentProvider};
 
 use super::{Gateway, Inner, check, stored, view};
 use crate::account::{Handle, HandleKind};
@@ -15,6 +16,9 @@ use crate::store::{
 
 /// How often a change of a method is decided again because it has changed meanwhile.
 const MAX_RACES: u32 = 16;
+
+/// How long a revocation waits for a reservation with its token before it looks again.
+const RESERVING: Duration = Duration::from_secs(3);
 
 impl Gateway {
     /// An account's methods, oldest first: `GET /v1/accounts/{account}/payment-methods`. An
@@ -148,9 +152,9 @@ impl Inner {
         if row.state != MethodState::Revoking {
             return Ok(true);
         }
-        if let Some(at) = self.reserving_until(&row).await? {
+        if self.is_reserving(&row).await? {
             let mut later = row;
-            later.next_at = Some(at);
+            later.next_at = Some(self.journal.now().plus(RESERVING));
             return match self.journal.write(vec![Change::UpdateMethod(later)]).await {
                 Ok(()) | Err(StoreError::Conflict(_)) => Ok(false),
                 Err(error) => Err(stored(error)),
@@ -195,17 +199,16 @@ impl Inner {
         batch
     }
 
-    /// While a reservation of a payment with this method is not known yet, its token is needed: where a
-    /// reservation holds, only its repeat finds it, so that it can be released. Answers when to look
-    /// again; at the latest once [`COMMIT_WITHIN`](super::COMMIT_WITHIN) has passed, none is.
-    async fn reserving_until(&self, row: &MethodRow) -> Result<Option<Timestamp>, Error> {
+    /// Whether a reservation of a payment with this method is not known yet, so that its token is needed:
+    /// where a reservation holds, only its repeat finds it, and so it is released. It is given up at the
+    /// first look after [`COMMIT_WITHIN`](super::COMMIT_WITHIN).
+    async fn is_reserving(&self, row: &MethodRow) -> Result<bool, Error> {
         let holds = |provider: Arc<dyn PaymentProvider>| provider.capabilities().reserve_holds;
         if !self.provider(&row.provider).is_ok_and(holds) {
-            return Ok(None);
+            return Ok(false);
         }
         let store = self.journal.store();
         let open = store.blockers(&row.account, u32::MAX).await;
-        let mut soonest: Option<Timestamp> = None;
         for open in open.map_err(stored)? {
             if open.kind != BlockerKind::Payment {
                 continue;
@@ -217,12 +220,10 @@ impl Inner {
                     && payment.state != PaymentState::Parked
             });
             if is_reserving {
-                let at = open.next_at.unwrap_or_else(|| self.journal.now());
-                soonest = Some(soonest.map_or(at, |soonest| soonest.min(at)));
+                return Ok(true);
             }
         }
-        let at = soonest.map(|at| at.max(self.journal.now()).plus(pause(0)));
-        Ok(at)
+        Ok(false)
     }
 
     async fn is_revoked(&self, id: &str) -> Result<bool, Error> {

@@ -47,7 +47,7 @@ impl Gateway {
             .inner
             .new_payment(&pseudonym, &method.provider, amount)?;
         row.handle = Some(request.payment_method.clone().unwrap_or(method.handle));
-        row.method = Some(method.id);
+        row.method = Some(method.id.clone());
         row.reference.clone_from(&request.reference);
         row.description.clone_from(&request.description);
         row.return_url.clone_from(&request.return_url);
@@ -62,6 +62,7 @@ impl Gateway {
             Change::RequireUnrestricted {
                 account: pseudonym.clone(),
             },
+            Change::RequireActive { method: method.id },
             Change::InsertPayment(row.clone()),
         ];
         match self.inner.begin(provider.as_ref(), batch).await {
@@ -75,6 +76,12 @@ impl Gateway {
             Err(StoreError::Conflict(Subject::OpenReference)) => return Err(outcome_unknown()),
             // It was restricted, or erased, since it was read.
             Err(StoreError::Conflict(Subject::Account)) => return Err(Inner::restricted()),
+            // It was revoked, or suspended, since it was read.
+            Err(StoreError::Conflict(Subject::Method)) => {
+                let handle = request.payment_method.as_deref();
+                let present = self.inner.chargeable_method(&pseudonym, handle).await;
+                return Err(present.err().unwrap_or_else(in_progress));
+            }
             Err(error) => return Err(stored(error)),
         }
         let row = Drive::spawn(&self.inner, row, true).await?;

@@ -587,7 +587,7 @@ impl Inner {
                 (done.id.as_ref().map(|id| id.as_str().to_owned()), "")
             }
             (OperationReading::Refused(code), _) => (None, code.as_str()),
-            (OperationReading::Absent, _) => (None, "not_carried_out"),
+            (OperationReading::Absent, _) if by == By::Provider => (None, "not_carried_out"),
             (_, OperationState::Failed) => (None, RESOLVED),
             (_, _) => (None, ""),
         };

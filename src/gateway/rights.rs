@@ -37,6 +37,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How much of what holds up an erasure is looked at in one go.
 const MAX_BLOCKERS: u32 = 100;
 
+/// How long an erasure lets something wait for its turn, at most, before it looks again.
+const FOR_ITS_TURN: Duration = Duration::from_secs(30);
+
 /// Who asks the providers about what holds up an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asks {
@@ -477,7 +480,12 @@ impl Inner {
         let soonest = blockers.iter().filter_map(|row| row.next_at).min();
         self.change_erasure(&row, |row| {
             let by_itself = now.plus(pause(row.attempts).min(LONGEST_PAUSE));
-            let at = soonest.map_or(by_itself, |at| at.max(now.plus(pause(0))).min(by_itself));
+            // What is due already waits for its turn; else it is looked at soon after.
+            let pause = match soonest {
+                Some(at) if at <= now => pause(row.attempts).min(FOR_ITS_TURN),
+                Some(_) | None => pause(0),
+            };
+            let at = soonest.map_or(by_itself, |at| at.max(now.plus(pause)).min(by_itself));
             row.attempts = row.attempts.saturating_add(1);
             release_row(row, Some(at));
             Vec::new()

@@ -114,7 +114,8 @@ pub struct ExportReport {
     pub sha256: String,
     /// When it was begun: what it holds is what could be charged then.
     pub begun_at: Timestamp,
-    /// Whether methods were linked since, which it does not hold.
+    /// Whether methods were linked since, which it does not hold; or may have been, by a clock that was
+    /// ahead.
     pub linked_since: bool,
 }
 
@@ -366,8 +367,10 @@ impl TokenExport {
         let left_out = self.place.left_out;
         let latest = self.gateway.inner.journal.store().latest_linked();
         let latest = latest.await.map_err(stored)?;
-        self.report.linked_since =
-            latest.is_some_and(|latest| latest.millis() > self.place.linked_by);
+        // Where a clock was ahead, what was linked since can't be told from what was linked by it.
+        let was_ahead = self.place.linked_by > self.place.begun_at;
+        let later = latest.is_some_and(|latest| latest.millis() > self.place.linked_by);
+        self.report.linked_since = was_ahead || later;
         self.report.left_out = left_out;
         self.report.more = self.place.more;
         line(&self.gateway, &self.report)

@@ -289,6 +289,11 @@ pub enum Change {
         /// The account's pseudonym.
         account: String,
     },
+    /// A conflict unless the method is there and can be charged.
+    RequireActive {
+        /// The method's id.
+        method: String,
+    },
     /// Whether an account may not be charged. One that is being erased stays restricted.
     SetRestricted {
         /// The account's pseudonym.

@@ -661,7 +661,9 @@ async fn what_is_under_way_for_days_is_not_parked_by_a_day_without_answers() {
 /// The provider has shown the refund, and then answers as if it were not there.
 #[tokio::test(start_paused = true)]
 async fn what_the_provider_has_shown_does_not_end_by_being_absent() {
-    for shape in [Shape::TwoCalls, Shape::Page] {
+    let refunded = (ResolveAs::Refunded, OperationStatus::Succeeded, None);
+    let failed = (ResolveAs::Failed, OperationStatus::Failed, Some("resolved"));
+    for (shape, (end, ends, failure)) in [(Shape::TwoCalls, refunded), (Shape::Page, failed)] {
         let world = World::new(shape);
         world.linked().await;
         let payment = world.pay(&charge("r-1")).await;
@@ -697,12 +699,15 @@ async fn what_the_provider_has_shown_does_not_end_by_being_absent() {
         let request = ResolveRequest {
             payment: payment.id.clone(),
             operation: Some(refund.clone()),
-            end: ResolveAs::Refunded,
+            end,
             note: "seen in the portal".to_owned(),
             person: "ann".to_owned(),
         };
         world.gateway.resolve(&request).await.unwrap();
-        assert_eq!(status().await, OperationStatus::Succeeded, "{shape:?}");
+        assert_eq!(status().await, ends, "{shape:?}");
+        let resolved = world.gateway.refund_by_id(&refund).await.unwrap();
+        let code = resolved.failure.map(|failure| failure.code);
+        assert_eq!(code.as_deref(), failure, "{shape:?}");
     }
 }
 
@@ -901,10 +906,10 @@ async fn what_comes_beside_a_capture_does_not_change_its_answer() {
         let (beside, key) = (world.another_worker(), world.key());
         let id = payment.id.clone();
         world.clock.interrupt(reads, move || {
-            let part = take(Some(500), None);
+            let part = take(Some(500), Some(false));
             tokio::spawn(async move { beside.capture(&key, &id, &part).await });
         });
-        let (key, part) = (world.key(), take(Some(1000), None));
+        let (key, part) = (world.key(), take(Some(1000), Some(false)));
         let capture = async || world.gateway.capture(&key, &payment.id, &part).await;
         let first = capture().await;
         let over = world.clock.calm();

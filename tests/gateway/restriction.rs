@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use cardless::error::Code;
 use cardless::message::*;
 
 use crate::fake::{Fault, SHAPES, Shape};
@@ -38,6 +39,17 @@ const WATCH: &str = "
         WHEN NEW.redirect IS NOT NULL AND OLD.redirect IS NULL
         BEGIN INSERT INTO seen VALUES ('page to link'); END;
 ";
+
+/// The same of a revocation.
+const WATCH_REVOCATION: &str = "
+    CREATE TABLE seen (what TEXT NOT NULL);
+    CREATE TRIGGER seen_revocation AFTER UPDATE OF state ON payment_methods WHEN NEW.state = 'revoking'
+        BEGIN INSERT INTO seen VALUES ('revoking'); END;
+    CREATE TRIGGER seen_payment AFTER INSERT ON payments
+        BEGIN INSERT INTO seen VALUES ('accepted'); END;
+";
+
+const REVOKE: &str = "UPDATE payment_methods SET state = 'revoking', is_default = 0";
 
 const RESTRICT: &str = "UPDATE accounts SET restricted = 1";
 
@@ -82,10 +94,14 @@ struct Watched {
 
 impl Watched {
     async fn new(shape: Shape) -> Self {
+        Self::by(shape, WATCH).await
+    }
+
+    async fn by(shape: Shape, watch: &str) -> Self {
         let files = Files::new();
         let world = World::shaped_on(shape, files.store("x.db"));
         world.linked().await;
-        files.execute(WATCH);
+        files.execute(watch);
         Self {
             files,
             world,
@@ -215,4 +231,30 @@ async fn nothing_is_accepted_marked_or_shown_behind_it() {
             assert!(ended && kept_out > 0, "{case:?} {shape:?}");
         }
     }
+}
+
+/// A method that is being revoked takes no charge that was not accepted before.
+#[tokio::test(start_paused = true)]
+async fn no_charge_is_accepted_behind_a_revocation() {
+    let (mut accepted, mut refused) = (0, 0);
+    for reads in 0..MANY {
+        let watched = Watched::by(Shape::TwoCalls, WATCH_REVOCATION).await;
+        let file = watched.files.file();
+        let revoke = move || file.execute_batch(REVOKE).unwrap();
+        watched.world.clock.interrupt(reads, revoke);
+        let (gateway, key) = (&watched.world.gateway, watched.world.key());
+        let paid = gateway.pay(&key, &charge("r-1")).await;
+        if watched.world.clock.calm() {
+            break;
+        }
+        match (&watched.seen()[..], paid) {
+            ([first, last], Ok(_)) if first == "accepted" && last == "revoking" => accepted += 1,
+            ([only], Err(error)) if only == "revoking" => {
+                assert_eq!(error.code(), Code::NotFound, "{error}");
+                refused += 1;
+            }
+            (seen, paid) => unreachable!("{reads}: {seen:?} {paid:?}"),
+        }
+    }
+    assert!(accepted > 0 && refused > 0);
 }

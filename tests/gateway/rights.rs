@@ -1045,6 +1045,39 @@ async fn the_erasure_that_is_open_is_the_latest_whatever_the_clock_was() {
     assert_eq!(erase(&world).await.body.id, second.id);
     let ended = world.gateway.erase_unconfirmed("a-1", "fake").await;
     assert_eq!(ended.unwrap().body.id, second.id);
+    assert_eq!(standing(&world).await.id, second.id);
+    assert_eq!(erase(&world).await.body.id, second.id);
     let shown = world.gateway.account("a-1").await.unwrap().erasures;
     assert_eq!(shown.len(), 2);
+}
+
+/// A revocation waits for a reservation that may hold something, and no longer.
+#[tokio::test(start_paused = true)]
+async fn a_token_is_revoked_soon_after_no_reservation_needs_it() {
+    for erased in [false, true] {
+        let world = World::new(Shape::Holds);
+        let method = world.linked().await;
+        let gate = Arc::new(Notify::new());
+        world.fake.fault("reserve", Fault::Wait(Arc::clone(&gate)));
+        let (gateway, key) = (world.gateway.clone(), world.key());
+        let paying = tokio::spawn(async move { gateway.pay(&key, &charge("r-1")).await });
+        tokio::task::yield_now().await;
+        assert_eq!(world.fake.calls("reserve"), 1);
+        if erased {
+            assert!(erase(&world).await.open);
+        } else {
+            assert!(world.gateway.revoke(&method, "a-1").await.unwrap().open);
+        }
+        assert_eq!(world.fake.calls("revoke"), 0);
+        gate.notify_one();
+        paying.await.unwrap().unwrap();
+        world.run_for(Duration::from_secs(10)).await;
+        assert_eq!(world.fake.calls("revoke"), 1, "{erased}");
+        if erased {
+            // What it holds is released once nothing can be on its way.
+            world.run_minutes(5).await;
+            let erasure = standing(&world).await;
+            assert_eq!(erasure.status, ErasureStatus::Erased, "{erasure:?}");
+        }
+    }
 }

@@ -41,6 +41,16 @@ pub(super) fn require_unrestricted(connection: &Connection, account: &str) -> Re
     free.ok_or(StoreError::Conflict(Subject::Account))
 }
 
+pub(super) fn require_active(connection: &Connection, method: &str) -> Result<()> {
+    let active = maybe(
+        connection,
+        "SELECT 1 FROM payment_methods WHERE id = ?1 AND state = 'active'",
+        [method],
+        |_| Ok(()),
+    )?;
+    active.ok_or(StoreError::Conflict(Subject::Method))
+}
+
 pub(super) fn restrict(connection: &Connection, account: &str, restricted: bool) -> Result<()> {
     one(
         connection,
@@ -167,11 +177,12 @@ pub(super) fn erasure(connection: &Connection, id: &str) -> Result<Option<Erasur
     maybe(connection, sql, [id], erasure_row)
 }
 
+/// In the order in which they were asked for, by any clock; the one that is open is the last.
 pub(super) fn erasures(connection: &Connection, subject: &[u8]) -> Result<Vec<ErasureRow>> {
     many(
         connection,
         "SELECT * FROM erasures WHERE subject = ?1
-         ORDER BY account IS NOT NULL, requested_at, id",
+         ORDER BY account IS NOT NULL, rowid",
         [subject],
         erasure_row,
     )

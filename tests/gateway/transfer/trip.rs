@@ -149,6 +149,7 @@ async fn what_was_linked_by_a_clock_that_was_ahead_goes_out() {
     let to = pair(Usage::Seal);
     let (_, report) = export_all(&world.gateway, to.public()).await;
     assert_eq!(report.records, 2);
+    assert!(report.linked_since, "nobody can tell");
 }
 
 #[tokio::test(start_paused = true)]
