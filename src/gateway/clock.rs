@@ -271,6 +271,7 @@ impl Inner {
         let look = self.look();
         let (wall, steady) = (look.wall, look.steady);
         let last = self.clock.shown().last;
+        let mut since = None;
         let stepped = match last {
             Some(last) => match look.jumped_from(last) {
                 Some(expected) => {
@@ -282,6 +283,7 @@ impl Inner {
             },
             None => {
                 let seen = store.clock_seen().await?;
+                since = seen.map(|seen| seen.at);
                 let ahead = seen.map_or(Duration::ZERO, |seen| may_be_ahead(seen, wall));
                 let (silence, ahead_of_us) = self.reckon_at_start(wall).await?;
                 // A step forward has put off what is proven; one back has not.
@@ -318,7 +320,7 @@ impl Inner {
                 self.limit_waits(wall, Leases::Kept).await?;
                 rounds.settled_at.get_or_insert(steady + LEASE + MAX_SKEW);
             }
-            self.see_clock(wall, last.is_none()).await?;
+            self.see_clock(wall, since, last.is_none()).await?;
             rounds.seen_at = Some(steady);
         }
         if rounds.settled_at.is_some_and(|at| at <= steady) {
@@ -389,7 +391,12 @@ impl Inner {
 
     /// Remembers what the clock shows, if that has not been done for long or it shows less than before.
     /// How far it may be ahead is told once: a service may have held what is open since.
-    async fn see_clock(&self, wall: Timestamp, first: bool) -> Result<(), StoreError> {
+    async fn see_clock(
+        &self,
+        wall: Timestamp,
+        since: Option<Timestamp>,
+        first: bool,
+    ) -> Result<(), StoreError> {
         let ahead = self.clock.shown().may_be_ahead;
         let now = ClockSeen {
             at: wall,
@@ -403,7 +410,8 @@ impl Inner {
         if seen.is_some_and(is_known) {
             return Ok(());
         }
-        self.journal.write(vec![Change::SeeClock(now)]).await
+        let see = Change::SeeClock { seen: now, since };
+        self.journal.write(vec![see]).await
     }
 
     /// Reckons with a jump, unless another process has done so since the step that is `known`.

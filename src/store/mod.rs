@@ -244,7 +244,12 @@ pub enum Change {
     /// before.
     HoldProofs(Timestamp),
     /// Remember what the machine's clock shows.
-    SeeClock(ClockSeen),
+    SeeClock {
+        /// What it shows now.
+        seen: ClockSeen,
+        /// What was seen before, when it was reckoned how far it may be ahead.
+        since: Option<Timestamp>,
+    },
     /// Let nothing wait for longer than it can have to: what was put off by a clock that was ahead
     /// would stand still until then.
     LimitWaits {

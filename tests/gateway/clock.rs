@@ -11,6 +11,7 @@ use cardless_contract::Clock as _;
 use tokio::sync::Notify;
 
 use crate::fake::{Fault, KEY_WINDOW, Kind, Shape};
+use crate::keys::Files;
 use crate::world::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -771,4 +772,34 @@ async fn what_waits_by_a_clock_that_was_ahead_for_a_moment_is_looked_at() {
         PaymentStatus::Captured
     );
     assert!(steps(&world).await.is_empty());
+}
+
+/// How far the clock may be ahead after a silence is told once. Whoever has read it before a service held
+/// what is open does not tell it again.
+#[tokio::test(start_paused = true)]
+async fn a_silence_is_over_once_a_service_has_held_what_is_open() {
+    let files = Files::new();
+    let world = World::on(files.store("x.db"));
+    world.linked().await;
+    world.reconcile().await;
+    let mut over = false;
+    for reads in 0..1000 {
+        tokio::time::advance(5 * MINUTE).await;
+        let now = world.clock.now().millis();
+        let file = files.file();
+        let held = format!("UPDATE clock_seen SET at = {now}, may_be_ahead = 0");
+        let hold = move || file.execute_batch(&held).unwrap();
+        world.clock.interrupt(reads, hold);
+        let verb = world.another_worker();
+        verb.reconcile().await.unwrap();
+        over = world.clock.calm();
+        let ahead = world.store.clock_seen().await.unwrap().unwrap();
+        if over {
+            assert_eq!(ahead.may_be_ahead, 5 * MINUTE, "nobody has held it");
+            assert!(reads > 1, "{reads}");
+            break;
+        }
+        assert_eq!(ahead.may_be_ahead, Duration::ZERO, "{reads}");
+    }
+    assert!(over);
 }

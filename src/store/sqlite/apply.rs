@@ -132,7 +132,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
                 at: *at,
                 may_be_ahead: Duration::ZERO,
             };
-            clock::see(connection, now)?;
+            clock::see(connection, now, None)?;
             if *millis < 0 {
                 clock::back(connection, *at, *millis, *sent_by, *accepted_by)
             } else {
@@ -140,7 +140,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
             }
         }
         Change::HoldProofs(at) => clock::forward(connection, *at),
-        Change::SeeClock(seen) => clock::see(connection, *seen),
+        Change::SeeClock { seen, since } => clock::see(connection, *seen, *since),
         Change::LimitWaits {
             leases_by,
             open_by,

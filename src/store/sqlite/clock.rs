@@ -198,10 +198,22 @@ pub(super) fn seen(connection: &Connection) -> Result<Option<ClockSeen>> {
     )
 }
 
-/// Remembers what the clock shows, also where that is earlier than before.
-pub(super) fn see(connection: &Connection, clock: ClockSeen) -> Result<()> {
-    let before = seen(connection)?.map_or(Duration::ZERO, |seen| seen.may_be_ahead);
-    let ahead = before.max(clock.may_be_ahead).as_millis();
+/// Remembers what the clock shows, also where that is earlier than before. How far it may be ahead was
+/// reckoned from what was seen `since`: whoever has looked in between has said so itself, and may have
+/// held what is open.
+pub(super) fn see(
+    connection: &Connection,
+    clock: ClockSeen,
+    since: Option<Timestamp>,
+) -> Result<()> {
+    let seen = seen(connection)?;
+    let before = seen.map_or(Duration::ZERO, |seen| seen.may_be_ahead);
+    let ahead = if seen.map(|seen| seen.at) == since {
+        before.max(clock.may_be_ahead)
+    } else {
+        before
+    };
+    let ahead = ahead.as_millis();
     execute(connection, "DELETE FROM clock_seen", [], Subject::Clock)?;
     one(
         connection,
