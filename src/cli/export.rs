@@ -154,8 +154,8 @@ fn print(report: &ExportReport) -> Outcome {
     }
     if report.linked_since {
         say(
-            "Methods were linked since it was begun, and are not in it: write another file once none is \
-             linked any more.",
+            "Methods were linked since it was begun, or the clock was set, so that nobody can tell. They are \
+             not in it: write another file once none is linked any more.",
         )?;
     }
     if let Some(more) = &report.more {

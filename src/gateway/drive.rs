@@ -190,10 +190,10 @@ impl Drive {
                 self.fresh = false;
                 self.failed(RESTRICTED).await
             }
-            // It was revoked as soon as it was linked.
+            // It was revoked, or its provider has called it dead, since it was linked.
             Err(StoreError::Conflict(Subject::Method)) => {
                 self.fresh = false;
-                self.failed("not_begun").await
+                self.failed("payment_method_gone").await
             }
             Err(error) => Err(stored(error)),
         }

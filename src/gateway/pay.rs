@@ -80,7 +80,10 @@ impl Gateway {
             Err(StoreError::Conflict(Subject::Method)) => {
                 let handle = request.payment_method.as_deref();
                 let present = self.inner.chargeable_method(&pseudonym, handle).await;
-                return Err(present.err().unwrap_or_else(in_progress));
+                return Err(present.err().unwrap_or_else(|| {
+                    let what = "The account's payment methods have just changed. Repeat the call.";
+                    Error::new(Code::InProgress, what)
+                }));
             }
             Err(error) => return Err(stored(error)),
         }

@@ -346,6 +346,13 @@ impl Inner {
         Ok(rows.map_err(stored)?.pop())
     }
 
+    /// The latest time at which an account was erased.
+    pub(super) async fn erased_last(&self, id: &AccountId) -> Result<Option<Timestamp>, Error> {
+        let rows = self.journal.store().erasures(&self.subject(id)).await;
+        let rows = rows.map_err(stored)?;
+        Ok(rows.into_iter().filter_map(|row| row.erased_at).max())
+    }
+
     /// Every erasure of an account, oldest first.
     pub(super) async fn erasures_of(&self, id: &AccountId) -> Result<Vec<Erasure>, Error> {
         let rows = self.journal.store().erasures(&self.subject(id)).await;

@@ -78,6 +78,8 @@ struct Place {
     limit: u64,
     after: String,
     seen: u64,
+    /// The last step of the clock that was known when it was begun.
+    clock_step: i64,
     /// What [`chained`] makes of every method so far that could be handed out.
     due: String,
     left_out: LeftOut,
@@ -114,8 +116,8 @@ pub struct ExportReport {
     pub sha256: String,
     /// When it was begun: what it holds is what could be charged then.
     pub begun_at: Timestamp,
-    /// Whether methods were linked since, which it does not hold; or may have been, by a clock that was
-    /// ahead.
+    /// Whether methods were linked since, which it does not hold; or may have been, where a clock was ahead
+    /// or was set.
     pub linked_since: bool,
 }
 
@@ -180,6 +182,7 @@ impl Gateway {
             limit: part.limit,
             after: part.after.clone().unwrap_or_default(),
             seen: 0,
+            clock_step: inner.journal.store().latest_step().await.map_err(stored)?,
             due: String::new(),
             left_out: LeftOut::default(),
             more: None,
@@ -365,12 +368,7 @@ impl TokenExport {
             return Err(Error::new(Code::Internal, "The export is not at its end."));
         }
         let left_out = self.place.left_out;
-        let latest = self.gateway.inner.journal.store().latest_linked();
-        let latest = latest.await.map_err(stored)?;
-        // Where a clock was ahead, what was linked since can't be told from what was linked by it.
-        let was_ahead = self.place.linked_by > self.place.begun_at;
-        let later = latest.is_some_and(|latest| latest.millis() > self.place.linked_by);
-        self.report.linked_since = was_ahead || later;
+        self.report.linked_since = self.linked_since().await?;
         self.report.left_out = left_out;
         self.report.more = self.place.more;
         line(&self.gateway, &self.report)
@@ -383,6 +381,23 @@ impl TokenExport {
             .write()
             .await?;
         Ok(self.report)
+    }
+
+    /// Whether methods were linked since it was begun, as far as their times tell: not where a clock was
+    /// ahead by then, or was set since.
+    async fn linked_since(&self) -> Result<bool, Error> {
+        let journal = &self.gateway.inner.journal;
+        let latest = journal.store().latest_linked().await.map_err(stored)?;
+        let step = journal.store().latest_step().await.map_err(stored)?;
+        let Place {
+            begun_at,
+            linked_by,
+            clock_step,
+            ..
+        } = self.place;
+        let set = step != clock_step || journal.now().millis() < begun_at;
+        let later = latest.is_some_and(|latest| latest.millis() > linked_by);
+        Ok(later || set || linked_by > begun_at)
     }
 
     /// A line with the tokens of the next page; `None` if there are none in it.

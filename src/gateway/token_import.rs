@@ -524,9 +524,9 @@ impl TokenImport {
         if account.is_some_and(|account| account.restricted) {
             return Ok(Decision::Refuse(("account", Rule::Restricted)));
         }
-        // After the account: an erasure that has ended in between is seen here.
-        let erasure = inner.latest_erasure(&valid.account).await?;
-        let erased_at = erasure.and_then(|erasure| erasure.erased_at);
+        // After the account: an erasure that has ended in between is seen here. That which ended last, by
+        // whatever clock, decides.
+        let erased_at = inner.erased_last(&valid.account).await?;
         if erased_at.is_some_and(|at| at >= self.issued_at) {
             return Ok(Decision::Refuse(("account", Rule::Erased)));
         }

@@ -259,6 +259,9 @@ fn failure_view(code: &str) -> Failure {
         "not_begun" => {
             "Something on our side kept the charge from beginning; the log says what. Nothing was sent."
         }
+        "payment_method_gone" => {
+            "The payment method was revoked, or its provider no longer accepts it. Nothing was sent; link a new one."
+        }
         "gave_up" => {
             "The provider could not be brought to a conclusion in time, and the payment was closed. No money moved."
         }

@@ -189,7 +189,7 @@ const fn title(code: Code) -> &'static str {
         Code::IdempotencyMismatch => "The Idempotency-Key was used for another request",
         Code::AmountExceedsRemaining => "The amount is more than what is left",
         Code::NotSupported => "The provider does not support this",
-        Code::InProgress => "The first request with this Idempotency-Key is still running",
+        Code::InProgress => "Something of this is still being worked on",
         Code::OutcomeUnknown => "An earlier payment under this reference is still open",
         Code::InvalidState => "The present state does not allow this",
         Code::AccountRestricted => "The account is restricted",

@@ -173,15 +173,19 @@ impl Watched {
         }
     }
 
-    /// What was written, in order.
     fn seen(&self) -> Vec<String> {
-        let file = self.files.file();
-        let mut seen = file
-            .prepare("SELECT what FROM seen ORDER BY rowid")
-            .unwrap();
-        let seen = seen.query_map([], |row| row.get(0)).unwrap();
-        seen.collect::<Result<_, _>>().unwrap()
+        seen(&self.files)
     }
+}
+
+/// What was written, in order.
+fn seen(files: &Files) -> Vec<String> {
+    let file = files.file();
+    let mut seen = file
+        .prepare("SELECT what FROM seen ORDER BY rowid")
+        .unwrap();
+    let seen = seen.query_map([], |row| row.get(0)).unwrap();
+    seen.collect::<Result<_, _>>().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,4 +261,53 @@ async fn no_charge_is_accepted_behind_a_revocation() {
         }
     }
     assert!(accepted > 0 && refused > 0);
+}
+
+/// Nor is the first payment of a setup begun with a method that is gone already; the setup is completed.
+#[tokio::test(start_paused = true)]
+async fn no_first_payment_is_begun_behind_the_end_of_its_method() {
+    for state in ["revoking", "suspended"] {
+        let (mut begun, mut kept_out) = (0, 0);
+        for reads in 0..MANY {
+            let files = Files::new();
+            let world = World::on(files.store("x.db"));
+            let setup = world.gateway.link(&world.key(), &link_and_pay("r-1")).await;
+            let setup = setup.unwrap().body;
+            world.fake.end_setup("linked");
+            files.execute(&format!(
+                "CREATE TABLE seen (what TEXT NOT NULL);
+                 CREATE TRIGGER seen_end AFTER UPDATE OF state ON payment_methods
+                     WHEN NEW.state = '{state}' BEGIN INSERT INTO seen VALUES ('gone'); END;
+                 CREATE TRIGGER seen_reserve AFTER UPDATE ON payments
+                     WHEN NEW.step = 'reserving' AND OLD.step = 'linking'
+                     BEGIN INSERT INTO seen VALUES ('begun'); END;"
+            ));
+            let file = files.file();
+            let gone = format!("UPDATE payment_methods SET state = '{state}', is_default = 0");
+            let end = move || file.execute_batch(&gone).unwrap();
+            world.clock.interrupt(reads, end);
+            drop(world.gateway.complete_link(&setup.id).await);
+            world.reconcile().await;
+            if world.clock.calm() {
+                break;
+            }
+            let seen = seen(&files);
+            let payment = world.payment(&setup.payment.unwrap()).await;
+            let seen: Vec<_> = seen.iter().map(String::as_str).collect();
+            match seen[..] {
+                // There was no method yet, or it was begun before.
+                [] | ["begun"] | ["begun", "gone"] => begun += 1,
+                ["gone"] => {
+                    kept_out += 1;
+                    assert_eq!(world.fake.calls("reserve"), 0, "{reads}");
+                    assert_eq!(payment.status, PaymentStatus::Failed, "{reads}");
+                    assert_eq!(payment.failure.unwrap().code, "payment_method_gone");
+                    let setup = world.gateway.setup(&setup.id).await.unwrap();
+                    assert_eq!(setup.status, SetupStatus::Completed);
+                }
+                _ => unreachable!("{state} {reads}: {seen:?}"),
+            }
+        }
+        assert!(begun > 0 && kept_out > 0, "{state}: {begun} {kept_out}");
+    }
 }

@@ -451,3 +451,31 @@ async fn nothing_of_a_token_or_an_account_lies_in_the_store_or_in_what_is_shown(
         assert!(!bytes.windows(6).any(|window| window == b"canary"));
     }
 }
+
+/// Erased twice, the second time by a clock that was behind: a file from before the first does not bring
+/// the person back.
+#[tokio::test(start_paused = true)]
+async fn an_erasure_by_a_clock_that_was_behind_hides_no_other() {
+    let world = world();
+    let sender = Sender::to(&world).await;
+    let lines = sender.file(&[record("a-1", "t-1")], 1);
+    let (half, back) = (Duration::from_secs(1800), Duration::from_secs(7200));
+    world.clock.forward(half);
+    world.reconcile().await;
+    for set_back in [false, true] {
+        if set_back {
+            world.clock.back(back);
+            world.reconcile().await;
+        }
+        link(&world, "a-1").await;
+        let erased = world.gateway.erase(&world.key(), "a-1").await.unwrap();
+        assert!(!erased.open, "{erased:?}");
+    }
+    world.clock.forward(back + half);
+    world.reconcile().await;
+    let (_, refusals) = import(&world.gateway, &lines, &sender.keys()).await;
+    assert_eq!(
+        (refusals[0].field, refusals[0].rule),
+        ("account", Rule::Erased)
+    );
+}

@@ -152,6 +152,28 @@ async fn what_was_linked_by_a_clock_that_was_ahead_goes_out() {
     assert!(report.linked_since, "nobody can tell");
 }
 
+/// The clock was ahead when it was begun, and was put right before a method was linked.
+#[tokio::test(start_paused = true)]
+async fn where_the_clock_is_put_back_meanwhile_an_export_says_that_it_can_not_tell() {
+    let world = world();
+    let ahead = Duration::from_secs(3600);
+    world.clock.forward(ahead);
+    world.reconcile().await;
+    link(&world, "a-1").await;
+    let to = pair(Usage::Seal);
+    let all = ExportPart::default();
+    let export = world.gateway.export_tokens(to.public(), &all).await;
+    let mut export = export.unwrap();
+    while export.next().await.unwrap().is_some() {}
+    world.clock.back(ahead);
+    world.reconcile().await;
+    link(&world, "a-2").await;
+    tokio::time::advance(2 * ahead).await;
+    let report = export.finish().await.unwrap();
+    assert_eq!(report.records, 1);
+    assert!(report.linked_since);
+}
+
 #[tokio::test(start_paused = true)]
 async fn dead_tokens_do_not_go_out() {
     let world = world();
