@@ -851,14 +851,12 @@ impl Inner {
         })
     }
 
-    /// The clock has jumped since the question: what was read of times before is nothing to go by.
+    /// The clock has jumped since the question, or the account was restricted: what was read before is
+    /// nothing to go by. What waits for a person does not come here.
     async fn look_anew(&self, row: OperationRow) -> Result<OperationRow, Error> {
         let now = self.journal.now();
-        self.change_operation(&row, |row| {
-            let parked = row.state == OperationState::Parked;
-            release_row(row, (!parked).then_some(now));
-        })
-        .await
+        self.change_operation(&row, |row| release_row(row, Some(now)))
+            .await
     }
 
     async fn operation_quiet(&self, row: OperationRow) -> Result<OperationRow, Error> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use cardless::error::Code;
 use cardless::gateway::{ResolveAs, ResolveRequest};
 use cardless::message::{OperationStatus, PaymentStatus};
-use cardless::store::Change;
-use cardless_contract::{Clock as _, Repeat};
+use cardless::store::{Change, OperationState, PaymentFilter};
+use cardless_contract::{Capabilities, Clock as _, Repeat};
 use tokio::sync::Notify;
 
 use crate::fake::{Fault, Kind, Phase, SHAPES, Shape};
@@ -996,4 +996,159 @@ async fn a_repeat_without_effect_does_not_end_what_may_have_arrived() {
             world.books_fit(&payment.id).await;
         }
     }
+}
+
+/// Whoever has lost its lease writes no end: the one that has it now does.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_after_the_lease_ends_nothing() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    let (late, question) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    world.fake.fault("refund", Fault::LostAfter);
+    let (key, part) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &part).await;
+    let refund = refund.unwrap().body.id;
+    let ask = |gate: &Arc<Notify>| {
+        let fault = Fault::Wait(Arc::clone(gate));
+        world.fake.fault("find_operation", fault);
+        let worker = world.another_worker();
+        tokio::spawn(async move { worker.reconcile().await.unwrap() })
+    };
+    let first = ask(&late);
+    tokio::time::sleep(200 * Duration::from_secs(1)).await;
+    let second = ask(&question);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let row = async || world.store.operation(&refund).await.unwrap().unwrap();
+    let leased = row().await;
+    late.notify_one();
+    first.await.unwrap();
+    assert_eq!(row().await, leased, "it has another's lease");
+    question.notify_one();
+    second.await.unwrap();
+    let ended = row().await;
+    assert_eq!(ended.state, OperationState::Succeeded);
+    assert_eq!(ended.failure, None);
+    world.books_fit(&payment.id).await;
+}
+
+/// It is told once that a person must look.
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_is_told_once() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::Review);
+    let (key, part) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &part).await;
+    let told = ("refund.parked".to_owned(), refund.unwrap().body.id);
+    for _ in 0..3 {
+        let events = world.events().await;
+        assert_eq!(events.iter().filter(|event| **event == told).count(), 1);
+        tokio::time::advance(HOUR).await;
+        world.reconcile().await;
+    }
+}
+
+/// The clock is set while a question about an operation is on its way: it is asked again at once.
+#[tokio::test(start_paused = true)]
+async fn a_question_beside_a_jump_of_the_clock_is_asked_again() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    world.fake.fault("refund", Fault::LostBefore);
+    let (key, part) = (world.key(), give(Some(1000)));
+    let refund = world.gateway.refund(&key, &payment.id, &part).await;
+    let refund = refund.unwrap().body.id;
+    let gate = Arc::new(Notify::new());
+    world
+        .fake
+        .fault("find_operation", Fault::Wait(Arc::clone(&gate)));
+    world.reconcile_meanwhile(&gate, MINUTE).await;
+    let row = world.store.operation(&refund).await.unwrap().unwrap();
+    assert!(row.may_end());
+    assert!(row.next_at.is_some_and(|at| at <= world.clock.now()));
+    world.run_minutes(10).await;
+    let ended = world.gateway.refund_by_id(&refund).await.unwrap();
+    assert_eq!(ended.status, OperationStatus::Succeeded);
+    world.books_fit(&payment.id).await;
+}
+
+impl World {
+    /// One asks, the clock jumps and is looked at, and the answer comes.
+    async fn reconcile_meanwhile(&self, gate: &Arc<Notify>, jump: Duration) {
+        let gateway = self.gateway.clone();
+        let asking = tokio::spawn(async move { gateway.reconcile().await.unwrap() });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.clock.forward(jump);
+        self.gateway.look_at_clock().await.unwrap();
+        gate.notify_one();
+        asking.await.unwrap();
+    }
+}
+
+/// What a provider finds by its name, and not by its sum, is no other's, whatever else is open.
+#[tokio::test(start_paused = true)]
+async fn what_is_found_with_an_id_has_no_rivals() {
+    let capabilities = Capabilities {
+        finds_by_sum: true,
+        ..Shape::TwoCalls.capabilities()
+    };
+    let world = World::with(capabilities, |_| {});
+    world.linked().await;
+    let payment = world.pay(&charge("r-1")).await;
+    let mut refunds = Vec::new();
+    for _ in 0..2 {
+        world.fake.fault("refund", Fault::LostAfter);
+        let (key, part) = (world.key(), give(Some(1000)));
+        let refund = world.gateway.refund(&key, &payment.id, &part).await;
+        refunds.push(refund.unwrap().body.id);
+    }
+    let sent = world.fake.calls("refund ");
+    world.reconcile().await;
+    for refund in refunds {
+        let refund = world.gateway.refund_by_id(&refund).await.unwrap();
+        assert_eq!(refund.status, OperationStatus::Succeeded);
+    }
+    assert_eq!(world.fake.calls("refund "), sent, "nothing was sent again");
+    world.books_fit(&payment.id).await;
+}
+
+/// The same of a charge, which is given back in part as soon as it is taken.
+#[tokio::test(start_paused = true)]
+async fn what_comes_beside_a_charge_does_not_change_its_answer() {
+    for reads in 0..100 {
+        let world = World::new(Shape::TwoCalls);
+        world.linked().await;
+        let (beside, store, key) = (
+            world.another_worker(),
+            Arc::clone(&world.store),
+            world.key(),
+        );
+        world.clock.interrupt(reads, move || {
+            tokio::spawn(async move {
+                let all = PaymentFilter {
+                    account: None,
+                    state: None,
+                    reference: None,
+                    before: None,
+                    limit: 1,
+                };
+                let rows = store.payments(&all).await.unwrap();
+                for row in rows {
+                    drop(beside.refund(&key, &row.id, &give(Some(500))).await);
+                }
+            });
+        });
+        let key = world.key();
+        let pay = async || world.gateway.pay(&key, &charge("r-1")).await;
+        let first = pay().await.unwrap();
+        let over = world.clock.calm();
+        assert_eq!(bytes(&first), bytes(&pay().await.unwrap()), "{reads}");
+        if over {
+            assert!(reads > 5, "{reads}");
+            return;
+        }
+    }
+    unreachable!("it reads the clock too often");
 }
