@@ -8,7 +8,7 @@
 //! writing the same one.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -37,12 +37,16 @@ impl Partial {
     /// Begins a file that is to be at `target`, or opens what is left of one; its name ends with
     /// `suffix` until it is whole.
     pub(super) fn begin(target: &Path, suffix: &'static str) -> Result<Self, Failure> {
-        if target.symlink_metadata().is_ok() {
-            return Err(exists(target));
-        }
         let mut name = OsString::from(target);
         name.push(suffix);
         let partial = PathBuf::from(name);
+        if let Ok(there) = target.symlink_metadata() {
+            // One that was killed just as it had put its file into place has left a second name of it.
+            if is_same(&partial, &there) {
+                std::fs::remove_file(&partial)?;
+            }
+            return Err(exists(target));
+        }
         let file = open(&partial)
             .map_err(|error| cant(&partial, &format!("can't be written: {error}")))?;
         file.try_lock().map_err(|error| match error {
@@ -159,6 +163,19 @@ fn is_still(file: &File, path: &Path) -> io::Result<bool> {
     let opened = file.metadata()?;
     let named = path.symlink_metadata();
     Ok(named.is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino())))
+}
+
+/// Whether this is another name of that file.
+#[cfg(unix)]
+fn is_same(path: &Path, there: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let named = path.symlink_metadata();
+    named.is_ok_and(|named| (named.dev(), named.ino()) == (there.dev(), there.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_same(_: &Path, _: &Metadata) -> bool {
+    false
 }
 
 #[cfg(unix)]
@@ -280,6 +297,25 @@ mod tests {
         next.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&moved).unwrap(), "whole");
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_second_name_of_a_file_that_is_in_its_place_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, partial) = (
+            folder.path().join("tokens"),
+            folder.path().join("tokens.partial"),
+        );
+        std::fs::write(&target, "whole").unwrap();
+        std::fs::hard_link(&target, &partial).unwrap();
+        assert!(Partial::begin(&target, PARTIAL).is_err());
+        assert!(!partial.exists());
+        // Another file under that name is not touched.
+        std::fs::write(&partial, "another's").unwrap();
+        assert!(Partial::begin(&target, PARTIAL).is_err());
+        assert!(partial.exists());
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "whole");
     }
 
     #[test]

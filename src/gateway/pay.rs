@@ -130,11 +130,6 @@ impl Inner {
     ) -> Result<MethodRow, Error> {
         let store = self.journal.store();
         let gone = || Error::not_found("payment method of this account");
-        let row = store
-            .account(account)
-            .await
-            .map_err(stored)?
-            .ok_or_else(gone)?;
         let method = match handle {
             Some(handle) => {
                 let now = self.journal.now();
@@ -157,7 +152,6 @@ impl Inner {
                 "payment_method",
                 "The payment method is suspended: its provider no longer accepts it. Link a new one.",
             )),
-            MethodState::Active if row.restricted => Err(Self::restricted()),
             MethodState::Active => Ok(method),
         }
     }

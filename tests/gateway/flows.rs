@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cardless::error::Code;
-use cardless::message::{MethodStatus, MethodUpdate, PaymentStatus};
+use cardless::message::{MethodStatus, MethodUpdate, PayRequest, PaymentStatus};
 use cardless::store::{Change, OperationType};
 use cardless_contract::Clock as _;
 use tokio::sync::Notify;
@@ -1201,4 +1201,57 @@ async fn an_operation_is_found_by_its_kind_and_number() {
         world.run_for(Duration::from_secs(1)).await;
     }
     assert_eq!(world.fake.calls("payment_of"), 0);
+}
+
+/// Nothing is stored of a charge with a text that is refused, and the error names it.
+#[tokio::test(start_paused = true)]
+async fn a_charge_with_a_wrong_text_is_refused_by_its_name() {
+    let world = World::new(Shape::TwoCalls);
+    world.linked().await;
+    let card = "4242424242424242".to_owned();
+    let long = "x".repeat(10_000);
+    for (field, wanted, request) in [
+        ("reference", Code::CardNumber, charge(&card)),
+        ("reference", Code::InvalidField, charge(&long)),
+        (
+            "description",
+            Code::CardNumber,
+            PayRequest {
+                description: Some(card.clone()),
+                ..charge("r-1")
+            },
+        ),
+        (
+            "return_url",
+            Code::InvalidField,
+            PayRequest {
+                return_url: Some("not an address".to_owned()),
+                ..present("r-1")
+            },
+        ),
+        (
+            "return_url",
+            Code::InvalidField,
+            PayRequest {
+                return_url: None,
+                ..present("r-1")
+            },
+        ),
+        (
+            "payment_method",
+            Code::CardNumber,
+            PayRequest {
+                payment_method: Some(card.clone()),
+                ..charge("r-1")
+            },
+        ),
+    ] {
+        let refused = world.gateway.pay(&world.key(), &request).await.unwrap_err();
+        assert_eq!(
+            (refused.code(), refused.field_path()),
+            (wanted, Some(field))
+        );
+        assert!(!refused.to_string().contains(&card), "{refused}");
+    }
+    assert_eq!(world.fake.calls("reserve"), 0);
 }
