@@ -437,3 +437,46 @@ pub(super) fn refused_code(kind: ErrorKind) -> &'static str {
         _ => "provider_refused",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who has to act stands in the code: the caller, the operator, or nobody.
+    #[test]
+    fn why_a_request_was_not_sent_or_was_refused_is_told_apart() {
+        for (kind, not_sent, refused) in [
+            (
+                ErrorKind::Authentication,
+                "provider_credentials",
+                "provider_credentials",
+            ),
+            (
+                ErrorKind::Permission,
+                "merchant_account",
+                "merchant_account",
+            ),
+            (
+                ErrorKind::MerchantAccount,
+                "merchant_account",
+                "merchant_account",
+            ),
+            (ErrorKind::Unsupported, "not_supported", "not_supported"),
+            (ErrorKind::Internal, "not_begun", "provider_refused"),
+            (ErrorKind::Interrupted, "not_begun", "provider_refused"),
+            (
+                ErrorKind::Unreachable,
+                "provider_unreachable",
+                "provider_refused",
+            ),
+            (
+                ErrorKind::InvalidRequest,
+                "provider_unreachable",
+                "provider_refused",
+            ),
+        ] {
+            assert_eq!(not_sent_code(kind), not_sent, "{kind:?}");
+            assert_eq!(refused_code(kind), refused, "{kind:?}");
+        }
+    }
+}
