@@ -376,6 +376,14 @@ async fn a_new_line_hides_no_tampering() {
     log.add("later").await;
     assert_eq!(log.verify(None).await.faults, did_not_hold);
 
+    // The last line is another than the head's, under the same number.
+    let mut bent = whole.clone();
+    bent.lines.last_mut().unwrap().mac.fill(7);
+    log.put(&bent);
+    log.add("later").await;
+    let faults = log.verify(None).await.faults;
+    assert!(faults.contains(&did_not_hold[0]), "{faults:?}");
+
     let mut huge = whole.clone();
     huge.head.as_mut().unwrap().count = i64::MAX - 1;
     log.put(&huge);
