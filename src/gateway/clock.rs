@@ -283,7 +283,7 @@ impl Inner {
             },
             None => {
                 let seen = store.clock_seen().await?;
-                since = seen.map(|seen| seen.at);
+                since = seen;
                 let ahead = seen.map_or(Duration::ZERO, |seen| may_be_ahead(seen, wall));
                 let (silence, ahead_of_us) = self.reckon_at_start(wall).await?;
                 // A step forward has put off what is proven; one back has not.
@@ -394,7 +394,7 @@ impl Inner {
     async fn see_clock(
         &self,
         wall: Timestamp,
-        since: Option<Timestamp>,
+        since: Option<ClockSeen>,
         first: bool,
     ) -> Result<(), StoreError> {
         let ahead = self.clock.shown().may_be_ahead;

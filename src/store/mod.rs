@@ -248,7 +248,7 @@ pub enum Change {
         /// What it shows now.
         seen: ClockSeen,
         /// What was seen before, when it was reckoned how far it may be ahead.
-        since: Option<Timestamp>,
+        since: Option<ClockSeen>,
     },
     /// Let nothing wait for longer than it can have to: what was put off by a clock that was ahead
     /// would stand still until then.

@@ -199,16 +199,16 @@ pub(super) fn seen(connection: &Connection) -> Result<Option<ClockSeen>> {
 }
 
 /// Remembers what the clock shows, also where that is earlier than before. How far it may be ahead was
-/// reckoned from what was seen `since`: whoever has looked in between has said so itself, and may have
-/// held what is open.
+/// reckoned from what was seen `since`: if that is another now, somebody has looked in between and said so
+/// itself, or has held what is open.
 pub(super) fn see(
     connection: &Connection,
     clock: ClockSeen,
-    since: Option<Timestamp>,
+    since: Option<ClockSeen>,
 ) -> Result<()> {
     let seen = seen(connection)?;
     let before = seen.map_or(Duration::ZERO, |seen| seen.may_be_ahead);
-    let ahead = if seen.map(|seen| seen.at) == since {
+    let ahead = if seen == since {
         before.max(clock.may_be_ahead)
     } else {
         before
