@@ -347,6 +347,17 @@ async fn one_change_is_one_fault() {
     );
 }
 
+/// Whoever waits sees how many lines were looked at.
+#[tokio::test]
+async fn a_verification_tells_how_far_it_is() {
+    let (log, _) = Log::with(6).await;
+    let mut heard = Vec::new();
+    let verified = log.gateway.verify_audit(None, |seen| heard.push(seen));
+    assert!(verified.await.unwrap().is_whole());
+    assert_eq!(heard.last(), Some(&6), "{heard:?}");
+    assert!(heard.is_sorted(), "{heard:?}");
+}
+
 #[tokio::test]
 async fn a_new_line_hides_no_tampering() {
     let (log, states) = Log::with(6).await;
