@@ -265,9 +265,8 @@ impl Check {
                 let (line, to) = (self.next, head.count);
                 self.fault(AuditFault::Missing { line, to });
             }
-            Some(head) if head.count < count || !same(&head.last, &last) => {
-                self.fault(AuditFault::HeadChanged);
-            }
+            // An earlier one, or that of another line under the same number.
+            Some(head) if !same(&head.last, &last) => self.fault(AuditFault::HeadChanged),
             Some(_) => {}
         }
         if let Some(AuditAnchor { line, .. }) = self.noted.take() {

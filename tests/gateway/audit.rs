@@ -358,6 +358,22 @@ async fn a_verification_tells_how_far_it_is() {
     assert!(heard.is_sorted(), "{heard:?}");
 }
 
+/// A genuine head of another line that once had the same number, and an earlier one.
+#[tokio::test]
+async fn a_head_that_does_not_belong_is_found() {
+    let (log, states) = Log::with(6).await;
+    log.put(&states[5]);
+    log.add("another").await;
+    let genuine = log.state();
+    assert!(log.verify(None).await.is_whole());
+    for head in [&states[6].head, &states[5].head, &states[1].head] {
+        let mut other = genuine.clone();
+        other.head.clone_from(head);
+        log.put(&other);
+        assert_eq!(log.verify(None).await.faults, [AuditFault::HeadChanged]);
+    }
+}
+
 #[tokio::test]
 async fn a_new_line_hides_no_tampering() {
     let (log, states) = Log::with(6).await;
