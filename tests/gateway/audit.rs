@@ -347,6 +347,24 @@ async fn one_change_is_one_fault() {
     );
 }
 
+/// A hundred faults are named, and all of them are counted.
+#[tokio::test]
+async fn no_fault_is_left_uncounted() {
+    let (log, _) = Log::with(120).await;
+    let mut changed = log.state();
+    for line in &mut changed.lines {
+        line.texts[0] = "another".to_owned();
+    }
+    log.put(&changed);
+    let report = log.verify(None).await;
+    assert_eq!((report.faults.len(), report.fault_count), (100, 120));
+    assert!(!report.is_whole());
+    let mut one = log.state();
+    one.lines.truncate(119);
+    log.put(&one);
+    assert_eq!(log.verify(None).await.fault_count, 120);
+}
+
 /// Whoever waits sees how many lines were looked at.
 #[tokio::test]
 async fn a_verification_tells_how_far_it_is() {
