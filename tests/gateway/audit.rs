@@ -347,6 +347,26 @@ async fn one_change_is_one_fault() {
     );
 }
 
+/// Whoever reads it learns where to look.
+#[test]
+fn a_fault_says_where_it_is() {
+    for (fault, says) in [
+        (AuditFault::Missing { line: 5, to: 5 }, "line 5 is missing"),
+        (
+            AuditFault::Missing { line: 5, to: 7 },
+            "lines 5 to 7 are missing",
+        ),
+        (AuditFault::Changed { line: 5 }, "line 5 is not what"),
+        (AuditFault::HeadDidNotHold { line: 5 }, "line 5 was added"),
+        (AuditFault::HeadMissing, "head is missing"),
+        (AuditFault::HeadChanged, "not that of the last line"),
+        (AuditFault::NotAsNoted { line: 5 }, "line 5 is not the one"),
+    ] {
+        let said = fault.to_string();
+        assert!(said.contains(says), "{said}");
+    }
+}
+
 /// A hundred faults are named, and all of them are counted.
 #[tokio::test]
 async fn no_fault_is_left_uncounted() {
