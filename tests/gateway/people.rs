@@ -868,13 +868,7 @@ async fn what_a_person_ends_unread_is_looked_at_once_more() {
     for _ in 0..2 {
         world.fake.fault("lookup", Fault::NotSent);
     }
-    let request = ResolveRequest {
-        payment: payment.id.clone(),
-        operation: None,
-        end: ResolveAs::Failed,
-        note: "not there".to_owned(),
-        person: "ann".to_owned(),
-    };
+    let request = end(&payment.id, ResolveAs::Failed);
     let resolved = world.resolve(&request).await.unwrap();
     assert_eq!(resolved.payment.status, PaymentStatus::Failed);
     world.run_minutes(5).await;
