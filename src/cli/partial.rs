@@ -159,10 +159,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// Whether the file that was opened is the one that has this name now.
 #[cfg(unix)]
 fn is_still(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let opened = file.metadata()?;
-    let named = path.symlink_metadata();
-    Ok(named.is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino())))
+    Ok(is_same(path, &file.metadata()?))
 }
 
 /// Whether this is another name of that file.

@@ -143,8 +143,8 @@ impl Inner {
         }
     }
 
-    /// Asks the provider to forget a token; answers whether it has confirmed. Repeating it is
-    /// harmless, so no lease is needed.
+    /// Asks the provider to forget a token, once no reservation needs it; answers whether it has
+    /// confirmed. Repeating it is harmless, so no lease is needed.
     pub(super) async fn drive_revocation(self: Arc<Self>, id: &str) -> Result<bool, Error> {
         let Some(row) = self.journal.store().method(id).await.map_err(stored)? else {
             return Ok(true);

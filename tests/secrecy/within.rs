@@ -45,6 +45,7 @@ use cardless_sandbox::{
     Addresses, Deliver, Fault, FaultKind, Provider, Sandbox, WebhookRoute, print_settings,
 };
 use cardless_testkit::lines::Lines;
+use cardless_testkit::overheard::SECRET_SETTINGS;
 use cardless_transport::{HttpClient as _, InProcessClient, InProcessServer, Reply};
 use http::{Request, Response};
 use tower::ServiceExt as _;
@@ -639,17 +640,9 @@ fn key(provider: Provider, step: &str) -> String {
 
 /// The values of the settings that are secret, by their names.
 fn secret_settings(text: &str) -> Vec<String> {
-    let names = [
-        "client_secret",
-        "authentication_key",
-        "password",
-        "webhook_key",
-        "key",
-        "root",
-    ];
     let lines = text.lines().filter_map(|line| line.split_once(" = "));
     let secret: Vec<String> = lines
-        .filter(|(name, _)| names.contains(name))
+        .filter(|(name, _)| SECRET_SETTINGS.contains(name))
         .map(|(_, value)| value.trim_matches('"').to_owned())
         .collect();
     assert!(!secret.is_empty());

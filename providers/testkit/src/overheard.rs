@@ -13,7 +13,7 @@ use crate::lines::Lines;
 const SHORTEST: usize = 8;
 
 /// Settings and members of the key file that hold a secret.
-const SECRET_SETTINGS: [&str; 6] = [
+pub const SECRET_SETTINGS: [&str; 6] = [
     "client_secret",
     "authentication_key",
     "password",

@@ -252,7 +252,7 @@ fn apply_one(connection: &Connection, change: &Change) -> Result<()> {
         Change::RequireUnrestricted { account } => {
             erasure::require_unrestricted(connection, account)
         }
-        Change::RequireActive { method } => erasure::require_active(connection, method),
+        Change::RequireActive { method } => handle::require_active(connection, method),
         Change::SetRestricted {
             account,
             restricted,

@@ -41,16 +41,6 @@ pub(super) fn require_unrestricted(connection: &Connection, account: &str) -> Re
     free.ok_or(StoreError::Conflict(Subject::Account))
 }
 
-pub(super) fn require_active(connection: &Connection, method: &str) -> Result<()> {
-    let active = maybe(
-        connection,
-        "SELECT 1 FROM payment_methods WHERE id = ?1 AND state = 'active'",
-        [method],
-        |_| Ok(()),
-    )?;
-    active.ok_or(StoreError::Conflict(Subject::Method))
-}
-
 pub(super) fn restrict(connection: &Connection, account: &str, restricted: bool) -> Result<()> {
     one(
         connection,

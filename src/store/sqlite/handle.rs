@@ -24,6 +24,17 @@ pub(super) fn method(
     )
 }
 
+/// A conflict unless the method is there and can be charged.
+pub(super) fn require_active(connection: &Connection, method: &str) -> Result<()> {
+    let active = maybe(
+        connection,
+        "SELECT 1 FROM payment_methods WHERE id = ?1 AND state = 'active'",
+        [method],
+        |_| Ok(()),
+    )?;
+    active.ok_or(StoreError::Conflict(Subject::Method))
+}
+
 pub(super) fn linked_by(
     connection: &Connection,
     linked_by: Timestamp,
